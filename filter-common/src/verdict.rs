@@ -1,0 +1,310 @@
+//! From the orders that hold at a name to one verdict with its reason.
+
+use crate::layout::{Order, PolicyEntry};
+
+/// What an order stops, and the index into [`Order::actions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// DNS queries, over UDP or TCP.
+    Dns = 0,
+    /// TLS over TCP: the SNI of a ClientHello.
+    Tls = 1,
+    /// QUIC: the SNI of the ClientHello in its Initial packets.
+    Quic = 2,
+}
+
+impl Protocol {
+    /// All of them, by code.
+    pub const ALL: [Self; 3] = [Self::Dns, Self::Tls, Self::Quic];
+
+    /// The word that orders use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// The protocol of a code in a map.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| *protocol as u8 == code)
+    }
+}
+
+/// What an order does to a packet. A greater code is the stronger action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Action {
+    /// Pass, and count.
+    Observe = 1,
+    /// To an interface or next hop.
+    Redirect = 2,
+    /// Answer with the order's addresses.
+    Address = 3,
+    /// Answer REFUSED.
+    Refused = 4,
+    /// Answer NOERROR without records.
+    Nodata = 5,
+    /// Answer NXDOMAIN.
+    Nxdomain = 6,
+    /// RST to the client.
+    Reset = 7,
+    /// Drop.
+    Drop = 8,
+}
+
+impl Action {
+    /// All of them, weakest first.
+    pub const ALL: [Self; 8] = [
+        Self::Observe,
+        Self::Redirect,
+        Self::Address,
+        Self::Refused,
+        Self::Nodata,
+        Self::Nxdomain,
+        Self::Reset,
+        Self::Drop,
+    ];
+
+    /// The word that orders use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Redirect => "redirect",
+            Self::Address => "address",
+            Self::Refused => "refused",
+            Self::Nodata => "nodata",
+            Self::Nxdomain => "nxdomain",
+            Self::Reset => "reset",
+            Self::Drop => "drop",
+        }
+    }
+
+    /// The action of a code in a map.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| *action as u8 == code)
+    }
+}
+
+/// What becomes of the packet.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes on unchanged.
+    Pass,
+    /// Goes nowhere.
+    Drop,
+    /// An answer or a reset goes back instead.
+    Answer,
+    /// Goes to the order's target.
+    Redirect,
+}
+
+impl Verdict {
+    /// The word that reports use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Answer => "answer",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal => $verdict:ident,)+) => {
+        /// Why a packet met its verdict. Each has a counter, whose index is the code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All of them, by code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word that reports and metrics use.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The one table from reason to verdict.
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Neither IPv4 nor IPv6.
+    NotIp = "not_ip" => Pass,
+    /// A header is cut short, or a length field does not fit the packet.
+    FrameMalformed = "frame_malformed" => Pass,
+    /// More than two VLAN tags, or more than eight IPv6 extension headers.
+    FrameTooDeep = "frame_too_deep" => Pass,
+    /// PPPoE, MPLS or an IP tunnel: not looked into.
+    Encapsulated = "encapsulated" => Pass,
+    /// An IP fragment that is not the first.
+    FragmentLater = "fragment_later" => Pass,
+    /// Not a protocol and port that is read.
+    NotWatched = "not_watched" => Pass,
+    /// A TCP segment without data.
+    NoPayload = "no_payload" => Pass,
+    /// Not a well-formed DNS query (RFC 1035 4.1).
+    DnsMalformed = "dns_malformed" => Pass,
+    /// A DNS response, or an opcode other than QUERY.
+    DnsNotQuery = "dns_not_query" => Pass,
+    /// QDCOUNT is not 1 (RFC 9619).
+    DnsQuestionCount = "dns_question_count" => Pass,
+    /// A compression pointer or an unknown label type in the question.
+    DnsCompressed = "dns_compressed" => Pass,
+    /// A class other than IN.
+    DnsClass = "dns_class" => Pass,
+    /// A TCP segment that does not begin a ClientHello.
+    TlsNotHello = "tls_not_hello" => Pass,
+    /// A ClientHello whose name is not whole in this segment.
+    TlsIncomplete = "tls_incomplete" => Pass,
+    /// A ClientHello over more than one TLS record, its name not in the first.
+    TlsRecordSplit = "tls_record_split" => Pass,
+    /// A ClientHello whose lengths do not fit each other.
+    TlsMalformed = "tls_malformed" => Pass,
+    /// More extensions than are read.
+    TlsExtensions = "tls_extensions" => Pass,
+    /// A ClientHello without server_name.
+    TlsNoSni = "tls_no_sni" => Pass,
+    /// A server_name that is empty, not one single host name, or an address.
+    TlsSniInvalid = "tls_sni_invalid" => Pass,
+    /// Two server_name extensions (RFC 8446 4.2), the first of them listed.
+    TlsSniDuplicate = "tls_sni_duplicate" => Pass,
+    /// No order names it.
+    NotListed = "not_listed" => Pass,
+    /// On the operator's allow list.
+    Allowed = "allowed" => Pass,
+    /// Listed, but not for this protocol.
+    OtherProtocol = "other_protocol" => Pass,
+    /// Listed for this protocol, but not for this client.
+    OtherClient = "other_client" => Pass,
+    /// Listed for this protocol and client, but not at this time.
+    OtherTime = "other_time" => Pass,
+    /// A map had no entry that another one refers to.
+    TableBroken = "table_broken" => Pass,
+    /// The order only observes.
+    Observed = "observed" => Pass,
+    /// The order drops.
+    Dropped = "dropped" => Drop,
+    /// RST sent to the client.
+    Reset = "reset" => Answer,
+    /// Answered NXDOMAIN.
+    AnsweredNxdomain = "answered_nxdomain" => Answer,
+    /// Answered NOERROR without records.
+    AnsweredNodata = "answered_nodata" => Answer,
+    /// Answered REFUSED.
+    AnsweredRefused = "answered_refused" => Answer,
+    /// Answered with the order's address.
+    AnsweredAddress = "answered_address" => Answer,
+    /// Sent to the order's target.
+    Redirected = "redirected" => Redirect,
+    /// Dropped: nothing may be answered to these addresses, or into this encapsulation or fragment.
+    DroppedUnanswerable = "dropped_unanswerable" => Drop,
+    /// Dropped: a TSIG-signed query, whose answer we could not sign.
+    DroppedTsig = "dropped_tsig" => Drop,
+    /// Dropped: over the rate of answers.
+    DroppedRate = "dropped_rate" => Drop,
+    /// Dropped: the answer would be over its size limit, or the packet would not take it.
+    DroppedSize = "dropped_size" => Drop,
+    /// Dropped: the redirect target is not ready, and the fallback is drop.
+    DroppedNoTarget = "dropped_no_target" => Drop,
+    /// Passed: the redirect target is not ready, and the fallback is pass.
+    PassedNoTarget = "passed_no_target" => Pass,
+}
+
+impl Reason {
+    /// The reason of a code in a map.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.get(code as usize).copied()
+    }
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Scope bits of the client.
+    pub scopes: u64,
+    /// Protocol of the packet.
+    pub protocol: Protocol,
+    /// Boot-time clock, nanoseconds.
+    pub now: u64,
+}
+
+/// The choice among the entries of a policy: [`Choice::consider`] each, oldest order first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Choice {
+    /// The deciding entry; without meaning while `action` is 0.
+    pub entry: PolicyEntry,
+    /// [`Action`] code of the deciding order, 0 while there is none.
+    pub action: u8,
+    missed: u8,
+    pad: [u8; 2],
+}
+
+const MISSED_PROTOCOL: u8 = 1;
+const MISSED_CLIENT: u8 = 2;
+const MISSED_TIME: u8 = 3;
+
+impl Choice {
+    /// Nothing considered yet.
+    pub const NONE: Self = Self {
+        entry: PolicyEntry { order: 0, depth: 0, flags: 0, pad: [0; 2] },
+        action: 0,
+        missed: 0,
+        pad: [0; 2],
+    };
+
+    /// Weighs one entry: the stronger action wins, then the order considered first. Tells whether the order holds for
+    /// this client, protocol and time at all.
+    #[inline(always)]
+    pub fn consider(&mut self, entry: PolicyEntry, order: &Order, asker: &Asker) -> bool {
+        let action = match asker.protocol {
+            Protocol::Dns => order.actions[0],
+            Protocol::Tls => order.actions[1],
+            Protocol::Quic => order.actions[2],
+        };
+        let missed = if action == 0 {
+            MISSED_PROTOCOL
+        } else if order.scopes & asker.scopes == 0 {
+            MISSED_CLIENT
+        } else if asker.now < order.start || asker.now >= order.end {
+            MISSED_TIME
+        } else {
+            0
+        };
+        if missed != 0 {
+            if missed > self.missed {
+                self.missed = missed;
+            }
+            return false;
+        }
+        if action > self.action {
+            self.action = action;
+            self.entry = entry;
+        }
+        true
+    }
+
+    /// Why the packet passes although a policy was found, while no entry holds.
+    #[inline(always)]
+    pub fn passed(&self) -> Reason {
+        match self.missed {
+            MISSED_PROTOCOL => Reason::OtherProtocol,
+            MISSED_CLIENT => Reason::OtherClient,
+            MISSED_TIME => Reason::OtherTime,
+            _ => Reason::TableBroken,
+        }
+    }
+}

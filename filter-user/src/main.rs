@@ -1,0 +1,3 @@
+//! The command `cordon`.
+
+fn main() {}
