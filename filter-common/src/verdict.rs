@@ -259,12 +259,8 @@ const MISSED_TIME: u8 = 3;
 
 impl Choice {
     /// Nothing considered yet.
-    pub const NONE: Self = Self {
-        entry: PolicyEntry { order: 0, depth: 0, flags: 0, pad: [0; 2] },
-        action: 0,
-        missed: 0,
-        pad: [0; 2],
-    };
+    pub const NONE: Self =
+        Self { entry: PolicyEntry { order: 0, depth: 0, flags: 0, pad: [0; 2] }, action: 0, missed: 0, pad: [0; 2] };
 
     /// Weighs one entry: the stronger action wins, then the order considered first. Tells whether the order holds for
     /// this client, protocol and time at all.
