@@ -13,7 +13,7 @@ use crate::{
     filter::Outcome,
     lookup::Way,
     maps::{ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
-    packet::{Packet, repeat, sum},
+    packet::{Packet, octets, repeat, sum},
 };
 
 /// Acts on a DNS query over UDP.
@@ -139,7 +139,7 @@ fn reset(packet: &Packet, scratch: &mut Scratch) -> Result<Reason, Reason> {
 /// Whether anything may be sent to the packet's source at all, and now.
 #[inline(always)]
 fn may_answer(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    if scratch.network.fragment != 0 || !answerable(packet, scratch) {
+    if scratch.network.fragment != 0 || answerable(packet, scratch) != Some(true) {
         return Err(Reason::DroppedUnanswerable);
     }
     let rate = SETTINGS.get(0).map_or(0, |settings| settings.answers_per_second);
@@ -149,32 +149,27 @@ fn may_answer(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
 
 /// Not to or from groups, broadcast or unspecified addresses, and not to the host's own.
 #[inline(always)]
-fn answerable(packet: &Packet, scratch: &Scratch) -> bool {
+fn answerable(packet: &Packet, scratch: &Scratch) -> Option<bool> {
     let at = scratch.network.l3;
-    // Group bit of the Ethernet source and destination (IEEE 802).
-    let (Some(destination), Some(source)) = (packet.be16(0), packet.be16(6)) else { return false };
-    if (destination | source) & 0x0100 != 0 {
-        return false;
+    // Group bit of the Ethernet destination and source (IEEE 802).
+    if packet.be16(0)? & 0x0100 != 0 || packet.be16(6)? & 0x0100 != 0 {
+        return Some(false);
     }
-    let own = if scratch.network.version == 4 {
-        let (Some(source), Some(destination)) = (packet.be32(at + 12), packet.be32(at + 16)) else { return false };
-        if special_v4(source) || special_v4(destination) {
-            return false;
+    let source = if scratch.network.version == 4 {
+        let source = packet.be32(at + 12)?;
+        if special_v4(source) || special_v4(packet.be32(at + 16)?) {
+            return Some(false);
         }
-        [0, 0, 0xffff, source]
+        [0, 0xffff_0000_0000 | u64::from(source)]
     } else {
-        let (Some(high), Some(low)) = (packet.be64(at + 8), packet.be64(at + 16)) else { return false };
-        let (Some(to), Some(to_low)) = (packet.be64(at + 24), packet.be64(at + 32)) else { return false };
-        if special_v6(high, low) || special_v6(to, to_low) {
-            return false;
+        let source = [packet.be64(at + 8)?, packet.be64(at + 16)?];
+        if special_v6(source) || special_v6([packet.be64(at + 24)?, packet.be64(at + 32)?]) {
+            return Some(false);
         }
-        [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
+        source
     };
-    let [a, b, c, d] = own.map(u32::to_be);
-    // SAFETY: plain octets; an own address that is removed meanwhile is still one that was.
-    let key: [u8; 16] = unsafe { core::mem::transmute([a, b, c, d]) };
-    // SAFETY: as above.
-    unsafe { OWN_ADDRESSES.get(key) }.is_none()
+    // SAFETY: an own address that is removed meanwhile is still one that was.
+    Some(unsafe { OWN_ADDRESSES.get(octets(source)) }.is_none())
 }
 
 /// "This network", loopback, multicast, reserved and broadcast (RFC 6890).
@@ -186,16 +181,17 @@ fn special_v4(address: u32) -> bool {
 
 /// Unspecified, loopback and multicast (RFC 4291 2.4).
 #[inline(always)]
-fn special_v6(high: u64, low: u64) -> bool {
+fn special_v6([high, low]: [u64; 2]) -> bool {
     high >> 56 == 0xff || high == 0 && low <= 1
 }
 
 /// Puts the composed packet in place of the one that came, its Ethernet addresses swapped and its tags kept.
 #[inline(always)]
 fn send_back(packet: &Packet, scratch: &mut Scratch, composed: &Composed) -> Result<(), Reason> {
-    let (Some(high), Some(middle), Some(low)) = (packet.be32(0), packet.be32(4), packet.be32(8)) else {
-        return Err(Reason::DroppedUnanswerable);
-    };
+    // One by one: of a tuple of reads LLVM checks the first again after the last, and the verifier is lost.
+    let high = packet.be32(0).ok_or(Reason::DroppedUnanswerable)?;
+    let middle = packet.be32(4).ok_or(Reason::DroppedUnanswerable)?;
+    let low = packet.be32(8).ok_or(Reason::DroppedUnanswerable)?;
     let sum = sum(&mut scratch.buffer, TRANSPORT, composed.end);
     composed.seal(&mut scratch.buffer, sum);
     if !packet.replace(scratch.network.l3, &mut scratch.buffer, composed.start, composed.end) {

@@ -8,7 +8,7 @@ use filter_common::{
 
 use crate::{
     maps::{EVENTS, SETTINGS, Scratch},
-    packet::Packet,
+    packet::{Packet, octets},
 };
 
 /// Notes what would be gone after the action, if this packet is to be reported at all.
@@ -26,7 +26,7 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
     scratch.event.client = client(packet, scratch, settings.client_detail);
     scratch.event.interface = packet.interface();
     scratch.event.depth = scratch.choice.entry.depth;
-    scratch.event.protocol = scratch.asker.protocol as u8;
+    scratch.event.protocol = scratch.asker.protocol();
     scratch.event.name_len = len as u8;
     scratch.event.wire = u8::from(wire);
     if len == 0 {
@@ -47,11 +47,11 @@ fn client(packet: &Packet, scratch: &Scratch, detail: u32) -> [u8; 16] {
         let address = u64::from(packet.be32(at + 12).unwrap_or(0));
         (0, 0xffff_0000_0000 | if full { address } else { address & 0xffff_ff00 })
     } else {
-        let (high, low) = (packet.be64(at + 8).unwrap_or(0), packet.be64(at + 16).unwrap_or(0));
+        let high = packet.be64(at + 8).unwrap_or(0);
+        let low = packet.be64(at + 16).unwrap_or(0);
         if full { (high, low) } else { (high & 0xffff_ffff_ff00_0000, 0) }
     };
-    // SAFETY: plain octets.
-    unsafe { core::mem::transmute([high.to_be(), low.to_be()]) }
+    octets([high, low])
 }
 
 /// Hands the noted event over with the reason; where the ring is full it is left out.

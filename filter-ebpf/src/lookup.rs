@@ -10,7 +10,7 @@ use filter_common::{
 
 use crate::{
     maps::{HITS, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
-    packet::{Packet, repeat},
+    packet::{Packet, octets, repeat},
 };
 
 /// What the steps of a loop work on.
@@ -63,7 +63,7 @@ pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    scratch.asker = Asker { scopes: scopes(&way.packet, scratch), protocol, now };
+    scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
     repeat(MAX_ENTRIES, consider, way);
@@ -79,19 +79,15 @@ pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
 
 /// Scope bits of the client: the packet's source address.
 #[inline(always)]
-fn scopes(packet: &Packet, scratch: &Scratch) -> u64 {
+fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
     let at = scratch.network.l3;
-    let bits = if scratch.network.version == 4 {
-        let Some(address) = packet.be32(at + 12) else { return SCOPE_ALL };
-        SCOPES_V4.get(Key::new(32, address.to_be_bytes()))
+    if scratch.network.version == 4 {
+        let address = packet.be32(at + 12)?;
+        SCOPES_V4.get(Key::new(32, address.to_be_bytes())).copied()
     } else {
-        let (Some(high), Some(low)) = (packet.be64(at + 8), packet.be64(at + 16)) else { return SCOPE_ALL };
-        let mut address = [0; 16];
-        address[..8].copy_from_slice(&high.to_be_bytes());
-        address[8..].copy_from_slice(&low.to_be_bytes());
-        SCOPES_V6.get(Key::new(128, address))
-    };
-    SCOPE_ALL | bits.copied().unwrap_or(0)
+        let address = [packet.be64(at + 8)?, packet.be64(at + 16)?];
+        SCOPES_V6.get(Key::new(128, octets(address))).copied()
+    }
 }
 
 /// Weighs one entry of the policy, or goes on to its next slot.

@@ -1,6 +1,7 @@
 //! The filter: attached where subscribers' packets come in.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "the xdp macro makes a second, undocumented function of the same name")]
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use filter_ebpf::{filter, packet::Packet};

@@ -4,7 +4,9 @@ use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::generated::{bpf_csum_diff, bpf_loop, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
+    helpers::generated::{
+        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    },
 };
 use filter_common::{
     answer::Buffer,
@@ -72,7 +74,9 @@ impl Packet {
     /// Puts the octets `start..end` of the buffer in place of everything from `at` on.
     #[inline(always)]
     pub fn replace(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
-        let grow = (at + end).wrapping_sub(start).wrapping_sub(self.len()) as i32;
+        // SAFETY: the helper reads the context only.
+        let len = unsafe { bpf_xdp_get_buff_len(self.context) } as u32;
+        let grow = (at + end).wrapping_sub(start).wrapping_sub(len) as i32;
         // SAFETY: the helper checks what it can do; the packet is as it was where it can not.
         if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 {
             return false;
@@ -92,8 +96,13 @@ impl Packet {
 impl Bytes for Packet {
     #[inline(always)]
     fn len(&self) -> u32 {
-        // SAFETY: the context is the program's. What lies in further buffers (XDP frags) is not read.
-        unsafe { ((*self.context).data_end - (*self.context).data) as u32 }
+        // SAFETY: the context is the program's. What lies in further buffers (XDP frags) is not read. The assembly
+        // keeps LLVM from taking the difference apart, which the verifier forbids.
+        unsafe {
+            let mut len = (*self.context).data_end as u64 - (*self.context).data as u64;
+            asm!("{0} = {0}", inout(reg) len);
+            len as u32
+        }
     }
 
     #[inline(always)]
@@ -123,6 +132,13 @@ impl Bytes for Packet {
             bpf_xdp_load_bytes(self.context, at, to.cast(), len as u32) == 0
         }
     }
+}
+
+/// An IPv6 address in network order.
+#[inline(always)]
+pub fn octets([high, low]: [u64; 2]) -> [u8; 16] {
+    // SAFETY: plain octets.
+    unsafe { core::mem::transmute([high.to_be(), low.to_be()]) }
 }
 
 /// Below 512, in a way that the verifier sees.
