@@ -29,7 +29,7 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u32, u64, [u8; 16], [u32; 2]);
+plain!(u8, u32, u64, [u8; 16], [u8; 128], [u8; 1024], [u32; 2]);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Event,
