@@ -1,1 +1,3 @@
-//! Root-only tests.
+//! What the root-only tests and the demonstration share.
+
+pub mod lab;
