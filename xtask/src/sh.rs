@@ -15,9 +15,9 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// Where cargo puts what it builds.
+/// The folder for what is built; filter-user's build script looks for its tools here.
 pub fn target() -> PathBuf {
-    workspace().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+    workspace().join("target")
 }
 
 /// A command that runs in the workspace's folder.

@@ -12,12 +12,15 @@
 mod browser;
 mod clients;
 mod files;
+mod filter;
 mod namespaces;
 mod process;
 mod servers;
 mod signals;
+mod watch;
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -27,7 +30,9 @@ use anyhow::{Context, Result, ensure};
 
 pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Source};
+pub use filter::{Counters, Filter, order, order_of_each_action};
 pub use process::{Finished, Process};
+pub use watch::Capture;
 
 use files::Folder;
 use namespaces::Namespaces;
@@ -139,7 +144,7 @@ impl Lab {
     }
 
     /// A command on one of the hosts. On [`Host::Client`] it finds the lab's name server in /etc/resolv.conf.
-    pub fn command(&self, host: Host, program: &str) -> Command {
+    pub fn command(&self, host: Host, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespaces.path(host).display())).arg("--");
         if host == Host::Client {
