@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const CONFIGURATION: &str = "cordon.toml";
 const ORDERS: &str = "orders";
+const ORDERS_FILE: &str = "orders.jsonl";
 
 impl<'a> Filter<'a> {
     /// Writes configuration and orders (a line each), starts the daemon and waits until it enforces.
@@ -82,7 +83,7 @@ names = 65536
             address::DPI[0],
         );
         fs::write(folder.join(CONFIGURATION), configuration).context(CONFIGURATION)?;
-        filter.write_orders("orders.jsonl", orders)?;
+        filter.write_orders(ORDERS_FILE, orders)?;
         Ok(filter)
     }
 
@@ -130,6 +131,11 @@ names = 65536
         let path = self.lab.folder().join(ORDERS).join(file);
         let draft = path.with_extension("draft");
         fs::write(&draft, lines).and_then(|()| fs::rename(&draft, &path)).with_context(|| path.display().to_string())
+    }
+
+    /// The file with the orders that the daemon was started with.
+    pub fn orders_file(&self) -> PathBuf {
+        self.lab.folder().join(ORDERS).join(ORDERS_FILE)
     }
 
     /// Runs `cordon` on the border host.
