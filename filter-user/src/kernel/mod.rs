@@ -12,6 +12,7 @@ mod clock;
 mod device;
 mod error;
 mod events;
+mod names;
 mod neighbours;
 mod netlink;
 mod object;

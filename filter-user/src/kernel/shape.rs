@@ -41,6 +41,7 @@ const fn shape<K, V>(name: &'static str, kind: u32, entries: Entries) -> Shape {
 
 const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<NameKey, Node>(map::NAMES, HASH, ANY),
+    shape::<u32, u64>(map::NAME_FILTER, ARRAY, ANY),
     shape::<u32, Policy>(map::POLICIES, ARRAY, ANY),
     shape::<u32, Order>(map::ORDERS, ARRAY, ANY),
     shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, ANY),
