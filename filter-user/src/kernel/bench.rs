@@ -1,6 +1,6 @@
 //! The benchmark object: the filter over packets from a map.
 
-use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     Capacity,
@@ -49,25 +49,59 @@ impl Entry {
 pub struct Bench {
     programs: Vec<Loaded>,
     tables: Tables,
-    short: u32,
-    long: u32,
+    short: Packets<SHORT>,
+    long: Packets<LONG>,
     next: PerCpu<[u32; 2]>,
 }
 
+/// A map of packets, which runs take in order, again and again.
+#[derive(Debug)]
+pub struct Packets<const N: usize> {
+    map: Table<u32, [u8; N]>,
+    count: AtomicU32,
+}
+
+impl<const N: usize> Packets<N> {
+    /// Puts these packets in place of the ones before. What a frame lacks is zeros: octets behind the IP packet.
+    ///
+    /// # Errors
+    /// [`Error::Full`] for more than there is room for.
+    pub fn set(&self, frames: impl Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+        let padded = |frame: Vec<u8>| {
+            let mut packet = [0; N];
+            packet.iter_mut().zip(frame).for_each(|(to, from)| *to = from);
+            packet
+        };
+        let packets: Vec<_> = (0..).zip(frames.map(padded)).collect();
+        self.map.set_all(&packets)?;
+        self.count.store(packets.len() as u32, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Bench {
-    /// Loads the programs and the packets, which runs take in this order, again and again. Packets shorter than that
-    /// are padded by whoever makes them.
+    /// Loads the programs, with room for so many packets of each size.
     ///
     /// # Errors
     /// As [`Kernel::open`](super::Kernel::open).
-    pub fn new(capacity: &Capacity, short: &[[u8; SHORT]], long: &[[u8; LONG]]) -> Result<Self, Error> {
-        let sizes = [(SHORT_PACKETS, entries(short)), (LONG_PACKETS, entries(long))];
+    pub fn new(capacity: &Capacity, short: u32, long: u32) -> Result<Self, Error> {
+        let sizes = [(SHORT_PACKETS, short), (LONG_PACKETS, long)];
         let (programs, mut maps) = object::load(Object::Bench, capacity, None, &sizes)?;
         let mut take = |name: &str| maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")));
-        fill(take(SHORT_PACKETS)?, SHORT_PACKETS, short)?;
-        fill(take(LONG_PACKETS)?, LONG_PACKETS, long)?;
+        let short = Packets { map: Table::new(take(SHORT_PACKETS)?, SHORT_PACKETS, short), count: AtomicU32::new(0) };
+        let long = Packets { map: Table::new(take(LONG_PACKETS)?, LONG_PACKETS, long), count: AtomicU32::new(0) };
         let next = PerCpu::new(take(NEXT)?, NEXT, 1)?;
-        Ok(Self { tables: Tables::new(maps)?, programs, short: entries(short), long: entries(long), next })
+        Ok(Self { tables: Tables::new(maps)?, programs, short, long, next })
+    }
+
+    /// Packets of the short entries.
+    pub fn short(&self) -> &Packets<SHORT> {
+        &self.short
+    }
+
+    /// Packets of the long entries.
+    pub fn long(&self) -> &Packets<LONG> {
+        &self.long
     }
 
     /// The tables.
@@ -85,26 +119,14 @@ impl Bench {
     /// # Errors
     /// If the kernel refuses.
     pub fn run(&self, entry: Entry, repeat: u32) -> Result<u32, Error> {
-        let (count, frame): (_, &[u8]) = match entry {
-            Entry::ShortRun | Entry::ShortEmpty | Entry::Nothing => (self.short, &[0; SHORT]),
-            Entry::LongRun | Entry::LongEmpty => (self.long, &[0; LONG]),
+        let (count, frame): (&AtomicU32, &[u8]) = match entry {
+            Entry::ShortRun | Entry::ShortEmpty | Entry::Nothing => (&self.short.count, &[0; SHORT]),
+            Entry::LongRun | Entry::LongEmpty => (&self.long.count, &[0; LONG]),
         };
-        self.next.set_all(0, [0, count])?;
+        self.next.set_all(0, [0, count.load(Ordering::Relaxed)])?;
         let program = object::find(&self.programs, entry.program())?;
         Ok(run::run(program.fd(), frame, repeat)?.ns_per_run)
     }
-}
-
-fn entries<T>(packets: &[T]) -> u32 {
-    u32::try_from(packets.len()).unwrap_or(u32::MAX).max(1)
-}
-
-fn fill<const N: usize>(fd: OwnedFd, name: &'static str, packets: &[[u8; N]]) -> Result<(), Error>
-where
-    [u8; N]: super::sys::Plain,
-{
-    let table = Table::new(fd, name, entries(packets));
-    (0..).zip(packets).try_for_each(|(slot, packet): (u32, _)| table.set(&slot, packet))
 }
 
 const SHORT_PACKETS: &str = "SHORT_PACKETS";
