@@ -42,7 +42,7 @@ impl Tables {
     /// or its new state; bring the tables to a known state with [`Tables::compare_and_repair`].
     pub fn apply(&self, changes: &Changes, clock: &Clock) -> Result<(), Error> {
         self.write_slots(changes, clock)?;
-        self.change_settings(|settings| settings.depths = changes.depths_during)?;
+        self.look_also_at(changes.depths_during)?;
         {
             let _writing = self.lock();
             self.names.set_all(&self.hashed(&changes.insert))?;
@@ -67,11 +67,7 @@ impl Tables {
     /// As [`Tables::apply`]; trying again later is safe, with the same `fresh` and `old`.
     pub fn take_over(&self, fresh: &Changes, old: &InUse, clock: &Clock) -> Result<Difference, Error> {
         self.write_slots(fresh, clock)?;
-        self.change_settings(|settings| {
-            for (depths, new) in settings.depths.iter_mut().zip(fresh.depths) {
-                *depths |= new;
-            }
-        })?;
+        self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
@@ -139,6 +135,15 @@ impl Tables {
         self.rewrite_times(changes.orders.iter().map(|(slot, order)| (*slot, order)), clock)?;
         let _writing = self.lock();
         self.policies.set_all(&changes.policies)
+    }
+
+    /// Adds to the depths that are looked up.
+    fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            for (old, new) in settings.depths.iter_mut().zip(depths) {
+                *old |= new;
+            }
+        })
     }
 
     fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {
