@@ -1,6 +1,9 @@
-//! What the root-only tests share: packet builders, the filter under test, and the same judgement on the host.
+//! What the root-only tests and the demonstration share: packet builders, the filter under test, the same judgement
+//! on the host, and the lab.
 
+pub mod foreign;
 pub mod harness;
 pub mod host;
+pub mod lab;
 pub mod order;
 pub mod packet;
