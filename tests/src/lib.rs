@@ -2,3 +2,4 @@
 
 pub mod foreign;
 pub mod lab;
+pub mod packet;
