@@ -310,7 +310,7 @@ fn single_files_and_what_the_configuration_drops() {
     fs::remove_file(&other).unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(1, "x", What::Unchanged), (0, "y", What::Revoked)]);
     // A path that is not there may be a typing error: then nothing outside the configuration is withdrawn.
-    lab.files = Files::new(&[other.clone()]);
+    lab.files = Files::new(std::slice::from_ref(&other));
     assert_eq!(lab.sync(&Which::All).changes, []);
     fs::write(&other, put("y", &["y.com"])).unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(1, "y", What::New), (0, "x", What::Revoked)]);

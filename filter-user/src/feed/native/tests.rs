@@ -68,6 +68,15 @@ fn the_design_s_line_is_read() {
 }
 
 #[test]
+fn the_example_is_read() {
+    let read = read(include_str!("../../../../examples/orders/paris-motogp-2025.jsonl"));
+    assert_eq!(read.refusals, []);
+    let Order { terms, names: listed, .. } = order(&read);
+    assert_eq!(*listed, names(&["tarjetarojaenvivo.lat", "motogpstream.me", "livetv821.me"]));
+    assert!(terms.reference.len() <= filter_common::layout::MAX_TEXT);
+}
+
+#[test]
 fn what_is_optional_is_read_too() {
     let read = read(put(json!({
         "not_after": "none", "protocols": ["dns", "tls"], "actions": {"dns": "address", "tls": "redirect"},
