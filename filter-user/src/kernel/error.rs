@@ -1,0 +1,104 @@
+//! What can go wrong with the kernel, in words that an operator can act on.
+
+use std::{io, path::PathBuf};
+
+/// Exit code after [`Error::Load`] and [`Error::NotBuilt`]: starting again would not help.
+pub const EXIT_LOAD: u8 = 3;
+
+/// An error of the kernel side.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The build had no BPF toolchain.
+    #[error("this build has no XDP program in it: run `cargo xtask setup`, then build again")]
+    NotBuilt,
+    /// The kernel refused the program.
+    #[error("the kernel refused the XDP program `{program}`: {source}\n{log}")]
+    Load {
+        /// Which program.
+        program: String,
+        /// The system call's error.
+        source: io::Error,
+        /// Last lines of the verifier's log.
+        log: String,
+    },
+    /// The object could not be turned into programs and maps.
+    #[error("the XDP object cannot be loaded: {0}")]
+    Object(String),
+    /// A pinned map is not what this program needs.
+    #[error(
+        "{path}: {what} is {found}, this program needs {needed} (`cordon detach` on all interfaces and removing the folder starts anew)"
+    )]
+    Shape {
+        /// The pinned map.
+        path: PathBuf,
+        /// Type, key size, value size or entries.
+        what: &'static str,
+        /// What is pinned.
+        found: String,
+        /// What the program needs.
+        needed: String,
+    },
+    /// A map is full.
+    #[error("{map} is full at {capacity} entries: raise `capacity.{key}` in the configuration")]
+    Full {
+        /// The map.
+        map: &'static str,
+        /// Its size.
+        capacity: u32,
+        /// Key under `capacity` in the configuration.
+        key: &'static str,
+    },
+    /// No such interface.
+    #[error("{interface}: no such interface")]
+    Interface {
+        /// Its name.
+        interface: String,
+    },
+    /// Another program is there.
+    #[error("{interface}: another XDP program is attached: id {id}, `{name}`; `--replace` puts Cordon in its place")]
+    Occupied {
+        /// The interface.
+        interface: String,
+        /// Program id.
+        id: u32,
+        /// Program name.
+        name: String,
+    },
+    /// Cordon with another map layout is there.
+    #[error("{interface}: layout {found} is in force; this program has {ours}; `--replace` takes over")]
+    OtherLayout {
+        /// The interface.
+        interface: String,
+        /// Layout version in force.
+        found: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// The NIC hides VLAN tags or merges packets before XDP sees them.
+    #[error("{interface}: the NIC strips VLAN tags or merges packets: run `{command}`")]
+    Offload {
+        /// The interface.
+        interface: String,
+        /// The command that turns it off.
+        command: String,
+    },
+    /// The driver has no native XDP.
+    #[error(
+        "{interface}: its driver has no native XDP; `mode = \"generic\"` for it in the configuration allows the slow path"
+    )]
+    NativeUnsupported {
+        /// The interface.
+        interface: String,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Its error.
+        source: io::Error,
+    },
+    /// Something is not there.
+    #[error("{0}: not found")]
+    Missing(String),
+}

@@ -1,0 +1,2 @@
+//! Captures through the filter.
+pub mod capture;
