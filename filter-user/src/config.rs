@@ -9,18 +9,19 @@ mod scopes;
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use filter_common::layout::{MAX_SCOPES, client_detail};
 use ipnet::IpNet;
-use serde::Serialize;
 use toml::Spanned;
 
 pub use mistake::{Mistake, Mistakes};
 
-use crate::name::Name;
+use crate::{
+    kernel::{Capacity, Mode, TargetSpec, TlsPorts},
+    name::Name,
+};
 use mistake::Source;
 
 /// Where the configuration is looked for.
@@ -28,9 +29,6 @@ pub const DEFAULT_FILE: &str = "/etc/cordon/cordon.toml";
 
 /// Name of the feed that holds what the control socket was given.
 pub const CONTROL_FEED: &str = "control";
-
-/// Slots of redirect targets in the kernel.
-const MAX_TARGETS: usize = 64;
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +41,8 @@ pub struct Config {
     pub ports: Ports,
     /// Client prefixes by scope name.
     pub scopes: BTreeMap<String, Vec<IpNet>>,
-    /// Where redirected packets go, by name.
-    pub targets: BTreeMap<String, Target>,
+    /// Where redirected packets go, in the order of their names.
+    pub targets: Vec<TargetSpec>,
     /// Where orders come from.
     pub feeds: Vec<Feed>,
     /// What no order can stop.
@@ -53,7 +51,7 @@ pub struct Config {
     pub events: Events,
     /// Answers and resets a second on each CPU.
     pub answers_per_second: u32,
-    /// Sizes of the kernel tables.
+    /// Sizes of the kernel tables, which are laid out when they are first pinned.
     pub capacity: Capacity,
 }
 
@@ -68,17 +66,6 @@ pub struct Daemon {
     pub pin_root: PathBuf,
 }
 
-/// How the program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// In the driver.
-    #[default]
-    Native,
-    /// After the driver, on socket buffers: for drivers without XDP.
-    Generic,
-}
-
 /// An interface where subscribers' packets come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -88,54 +75,13 @@ pub struct Interface {
     pub mode: Mode,
 }
 
-/// A set of destination ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortSet {
-    /// Every port.
-    Any,
-    /// These.
-    List(Vec<u16>),
-}
-
-impl PortSet {
-    /// Whether the port is in it.
-    pub fn contains(&self, port: u16) -> bool {
-        match self {
-            Self::Any => true,
-            Self::List(ports) => ports.contains(&port),
-        }
-    }
-}
-
 /// Which destination ports are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// DNS.
-    pub dns: PortSet,
+    pub dns: Vec<u16>,
     /// TLS over TCP.
-    pub tls: PortSet,
-}
-
-/// Where redirected packets go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The interface they leave by.
-    pub interface: String,
-    /// The host they go to; without it they leave with their Ethernet addresses as they came.
-    pub next_hop: Option<IpAddr>,
-    /// What becomes of them while the target is not ready.
-    pub fallback: Fallback,
-}
-
-/// What becomes of a packet whose redirect target is not ready.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fallback {
-    /// It is dropped.
-    #[default]
-    Drop,
-    /// It passes.
-    Pass,
+    pub tls: TlsPorts,
 }
 
 /// Where orders come from.
@@ -187,19 +133,6 @@ impl ClientDetail {
             Self::Full => client_detail::FULL,
         }
     }
-}
-
-/// Sizes of the kernel tables, which are laid out when they are first pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Nodes: a name takes one, an exception another.
-    pub names: u32,
-    /// Policies: one for each set of orders that hold together somewhere.
-    pub policies: u32,
-    /// Orders.
-    pub orders: u32,
-    /// Client prefixes, of each address family.
-    pub prefixes: u32,
 }
 
 impl Default for Config {
@@ -267,7 +200,7 @@ impl Check<'_> {
                 pin_root: raw.daemon.pin_root,
             },
             interfaces: self.interfaces(raw.interface),
-            ports: Ports { dns: self.ports(raw.ports.dns, 53), tls: self.ports(raw.ports.tls, 443) },
+            ports: Ports { dns: self.dns_ports(raw.ports.dns), tls: self.tls_ports(raw.ports.tls) },
             scopes: self.scopes(raw.scopes),
             targets: self.targets(raw.targets),
             feeds: self.feeds(raw.feed),
@@ -296,15 +229,23 @@ impl Check<'_> {
         interfaces
     }
 
-    fn ports(&mut self, raw: Option<Spanned<raw::PortSet>>, default: u16) -> PortSet {
-        let Some(raw) = raw else { return PortSet::List(vec![default]) };
-        match raw.get_ref() {
-            raw::PortSet::Word(word) if word == "any" => return PortSet::Any,
-            raw::PortSet::List(ports) if !ports.contains(&0) => return PortSet::List(ports.clone()),
-            raw::PortSet::Word(_) => self.wrong(&raw, "neither a list of ports nor \"any\""),
-            raw::PortSet::List(_) => self.wrong(&raw, "0 is not a port"),
+    fn dns_ports(&mut self, raw: Option<Spanned<Vec<u16>>>) -> Vec<u16> {
+        let Some(ports) = raw else { return vec![53] };
+        if ports.get_ref().contains(&0) {
+            self.wrong(&ports, "0 is not a port");
         }
-        PortSet::List(Vec::new())
+        ports.into_inner()
+    }
+
+    fn tls_ports(&mut self, raw: Option<Spanned<raw::TlsPorts>>) -> TlsPorts {
+        let Some(ports) = raw else { return TlsPorts::List(vec![443]) };
+        match ports.get_ref() {
+            raw::TlsPorts::Word(word) if word == "any" => return TlsPorts::Any,
+            raw::TlsPorts::Word(_) => self.wrong(&ports, "neither a list of ports nor \"any\""),
+            raw::TlsPorts::List(list) if !list.contains(&0) => return TlsPorts::List(list.clone()),
+            raw::TlsPorts::List(_) => self.wrong(&ports, "0 is not a port"),
+        }
+        TlsPorts::List(Vec::new())
     }
 
     fn scopes(&mut self, raw: BTreeMap<Spanned<String>, Spanned<raw::Scope>>) -> BTreeMap<String, Vec<IpNet>> {
@@ -348,11 +289,11 @@ impl Check<'_> {
         prefixes
     }
 
-    fn targets(&mut self, raw: BTreeMap<Spanned<String>, raw::Target>) -> BTreeMap<String, Target> {
-        let mut targets = BTreeMap::new();
+    fn targets(&mut self, raw: BTreeMap<Spanned<String>, raw::Target>) -> Vec<TargetSpec> {
+        let mut targets = Vec::new();
         for (name, target) in raw {
-            if targets.len() >= MAX_TARGETS {
-                self.wrong(&name, format!("more than {MAX_TARGETS} targets"));
+            if targets.len() >= Capacity::default().targets as usize {
+                self.wrong(&name, format!("more than {} targets", targets.len()));
             } else if let Err(why) = word(name.get_ref()) {
                 self.wrong(&name, why);
             }
@@ -366,8 +307,12 @@ impl Check<'_> {
                     None
                 }
             });
-            let interface = target.interface.into_inner();
-            targets.insert(name.into_inner(), Target { interface, next_hop, fallback: target.fallback });
+            targets.push(TargetSpec {
+                name: name.into_inner(),
+                interface: target.interface.into_inner(),
+                next_hop,
+                fallback_pass: matches!(target.fallback, raw::Fallback::Pass),
+            });
         }
         targets
     }
@@ -411,11 +356,13 @@ impl Check<'_> {
             }
             value.into_inner()
         };
+        let default = Capacity::default();
         Capacity {
-            names: size(raw.names, 4 << 20, 1 << 28),
-            policies: size(raw.policies, 1 << 16, 1 << 24),
-            orders: size(raw.orders, 1 << 14, 1 << 22),
-            prefixes: size(raw.prefixes, 1 << 16, 1 << 24),
+            names: size(raw.names, default.names, 1 << 28),
+            policies: size(raw.policies, default.policies, 1 << 24),
+            orders: size(raw.orders, default.orders, 1 << 22),
+            prefixes: size(raw.prefixes, default.prefixes, 1 << 24),
+            ..default
         }
     }
 }

@@ -11,7 +11,8 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{ClientDetail, Fallback, Mode};
+use super::ClientDetail;
+use crate::kernel::Mode;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,20 +61,31 @@ impl Default for Daemon {
 #[serde(deny_unknown_fields)]
 pub(super) struct Interface {
     pub name: Spanned<String>,
-    #[serde(default)]
+    #[serde(default = "native", with = "ModeWord")]
     pub mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Mode", rename_all = "lowercase")]
+enum ModeWord {
+    Native,
+    Generic,
+}
+
+fn native() -> Mode {
+    Mode::Native
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ports {
-    pub dns: Option<Spanned<PortSet>>,
-    pub tls: Option<Spanned<PortSet>>,
+    pub dns: Option<Spanned<Vec<u16>>>,
+    pub tls: Option<Spanned<TlsPorts>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a list of ports or \"any\"")]
-pub(super) enum PortSet {
+pub(super) enum TlsPorts {
     Word(String),
     List(Vec<u16>),
 }
@@ -121,6 +133,14 @@ pub(super) struct Target {
     pub next_hop: Option<Spanned<String>>,
     #[serde(default)]
     pub fallback: Fallback,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fallback {
+    #[default]
+    Drop,
+    Pass,
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn nothing_is_a_configuration() {
     let config = Config::default();
     assert_eq!(config.daemon.pin_root, Path::new("/sys/fs/bpf/cordon"));
-    assert_eq!(config.ports, Ports { dns: PortSet::List(vec![53]), tls: PortSet::List(vec![443]) });
+    assert_eq!(config.ports, Ports { dns: vec![53], tls: TlsPorts::List(vec![443]) });
     assert_eq!(config.events, Events { per_second: 1000, client: ClientDetail::None });
     assert!(config.interfaces.is_empty() && config.feeds.is_empty() && config.scopes.is_empty());
 }
@@ -23,7 +23,7 @@ fn the_example_holds_every_section() {
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!(config.interfaces[1], Interface { name: "eth2".into(), mode: Mode::Generic });
     assert_eq!(config.scopes["fr"].len(), 2);
-    assert_eq!(config.targets["dpi"].next_hop, Some("198.51.100.7".parse().unwrap()));
+    assert_eq!(config.targets[0].next_hop, Some("198.51.100.7".parse().unwrap()));
     assert_eq!(config.feeds[0].path, Path::new("/etc/cordon/orders"));
     assert_eq!(config.allow.subtree[0].as_str(), "provider.example");
 }
@@ -34,20 +34,45 @@ fn mistakes_are_told_with_line_text_and_reason() {
     let table: &[(&str, usize, &str, &str)] = &[
         ("[daemon]\nsockett = 1", 2, "sockett", unknown),
         ("\n[[interface]]\nname = \"a/b\"", 3, "\"a/b\"", "not an interface's name"),
-        ("[[interface]]\nname = \"eth0\"\nmode = \"fast\"", 3, "\"fast\"", "unknown variant `fast`, expected `native` or `generic`"),
+        (
+            "[[interface]]\nname = \"eth0\"\nmode = \"fast\"",
+            3,
+            "\"fast\"",
+            "unknown variant `fast`, expected `native` or `generic`",
+        ),
         ("[[interface]]\nname = \"e\"\n[[interface]]\nname = \"e\"", 4, "\"e\"", "this interface stands here twice"),
         ("[ports]\ndns = [53, 0]", 2, "[53, 0]", "0 is not a port"),
         ("[ports]\ntls = \"all\"", 2, "\"all\"", "neither a list of ports nor \"any\""),
         ("[ports]\ntls = [70000]", 2, "[70000]", "expected a list of ports or \"any\""),
         ("[scopes]\nall = [\"192.0.2.0/24\"]", 2, "all", "`all` is every client, and cannot be defined"),
-        ("[scopes]\nfr = [\n \"192.0.2.0/33\"]", 3, "\"192.0.2.0/33\"", "not a prefix such as 192.0.2.0/24 or 2001:db8::/32"),
-        ("[scopes]\nfr = [\"192.0.2.9/24\"]", 2, "\"192.0.2.9/24\"", "address bits beyond the prefix are set; 192.0.2.0/24 is meant?"),
+        (
+            "[scopes]\nfr = [\n \"192.0.2.0/33\"]",
+            3,
+            "\"192.0.2.0/33\"",
+            "not a prefix such as 192.0.2.0/24 or 2001:db8::/32",
+        ),
+        (
+            "[scopes]\nfr = [\"192.0.2.9/24\"]",
+            2,
+            "\"192.0.2.9/24\"",
+            "address bits beyond the prefix are set; 192.0.2.0/24 is meant?",
+        ),
         ("[scopes]\nfr = []", 2, "[]", "a scope without prefixes binds nobody"),
         ("[scopes]\nfr = 5", 2, "5", "invalid type: integer `5`, expected a list of prefixes or { file = \"...\" }"),
         ("[scopes]\nfr = { flie = \"x\" }", 2, "flie", "unknown field `flie`, expected `file`"),
         ("[targets.dpi]\ninterface = \"eth0\"\nnext_hop = \"gw\"", 3, "\"gw\"", "not an IP address"),
-        ("[[feed]]\nname = \"x\"\nkind = \"rpz\"\npath = \"/x\"", 3, "\"rpz\"", "unknown variant `rpz`, expected `native`"),
-        ("[[feed]]\nname = \"control\"\nkind = \"native\"\npath = \"/x\"", 2, "\"control\"", "`control` is what the control socket was given"),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"rpz\"\npath = \"/x\"",
+            3,
+            "\"rpz\"",
+            "unknown variant `rpz`, expected `native`",
+        ),
+        (
+            "[[feed]]\nname = \"control\"\nkind = \"native\"\npath = \"/x\"",
+            2,
+            "\"control\"",
+            "`control` is what the control socket was given",
+        ),
         ("[capacity]\nnames = 1", 2, "1", "not between 16 and 268435456"),
         ("[events]\nper_second = -1", 2, "-1", "invalid value: integer `-1`, expected u32"),
         ("x = ", 1, "", "string values must be quoted, expected literal string"),

@@ -292,7 +292,10 @@ mod tests {
         let told = |file: &[u8]| frames(file).1.unwrap();
         assert_eq!(told(b""), "neither pcap nor pcapng");
         assert_eq!(told(b"GET / HTTP/1.1\r\n"), "neither pcap nor pcapng");
-        assert_eq!(told(&classic(false, CLASSIC_MICROSECONDS, 113, &[])), "link type 113; only Ethernet (1) can be replayed");
+        assert_eq!(
+            told(&classic(false, CLASSIC_MICROSECONDS, 113, &[])),
+            "link type 113; only Ethernet (1) can be replayed"
+        );
         let mut damaged = classic(true, CLASSIC_MICROSECONDS, 1, &[]);
         damaged.extend(words(true, &[0, 0, u32::MAX, 0]));
         assert_eq!(told(&damaged), "damaged: a length of 4294967295");
