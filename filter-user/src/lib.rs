@@ -2,10 +2,12 @@
 
 pub mod book;
 pub mod config;
+pub mod control;
 pub mod feed;
 pub mod guard;
 pub mod kernel;
 pub mod name;
+pub mod observe;
 pub mod order;
 pub mod policy;
 pub mod replay;
