@@ -21,6 +21,7 @@ pub use mistake::{Mistake, Mistakes};
 use crate::{
     kernel::{Capacity, Mode, TargetSpec, TlsPorts},
     name::Name,
+    order::Match,
 };
 use mistake::Source;
 
@@ -100,6 +101,14 @@ pub struct Allow {
     pub names: Vec<Name>,
     /// The names and everything below them.
     pub subtree: Vec<Name>,
+}
+
+impl Allow {
+    /// The rules, as the compiler takes them.
+    pub fn rules(&self) -> impl Iterator<Item = (Name, Match)> {
+        let rules = |names: &[Name], reach| names.iter().cloned().map(move |name| (name, reach)).collect::<Vec<_>>();
+        rules(&self.names, Match::Exact).into_iter().chain(rules(&self.subtree, Match::Subtree))
+    }
 }
 
 /// What events tell, and how many.

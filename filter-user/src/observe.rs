@@ -3,10 +3,12 @@
 mod directory;
 mod events;
 mod hits;
+mod view;
 
 pub use directory::Directory;
 pub use events::{EventHub, EventStream, line};
 pub use hits::HitTotals;
+pub use view::KernelView;
 
 use filter_common::{layout::Counter, verdict::Reason};
 
