@@ -20,7 +20,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, Mistakes},
-    control::client::{Client, Unreachable},
+    control::client::{Client, ClientError},
+    kernel,
 };
 use output::Output;
 
@@ -134,10 +135,13 @@ impl Global {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Mistakes>() {
-        2
-    } else if error.is::<Unreachable>() {
-        4
-    } else {
-        1
+        return 2;
+    }
+    if let Some(ClientError::Unreachable(_)) = error.downcast_ref() {
+        return 4;
+    }
+    match error.downcast_ref() {
+        Some(kernel::Error::Load { .. } | kernel::Error::NotBuilt | kernel::Error::Shape { .. }) => kernel::EXIT_LOAD,
+        _ => 1,
     }
 }

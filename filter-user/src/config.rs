@@ -177,6 +177,11 @@ impl Config {
         if check.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(check.mistakes)) }
     }
 
+    /// How the configuration attaches to an interface, if it names it.
+    pub fn mode(&self, interface: &str) -> Option<Mode> {
+        self.interfaces.iter().find(|known| known.name == interface).map(|known| known.mode)
+    }
+
     /// What a running daemon cannot take over from `new`, by key; empty if it can take over all of it.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();

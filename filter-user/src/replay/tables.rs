@@ -1,7 +1,7 @@
 //! Tables for one replay: the orders of the files, compiled from nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     guard::Guards,
     kernel::{Capacity, Clock, Kernel},
     observe::Directory,
-    order::{Match, Order, Terms},
+    order::{Order, Terms},
     policy::{Changes, Compiler, Limits, ScopeTable},
 };
 
