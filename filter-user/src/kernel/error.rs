@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use filter_common::layout::map;
+
 /// Exit code after [`Error::Load`] and [`Error::NotBuilt`]: starting again would not help.
 pub const EXIT_LOAD: u8 = 3;
 
@@ -25,18 +27,16 @@ pub enum Error {
     #[error("the XDP object cannot be loaded: {0}")]
     Object(String),
     /// A pinned map is not what this program needs.
-    #[error(
-        "{path}: {what} is {found}, this program needs {needed} (`cordon detach` on all interfaces and removing the folder starts anew)"
-    )]
+    #[error("{}: {what} is {found}, but this program needs {needed}; another version pinned it", path.display())]
     Shape {
         /// The pinned map.
         path: PathBuf,
         /// Type, key size, value size or entries.
         what: &'static str,
         /// What is pinned.
-        found: String,
+        found: u32,
         /// What the program needs.
-        needed: String,
+        needed: u32,
     },
     /// A map is full.
     #[error("{map} is full at {capacity} entries: raise `capacity.{key}` in the configuration")]
@@ -101,4 +101,31 @@ pub enum Error {
     /// Something is not there.
     #[error("{0}: not found")]
     Missing(String),
+}
+
+impl Error {
+    /// The map of that name is full.
+    pub(super) fn full(map: &'static str, capacity: u32) -> Self {
+        let key = match map {
+            map::NAMES => "names",
+            map::POLICIES => "policies",
+            map::ORDERS | map::HITS => "orders",
+            map::SCOPES_V4 | map::SCOPES_V6 => "prefixes",
+            map::TARGETS | map::TARGET_DEVICES => "targets",
+            map::OWN_ADDRESSES => "own_addresses",
+            _ => "event_bytes",
+        };
+        Self::Full { map, capacity, key }
+    }
+
+    /// For `map_err`: what was tried.
+    pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::System { what, source }
+    }
+
+    /// Whether it is of no use to start again ([`EXIT_LOAD`]).
+    pub fn is_load(&self) -> bool {
+        matches!(self, Self::NotBuilt | Self::Load { .. } | Self::Object(_))
+    }
 }
