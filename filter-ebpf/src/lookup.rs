@@ -9,7 +9,7 @@ use filter_common::{
 };
 
 use crate::{
-    maps::{HITS, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
+    maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
     packet::{Packet, octets, repeat},
 };
 
@@ -30,7 +30,12 @@ pub fn begin(scratch: &mut Scratch, walk: Walk) {
     scratch.walk = walk;
     scratch.node = Node { at: POLICY_NONE, below: POLICY_NONE };
     scratch.node_depth = 0;
-    scratch.depths = SETTINGS.get(0).map_or([0; 2], |settings| settings.depths);
+    let Some(settings) = SETTINGS.get(0) else {
+        scratch.depths = [0; 2];
+        return;
+    };
+    scratch.depths = settings.depths;
+    scratch.filter_mask = settings.filter_mask.into();
 }
 
 /// Looks up one suffix of the name, the last one found being the deepest.
@@ -40,6 +45,10 @@ pub fn probe(scratch: &mut Scratch, key: &NameKey) {
     let [low, high] = scratch.depths;
     let bits = if depth & 64 == 0 { low } else { high };
     if bits >> (depth & 63) & 1 == 0 {
+        return;
+    }
+    let bits = key.filter_bits();
+    if NAME_FILTER.get(key.filter_word(scratch.filter_mask as u32)).is_some_and(|word| word & bits != bits) {
         return;
     }
     // SAFETY: an element that is deleted meanwhile is freed, or used again, only after a grace period.

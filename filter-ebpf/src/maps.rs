@@ -1,7 +1,7 @@
 //! The maps. What is in them is in `filter_common::layout`; the loader sets their sizes.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -19,6 +19,9 @@ use filter_common::{
 /// See `filter_common::layout::map`.
 #[map]
 pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// See `filter_common::layout::map`.
+#[map]
+pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(1, 0);
@@ -76,6 +79,8 @@ pub struct Scratch {
     pub walk: Walk,
     /// Depths that are looked up.
     pub depths: [u64; 2],
+    /// Words of the name filter minus one.
+    pub filter_mask: u64,
     /// The deepest node so far.
     pub node: Node,
     /// Its labels, 0 for none.

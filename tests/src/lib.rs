@@ -1,1 +1,4 @@
-//! Root-only tests.
+//! What the root-only tests and the demonstration share.
+
+pub mod foreign;
+pub mod lab;
