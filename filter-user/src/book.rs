@@ -1,10 +1,32 @@
 //! The order book: the durable store of all orders and of what became of them. It is the truth; kernel tables are
 //! derived from it.
+//!
+//! One SQLite file. A change is one transaction, on the disk before it is told, and brings its own history.
+//!
+//! What happens in which case:
+//! - A put of an order that is there already changes it to what the put says; if that is the same, nothing happens.
+//! - A put of an order that another source put, and still puts, is refused if it differs: one source owns an order.
+//!   Every source may add, remove, extend and revoke.
+//! - A revoke of an order that is unknown does nothing, and is told; a put that comes later puts the order, also if
+//!   the order was revoked. Add, remove and extend of an order that is unknown or revoked are refused.
+//! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
+//!   until its source changes it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use thiserror::Error;
+
+use self::{
+    rows::{Kind, OrderRow},
+    writer::{Origin, Writer},
+};
 
 use crate::{
     feed::{Entry, Refusal},
@@ -12,16 +34,30 @@ use crate::{
     order::{Order, Terms},
 };
 
+mod rows;
+mod schema;
+pub(crate) mod sync;
+mod writer;
+
 /// The book, open.
 #[derive(Debug)]
-pub struct Book {}
+pub struct Book {
+    connection: Connection,
+    clock_behind: Option<Timestamp>,
+}
 
 /// What went wrong with the book itself.
 #[derive(Debug, Error)]
 pub enum BookError {
     /// SQLite's error: a full disk, a damaged file.
     #[error("order book: {0}")]
-    Sqlite(String),
+    Sqlite(#[from] rusqlite::Error),
+    /// Its folder cannot be made.
+    #[error("order book: {0}")]
+    Folder(#[from] std::io::Error),
+    /// It holds what Cordon never writes.
+    #[error("order book: damaged: {0}")]
+    Damaged(String),
     /// Written by a newer Cordon.
     #[error(
         "order book: its schema is version {found}, this Cordon knows {known}; use the Cordon that wrote it, or a newer one"
@@ -139,8 +175,33 @@ pub struct Delta {
 
 impl Change {
     /// Makes the change to a copy of the book's orders, by id.
-    pub fn apply_to(self, _orders: &mut BTreeMap<String, Order>) {
-        todo!()
+    pub fn apply_to(self, orders: &mut BTreeMap<String, Order>) {
+        match self {
+            Self::Put(order) => _ = orders.insert(order.terms.id.clone(), order),
+            Self::Revoke { id } => _ = orders.remove(&id),
+            Self::Edit { id, terms, names, except } => {
+                let Some(order) = orders.get_mut(&id) else { return };
+                if let Some(terms) = terms {
+                    order.terms = terms;
+                }
+                names.apply_to(&mut order.names);
+                except.apply_to(&mut order.except);
+            }
+        }
+    }
+}
+
+impl Delta {
+    /// Whether nothing comes and nothing goes.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    fn apply_to(self, names: &mut BTreeSet<Name>) {
+        names.extend(self.added);
+        for name in &self.removed {
+            names.remove(name);
+        }
     }
 }
 
@@ -149,52 +210,88 @@ impl Book {
     ///
     /// # Errors
     /// The file cannot be opened or is not a book, or is a newer Cordon's.
-    pub fn open(_folder: &Path) -> Result<Self, BookError> {
-        todo!()
+    pub fn open(folder: &Path) -> Result<Self, BookError> {
+        fs::create_dir_all(folder)?;
+        let connection = schema::open(&folder.join(FILE))?;
+        let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
+        Ok(Self { connection, clock_behind })
     }
 
-    /// Time of the newest entry, where the clock is behind it: then the clock is wrong, and no order may start or end.
+    /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the
+    /// clock is wrong, and no order may start or end.
     pub fn clock_behind(&self) -> Option<Timestamp> {
-        todo!()
+        self.clock_behind
     }
 
     /// Applies events in order, in one transaction: when this returns they are on the disk, all of them.
     ///
     /// # Errors
     /// Nothing was changed.
-    pub fn apply(&mut self, _source: &str, _entries: &[Entry]) -> Result<Applied, BookError> {
-        todo!()
+    pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
+        let source: Arc<str> = source.into();
+        let mut writer = Writer::new(self.connection.transaction()?);
+        for entry in entries {
+            writer.event(&Origin { source: source.clone(), place: entry.place() }, entry.event)?;
+        }
+        writer.commit()
     }
 
-    /// The orders that are not revoked.
+    /// The orders that are not revoked, by id.
     ///
     /// # Errors
     /// The file cannot be read or is damaged.
     pub fn load(&self) -> Result<Vec<Stored>, BookError> {
-        todo!()
+        let columns = rows::ORDER_COLUMNS;
+        let mut query =
+            self.connection.prepare_cached(&format!("SELECT {columns} FROM orders WHERE revoked IS NULL ORDER BY id"))?;
+        let mut rows = query.query([])?;
+        let mut orders = Vec::new();
+        while let Some(row) = rows.next()? {
+            orders.push(self.stored(OrderRow::read(row)?)?);
+        }
+        Ok(orders)
     }
 
     /// One order, also if it is revoked.
     ///
     /// # Errors
     /// The file cannot be read or is damaged.
-    pub fn order(&self, _id: &str) -> Result<Option<Stored>, BookError> {
-        todo!()
+    pub fn order(&self, id: &str) -> Result<Option<Stored>, BookError> {
+        OrderRow::find(&self.connection, id)?.map(|row| self.stored(row)).transpose()
     }
 
     /// What became of one order, oldest first.
     ///
     /// # Errors
     /// The file cannot be read or is damaged.
-    pub fn history(&self, _id: &str) -> Result<Vec<Record>, BookError> {
-        todo!()
+    pub fn history(&self, id: &str) -> Result<Vec<Record>, BookError> {
+        rows::history(&self.connection, id)
     }
 
-    /// What the sources' last reading refused.
+    /// What the last reading of each file refused.
     ///
     /// # Errors
     /// The file cannot be read or is damaged.
     pub fn refusals(&self) -> Result<Vec<Refusal>, BookError> {
-        todo!()
+        rows::refusals(&self.connection)
+    }
+
+    fn stored(&self, row: OrderRow) -> Result<Stored, BookError> {
+        let names = |kind| -> Result<BTreeSet<Name>, BookError> {
+            let mut names = Vec::new();
+            rows::read_names(&self.connection, row.number, kind, |name| {
+                names.push(rows::name(name)?);
+                Ok(())
+            })?;
+            Ok(names.into_iter().collect())
+        };
+        let order = Order { terms: row.terms.clone(), names: names(Kind::Listed)?, except: names(Kind::Except)? };
+        Ok(Stored { order, source: row.source, received: row.received, revoked: row.revoked })
     }
 }
+
+/// Name of the book's file in its folder.
+const FILE: &str = "book.sqlite";
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,15 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
-use thiserror::Error;
 
 use crate::{
     guard::Guards,
     name::Name,
-    order::{Order, Terms},
+    order::{Order, Terms, Unfit},
 };
 
 pub mod file;
+pub(crate) mod fold;
 pub mod native;
 pub mod watch;
 
@@ -89,16 +89,6 @@ pub struct Refusal {
     pub why: String,
 }
 
-/// An order that does not hold together, or does not fit the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{why}")]
-pub struct Unfit {
-    /// The offending text; may be empty.
-    pub text: String,
-    /// Why.
-    pub why: String,
-}
-
 impl Event {
     /// The id of the order that it is about.
     pub fn order_id(&self) -> &str {
@@ -143,6 +133,30 @@ impl Context {
     }
 }
 
+impl Refusal {
+    /// Refuses `text`, of which the report gets an excerpt.
+    pub fn new(file: &Arc<str>, line: u64, text: &str, why: impl fmt::Display) -> Self {
+        Self { file: file.clone(), line, text: excerpt(text), why: why.to_string() }
+    }
+}
+
+/// `text` with what cannot be printed escaped, cut to 80 characters.
+fn excerpt(text: &str) -> String {
+    let mut excerpt = String::new();
+    let mut length = 0;
+    for character in text.chars() {
+        let plain = matches!(character, '"' | '\'' | '\\');
+        let escaped = if plain { character.to_string() } else { character.escape_debug().collect() };
+        length += escaped.chars().count();
+        if length > EXCERPT {
+            excerpt.push('…');
+            break;
+        }
+        excerpt.push_str(&escaped);
+    }
+    excerpt
+}
+
 fn listed(words: &BTreeSet<String>) -> String {
     words.iter().map(|word| format!(" {word}")).collect()
 }
@@ -159,3 +173,6 @@ impl fmt::Display for Refusal {
         write!(f, ": {}", self.why)
     }
 }
+
+/// Characters of an excerpt.
+const EXCERPT: usize = 80;

@@ -13,6 +13,8 @@ use filter_common::{
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use thiserror::Error;
 
+pub(crate) mod list;
+
 /// Longest name as text, without the trailing dot: 255 octets on the wire (RFC 1035 2.3.4).
 pub const MAX_NAME: usize = 253;
 

@@ -25,6 +25,7 @@ use super::{
     Capacity,
     error::Error,
     events::Events,
+    names::NameTable,
     pins,
     scopes::{self, Entries, Prefix},
     shape,
@@ -44,7 +45,7 @@ pub enum TlsPorts {
 
 /// The maps. All methods take `&self`, and may be called from several threads.
 pub struct Tables {
-    pub(super) names: Table<NameKey, Node>,
+    pub(super) names: NameTable,
     pub(super) policies: Table<u32, Policy>,
     pub(super) orders: Table<u32, Order>,
     hits: PerCpu<Hits>,
@@ -74,7 +75,6 @@ impl Tables {
     /// From an object's maps by name. Makes the hash key if there is none yet.
     pub(super) fn new(mut maps: HashMap<String, OwnedFd>) -> Result<Self, Error> {
         let shapes = shape::check(&maps)?;
-        let cpus = aya::util::nr_cpus().map_err(|(what, source)| Error::System { what: what.into(), source })?;
         let mut take = |name: &'static str| {
             let fd = maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")))?;
             Ok::<_, Error>((fd, name, shapes.get(name).copied().unwrap_or(0)))
@@ -82,19 +82,19 @@ impl Tables {
         fn table<K: Plain, V: Plain>((fd, name, entries): (OwnedFd, &'static str, u32)) -> Table<K, V> {
             Table::new(fd, name, entries)
         }
-        let per_cpu = |(fd, name, entries)| PerCpu::new(fd, name, entries, cpus);
         let (events, _, event_bytes) = take(map::EVENTS)?;
+        let (hits, hits_name, orders) = take(map::HITS)?;
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         Ok(Self {
-            names: table(take(map::NAMES)?),
+            names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
             orders: table(take(map::ORDERS)?),
-            hits: per_cpu(take(map::HITS)?),
+            hits: PerCpu::new(hits, hits_name, orders)?,
             scopes_v4: table(take(map::SCOPES_V4)?),
             scopes_v6: table(take(map::SCOPES_V6)?),
             settings: table(take(map::SETTINGS)?),
             ports: table(take(map::PORTS)?),
-            counters: PerCpu::new(counters, counters_name, reasons, cpus),
+            counters: PerCpu::new(counters, counters_name, reasons)?,
             targets: table(take(map::TARGETS)?),
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
@@ -169,6 +169,7 @@ impl Tables {
         let _writing = self.lock();
         let mut settings = self.settings()?;
         change(&mut settings);
+        settings.filter_mask = self.names.mask();
         self.settings.set(&0, &settings)
     }
 
@@ -294,7 +295,7 @@ impl Tables {
     /// # Errors
     /// If the map cannot be written.
     pub fn clear_hits(&self, slots: &[u32]) -> Result<(), Error> {
-        slots.iter().try_for_each(|slot| self.hits.clear(*slot))
+        slots.iter().try_for_each(|slot| self.hits.set_all(*slot, Hits::default()))
     }
 
     /// The event ring's reader.
