@@ -254,7 +254,10 @@ fn not_a_line(text: &str, error: &serde_json::Error) -> Unfit {
     let full = error.to_string();
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message);
     let column = error.column();
-    Unfit { text: excerpt_around(text.as_bytes(), column.saturating_sub(1)), why: format!("{message} at octet {column} of the line") }
+    Unfit {
+        text: excerpt_around(text.as_bytes(), column.saturating_sub(1)),
+        why: format!("{message} at octet {column} of the line"),
+    }
 }
 
 /// What stands around an octet.
