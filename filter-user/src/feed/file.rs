@@ -217,3 +217,6 @@ fn read(path: &Path, context: &Context) -> io::Result<Read> {
 
 /// Octets read at a time.
 const BUFFER: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;
