@@ -150,7 +150,8 @@ fn create(program: BorrowedFd<'_>, interface: &str, index: u32, mode: Mode) -> R
     sys::link_create(program, index, mode.flags()).map_err(|source| match source.raw_os_error() {
         Some(libc::EOPNOTSUPP) if mode == Mode::Native => Error::NativeUnsupported { interface: interface.into() },
         Some(libc::ENODEV) => Error::Interface { interface: interface.into() },
-        _ => Error::System { what: format!("{interface}: attaching in {} mode", mode.word()), source },
+        // Drivers say why (an MTU that is too large, another feature that is on) in the kernel's log, if at all.
+        _ => Error::System { what: format!("{interface}: attaching in {} mode (see `dmesg`)", mode.word()), source },
     })
 }
 
