@@ -27,9 +27,9 @@ use super::{
     events::Events,
     names::NameTable,
     pins,
+    plain::{self, Plain},
     scopes::{self, Entries, Prefix},
     shape,
-    sys::{self, Plain},
     table::{PerCpu, Table},
 };
 use crate::name::Name;
@@ -143,7 +143,7 @@ impl Tables {
     /// If the map cannot be written.
     pub fn set_ports(&self, dns: &[u16], tls: &TlsPorts) -> Result<(), Error> {
         let _writing = self.lock();
-        let mut ports: Ports = sys::zeroed();
+        let mut ports: Ports = plain::zeroed();
         let mut add = |port: u16, role| {
             if let Some(roles) = ports.roles.get_mut(usize::from(port)) {
                 *roles |= role;
@@ -349,14 +349,14 @@ fn hash_key(
     table: &Table<u32, HashKey>,
     make: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
 ) -> Result<HashKey, Error> {
-    let key: HashKey = table.get(&0)?.unwrap_or_else(sys::zeroed);
+    let key: HashKey = table.get(&0)?.unwrap_or_else(plain::zeroed);
     let is_new = key.terms.iter().flatten().chain(key.start.iter().flatten()).all(|word| *word == 0);
     if is_new { make(table) } else { Ok(key) }
 }
 
 fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
-    let mut key = sys::zeroed();
-    sys::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
+    let mut key = plain::zeroed();
+    plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
     table.set(&0, &key)?;
     Ok(key)
 }
