@@ -185,6 +185,7 @@ struct PinnedLink {
     layout: u32,
     fd: OwnedFd,
     info: LinkInfo,
+    pinned_as: String,
     interface: String,
     mode: Option<Mode>,
 }
@@ -201,10 +202,16 @@ impl PinnedLink {
             (_, true) => Some(Mode::Generic),
             _ => None,
         });
-        let interface = mode
-            .and_then(|_| device::name(info.interface))
-            .unwrap_or_else(|| pins::decode(&path.file_name().unwrap_or_default().to_string_lossy()));
-        Ok(Self { path, layout, fd, info, interface, mode })
+        let pinned_as = pins::decode(&path.file_name().unwrap_or_default().to_string_lossy());
+        let interface = mode.and_then(|_| device::name(info.interface)).unwrap_or_else(|| pinned_as.clone());
+        Ok(Self { path, layout, fd, info, pinned_as, interface, mode })
+    }
+
+    /// Of two links with one index, that which bears the interface's name is here, and the other one elsewhere.
+    fn is_shadowed_by(&self, other: &Self) -> bool {
+        self.info.interface == other.info.interface
+            && other.pinned_as == self.interface
+            && self.pinned_as != self.interface
     }
 
     /// Its interface is gone.
@@ -234,6 +241,12 @@ fn pinned(pin_root: &Path) -> Result<Vec<PinnedLink>, Error> {
                 links.push(link);
             }
         }
+    }
+    let shadowed: Vec<bool> =
+        links.iter().map(|link: &PinnedLink| links.iter().any(|other| link.is_shadowed_by(other))).collect();
+    for (link, _) in links.iter_mut().zip(shadowed).filter(|(_, shadowed)| *shadowed) {
+        link.interface.clone_from(&link.pinned_as);
+        link.mode = None;
     }
     Ok(links)
 }
