@@ -32,6 +32,7 @@ pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Source};
 pub use filter::{Counters, Filter, order, order_of_each_action};
 pub use process::{Finished, Process};
+pub use servers::root_zone;
 pub use watch::Capture;
 
 use files::Folder;
