@@ -38,7 +38,7 @@ pub const POLICY_FIRST: u32 = 2;
 pub mod map {
     /// `HASH`: [`super::NameKey`] to [`super::Node`].
     pub const NAMES: &str = "NAMES";
-    /// `ARRAY`, mmapable, of `u64`: a blocked Bloom filter over the keys of `NAMES`, which tells for most names that
+    /// `ARRAY` of `u64`: a blocked Bloom filter over the keys of `NAMES`, which tells for most names that
     /// they are not there ([`super::NameKey::filter_word`]). A bit is set before its name is inserted.
     pub const NAME_FILTER: &str = "NAME_FILTER";
     /// `ARRAY`: slot to [`super::Policy`].

@@ -1,7 +1,7 @@
 //! The maps. What is in them is in `filter_common::layout`; the loader sets their sizes.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -21,7 +21,7 @@ use filter_common::{
 pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// See `filter_common::layout::map`.
 #[map]
-pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, 0);
 /// See `filter_common::layout::map`.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(1, 0);

@@ -11,6 +11,7 @@ mod clock;
 mod device;
 mod error;
 mod events;
+mod names;
 mod netlink;
 mod object;
 mod pins;

@@ -14,7 +14,7 @@ use aya::{
 };
 use filter_common::layout::map;
 
-use super::{Capacity, error::Error};
+use super::{Capacity, error::Error, names};
 
 /// A BPF object that the build embeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ pub fn load(
     let mut loader = EbpfLoader::new();
     for (name, entries) in [
         (map::NAMES, capacity.names),
+        (map::NAME_FILTER, names::filter_words(capacity.names)),
         (map::POLICIES, capacity.policies),
         (map::ORDERS, capacity.orders),
         (map::HITS, capacity.orders),

@@ -28,6 +28,7 @@ const fn shape<K, V>(name: &'static str, kind: u32, entries: Option<usize>) -> S
 
 const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<NameKey, Node>(map::NAMES, HASH, None),
+    shape::<u32, u64>(map::NAME_FILTER, ARRAY, None),
     shape::<u32, Policy>(map::POLICIES, ARRAY, None),
     shape::<u32, Order>(map::ORDERS, ARRAY, None),
     shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, None),

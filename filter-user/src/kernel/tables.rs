@@ -25,6 +25,7 @@ use super::{
     Capacity,
     error::Error,
     events::Events,
+    names::NameTable,
     pins,
     scopes::{self, Entries, Prefix},
     shape,
@@ -44,7 +45,7 @@ pub enum TlsPorts {
 
 /// The maps. All methods take `&self`, and may be called from several threads.
 pub struct Tables {
-    pub(super) names: Table<NameKey, Node>,
+    pub(super) names: NameTable,
     pub(super) policies: Table<u32, Policy>,
     pub(super) orders: Table<u32, Order>,
     hits: PerCpu<Hits>,
@@ -86,7 +87,7 @@ impl Tables {
         let (events, _, event_bytes) = take(map::EVENTS)?;
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         Ok(Self {
-            names: table(take(map::NAMES)?),
+            names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
             orders: table(take(map::ORDERS)?),
             hits: per_cpu(take(map::HITS)?),
@@ -169,6 +170,7 @@ impl Tables {
         let _writing = self.lock();
         let mut settings = self.settings()?;
         change(&mut settings);
+        settings.filter_mask = self.names.mask();
         self.settings.set(&0, &settings)
     }
 
