@@ -7,11 +7,13 @@
 
 mod apply;
 mod attach;
+mod bench;
 mod clock;
 mod device;
 mod error;
 mod events;
 mod names;
+mod neighbours;
 mod netlink;
 mod object;
 mod pins;
@@ -25,14 +27,15 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
-use self::object::{Loaded, PROGRAM};
+use self::object::{Loaded, Object, PROGRAM};
 pub use self::{
     apply::{Difference, InUse},
     attach::{Attached, Mode, detach, status},
+    bench::{Bench, Entry, LONG, SHORT},
     clock::{Clock, ClockWatch},
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
-    object::{Object, ProgramFacts},
+    object::ProgramFacts,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
     tables::{Tables, TlsPorts},
@@ -93,9 +96,9 @@ impl Kernel {
     pub fn open(pin_root: &Path, capacity: &Capacity) -> Result<Self, Error> {
         let (folder, lock) = pins::prepare(pin_root)?;
         shape::open_pinned(&folder)?;
-        let (programs, maps) = object::load(Object::Filter, capacity, Some(&folder))?;
+        let (programs, maps) = object::load(Object::Filter, capacity, Some(&folder), &[])?;
         let kernel = Self { tables: Tables::new(maps)?, programs, pin_root: Some(pin_root.to_owned()) };
-        pins::replace(kernel.program(PROGRAM)?.fd(), &folder.join("program"))?;
+        pins::replace(kernel.program()?.fd(), &folder.join("program"))?;
         drop(lock);
         Ok(kernel)
     }
@@ -105,15 +108,7 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::open`].
     pub fn ephemeral(capacity: &Capacity) -> Result<Self, Error> {
-        Self::ephemeral_object(Object::Filter, capacity)
-    }
-
-    /// Like [`Kernel::ephemeral`], for another object.
-    ///
-    /// # Errors
-    /// As [`Kernel::open`].
-    pub fn ephemeral_object(object: Object, capacity: &Capacity) -> Result<Self, Error> {
-        let (programs, maps) = object::load(object, capacity, None)?;
+        let (programs, maps) = object::load(Object::Filter, capacity, None, &[])?;
         Ok(Self { tables: Tables::new(maps)?, programs, pin_root: None })
     }
 
@@ -135,7 +130,7 @@ impl Kernel {
     /// and [`Error::OtherLayout`]; [`Error::Missing`] for [`Kernel::ephemeral`].
     pub fn attach(&self, interface: &str, mode: Mode, replace: bool) -> Result<Attached, Error> {
         let pin_root = self.pin_root.as_deref().ok_or_else(|| Error::Missing("pin root".into()))?;
-        attach::attach(pin_root, self.program(PROGRAM)?.fd(), interface, mode, replace)
+        attach::attach(pin_root, self.program()?.fd(), interface, mode, replace)
     }
 
     /// Runs a frame (Ethernet header first) through the filter by BPF_PROG_TEST_RUN, as if it came in at the loopback
@@ -144,19 +139,10 @@ impl Kernel {
     /// # Errors
     /// If the kernel refuses the frame (shorter than 14 octets).
     pub fn run(&self, frame: &[u8], repeat: u32) -> Result<RunOutcome, Error> {
-        self.run_program(PROGRAM, frame, repeat)
+        run::run(self.program()?.fd(), frame, repeat)
     }
 
-    /// [`Kernel::run`] for a program of the object by name.
-    ///
-    /// # Errors
-    /// Also if there is no such program.
-    pub fn run_program(&self, program: &str, frame: &[u8], repeat: u32) -> Result<RunOutcome, Error> {
-        run::run(self.program(program)?.fd(), frame, repeat)
-    }
-
-    fn program(&self, name: &str) -> Result<&Loaded, Error> {
-        let found = self.programs.iter().find(|program| program.facts.name == name);
-        found.ok_or_else(|| Error::Missing(format!("program {name}")))
+    fn program(&self) -> Result<&Loaded, Error> {
+        object::find(&self.programs, PROGRAM)
     }
 }

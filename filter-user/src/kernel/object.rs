@@ -19,9 +19,9 @@ use super::{Capacity, error::Error, names};
 /// A BPF object that the build embeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// The filter: program `cordon`.
+    /// The filter.
     Filter,
-    /// The benchmark: programs `bench_run` and `bench_empty`.
+    /// The filter for benchmarks.
     Bench,
 }
 
@@ -63,19 +63,26 @@ impl Loaded {
     }
 }
 
+/// The program of that name.
+pub fn find<'a>(programs: &'a [Loaded], name: &str) -> Result<&'a Loaded, Error> {
+    let found = programs.iter().find(|program| program.facts.name == name);
+    found.ok_or_else(|| Error::Missing(format!("program {name}")))
+}
+
 /// Loads an object, on the maps that are pinned in `folder` where there are any; the others are made and, with a
-/// folder, pinned.
+/// folder, pinned. `sizes` are those of the object's own maps.
 pub fn load(
     object: Object,
     capacity: &Capacity,
     folder: Option<&Path>,
+    sizes: &[(&'static str, u32)],
 ) -> Result<(Vec<Loaded>, HashMap<String, OwnedFd>), Error> {
     let bytes = object.bytes();
     if bytes.is_empty() {
         return Err(Error::NotBuilt);
     }
     let mut loader = EbpfLoader::new();
-    for (name, entries) in [
+    let shared = [
         (map::NAMES, capacity.names),
         (map::NAME_FILTER, names::filter_words(capacity.names)),
         (map::POLICIES, capacity.policies),
@@ -87,8 +94,9 @@ pub fn load(
         (map::TARGET_DEVICES, capacity.targets),
         (map::OWN_ADDRESSES, capacity.own_addresses),
         (map::EVENTS, capacity.event_bytes),
-    ] {
-        loader.map_max_entries(name, entries);
+    ];
+    for (name, entries) in shared.iter().chain(sizes) {
+        loader.map_max_entries(name, *entries);
     }
     if let Some(folder) = folder {
         for name in map::PINNED {

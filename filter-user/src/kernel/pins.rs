@@ -47,7 +47,7 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: integers, zeroed and then filled in.
-    Ok(unsafe { stat.assume_init() }.f_type as i64 == libc::BPF_FS_MAGIC as i64)
+    Ok(unsafe { stat.assume_init() }.f_type == libc::BPF_FS_MAGIC)
 }
 
 /// Pins in place of what is there.

@@ -18,31 +18,44 @@ struct Shape {
     kind: u32,
     key: usize,
     value: usize,
-    /// Entries, unless the capacity sets them.
-    entries: Option<usize>,
+    entries: Entries,
 }
 
-const fn shape<K, V>(name: &'static str, kind: u32, entries: Option<usize>) -> Shape {
+#[derive(Clone, Copy)]
+enum Entries {
+    Exactly(u32),
+    AtLeast(u32),
+}
+
+/// The capacity says how many; tables that are pinned already keep theirs.
+const ANY: Entries = Entries::AtLeast(1);
+
+const ONE: Entries = Entries::Exactly(1);
+
+/// Some are in reserve, so that a new reason needs no new layout.
+const REASONS: Entries = Entries::AtLeast(Reason::ALL.len() as u32);
+
+const fn shape<K, V>(name: &'static str, kind: u32, entries: Entries) -> Shape {
     Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries }
 }
 
 const SHAPES: [Shape; map::PINNED.len()] = [
-    shape::<NameKey, Node>(map::NAMES, HASH, None),
-    shape::<u32, u64>(map::NAME_FILTER, ARRAY, None),
-    shape::<u32, Policy>(map::POLICIES, ARRAY, None),
-    shape::<u32, Order>(map::ORDERS, ARRAY, None),
-    shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, None),
-    shape::<PrefixV4, u64>(map::SCOPES_V4, LPM_TRIE, None),
-    shape::<PrefixV6, u64>(map::SCOPES_V6, LPM_TRIE, None),
-    shape::<u32, Settings>(map::SETTINGS, ARRAY, Some(1)),
-    shape::<u32, Ports>(map::PORTS, ARRAY, Some(1)),
-    shape::<u32, HashKey>(map::HASH_KEY, ARRAY, Some(1)),
-    shape::<u32, Counter>(map::COUNTERS, PERCPU_ARRAY, Some(Reason::ALL.len())),
-    shape::<u32, Target>(map::TARGETS, ARRAY, None),
+    shape::<NameKey, Node>(map::NAMES, HASH, ANY),
+    shape::<u32, u64>(map::NAME_FILTER, ARRAY, ANY),
+    shape::<u32, Policy>(map::POLICIES, ARRAY, ANY),
+    shape::<u32, Order>(map::ORDERS, ARRAY, ANY),
+    shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, ANY),
+    shape::<PrefixV4, u64>(map::SCOPES_V4, LPM_TRIE, ANY),
+    shape::<PrefixV6, u64>(map::SCOPES_V6, LPM_TRIE, ANY),
+    shape::<u32, Settings>(map::SETTINGS, ARRAY, ONE),
+    shape::<u32, Ports>(map::PORTS, ARRAY, ONE),
+    shape::<u32, HashKey>(map::HASH_KEY, ARRAY, ONE),
+    shape::<u32, Counter>(map::COUNTERS, PERCPU_ARRAY, REASONS),
+    shape::<u32, Target>(map::TARGETS, ARRAY, ANY),
     // struct bpf_devmap_val: interface index and program.
-    shape::<u32, [u32; 2]>(map::TARGET_DEVICES, DEVMAP, None),
-    shape::<[u8; 16], u8>(map::OWN_ADDRESSES, HASH, None),
-    shape::<(), ()>(map::EVENTS, RINGBUF, None),
+    shape::<u32, [u32; 2]>(map::TARGET_DEVICES, DEVMAP, ANY),
+    shape::<[u8; 16], u8>(map::OWN_ADDRESSES, HASH, ANY),
+    shape::<(), ()>(map::EVENTS, RINGBUF, ANY),
 ];
 
 /// Opens the pinned maps that are there, and compares each one's shape.
@@ -71,7 +84,10 @@ pub fn check(maps: &HashMap<String, OwnedFd>) -> Result<HashMap<&'static str, u3
 
 fn check_map(shape: &Shape, path: &Path, fd: BorrowedFd<'_>) -> Result<u32, Error> {
     let info = sys::map_info(fd).map_err(Error::system(format!("reading {}", path.display())))?;
-    let entries = shape.entries.map_or(info.max_entries, |entries| entries as u32);
+    let entries = match shape.entries {
+        Entries::Exactly(entries) => entries,
+        Entries::AtLeast(entries) => info.max_entries.max(entries),
+    };
     for (what, found, needed) in [
         ("map type", info.kind, shape.kind),
         ("key size", info.key_size, shape.key as u32),

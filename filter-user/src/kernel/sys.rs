@@ -29,7 +29,10 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u32, u64, [u8; 16], [u32; 2]);
+// SAFETY: octets.
+unsafe impl<const N: usize> Plain for [u8; N] {}
+
+plain!(u8, u32, u64, [u32; 2]);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Event,

@@ -151,10 +151,11 @@ pub struct PerCpu<V> {
 
 impl<V: Plain> PerCpu<V> {
     /// As [`Table::new`].
-    pub fn new(fd: OwnedFd, name: &'static str, entries: u32, cpus: usize) -> Self {
+    pub fn new(fd: OwnedFd, name: &'static str, entries: u32) -> Result<Self, Error> {
         // The kernel rounds each CPU's value up to 8 octets.
         const { assert!(size_of::<V>().is_multiple_of(8)) };
-        Self { table: Table::new(fd, name, entries), cpus }
+        let cpus = aya::util::nr_cpus().map_err(|(what, source)| Error::System { what: what.into(), source })?;
+        Ok(Self { table: Table::new(fd, name, entries), cpus })
     }
 
     /// The values of every slot.
@@ -183,9 +184,9 @@ impl<V: Plain> PerCpu<V> {
         Ok(())
     }
 
-    /// Sets a slot to zero on every CPU.
-    pub fn clear(&self, slot: u32) -> Result<(), Error> {
-        let values = vec![sys::zeroed::<V>(); self.cpus];
+    /// Sets a slot on every CPU.
+    pub fn set_all(&self, slot: u32, value: V) -> Result<(), Error> {
+        let values = vec![value; self.cpus];
         sys::update(self.table.fd(), &slot, &values).map_err(|error| self.table.error("writing", error))
     }
 }

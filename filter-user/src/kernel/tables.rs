@@ -75,7 +75,6 @@ impl Tables {
     /// From an object's maps by name. Makes the hash key if there is none yet.
     pub(super) fn new(mut maps: HashMap<String, OwnedFd>) -> Result<Self, Error> {
         let shapes = shape::check(&maps)?;
-        let cpus = aya::util::nr_cpus().map_err(|(what, source)| Error::System { what: what.into(), source })?;
         let mut take = |name: &'static str| {
             let fd = maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")))?;
             Ok::<_, Error>((fd, name, shapes.get(name).copied().unwrap_or(0)))
@@ -83,19 +82,19 @@ impl Tables {
         fn table<K: Plain, V: Plain>((fd, name, entries): (OwnedFd, &'static str, u32)) -> Table<K, V> {
             Table::new(fd, name, entries)
         }
-        let per_cpu = |(fd, name, entries)| PerCpu::new(fd, name, entries, cpus);
         let (events, _, event_bytes) = take(map::EVENTS)?;
+        let (hits, hits_name, orders) = take(map::HITS)?;
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         Ok(Self {
             names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
             orders: table(take(map::ORDERS)?),
-            hits: per_cpu(take(map::HITS)?),
+            hits: PerCpu::new(hits, hits_name, orders)?,
             scopes_v4: table(take(map::SCOPES_V4)?),
             scopes_v6: table(take(map::SCOPES_V6)?),
             settings: table(take(map::SETTINGS)?),
             ports: table(take(map::PORTS)?),
-            counters: PerCpu::new(counters, counters_name, reasons, cpus),
+            counters: PerCpu::new(counters, counters_name, reasons)?,
             targets: table(take(map::TARGETS)?),
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
@@ -296,7 +295,7 @@ impl Tables {
     /// # Errors
     /// If the map cannot be written.
     pub fn clear_hits(&self, slots: &[u32]) -> Result<(), Error> {
-        slots.iter().try_for_each(|slot| self.hits.clear(*slot))
+        slots.iter().try_for_each(|slot| self.hits.set_all(*slot, Hits::default()))
     }
 
     /// The event ring's reader.
