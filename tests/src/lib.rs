@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-pub mod foreign;
 pub mod lab;
+pub mod xdp_pass;
 
 /// Says that a test, or a part of it, is left out, and why: loudly, because libtest hides what `println!` says in a
 /// test that passes. `cargo xtask test` counts these.
