@@ -131,10 +131,10 @@ impl Lab {
         let namespaces = Namespaces::new(folder.name(), mtu)?;
         drop(guard);
         let mut lab = Self { servers: Vec::new(), namespaces, folder };
+        lab.servers = servers::start(&lab)?;
         // What XDP sends back out of one end of a veth pair is taken at the other end only where that, too, has a
         // program (veth_xdp_flush in drivers/net/veth.c, Linux 6.18): on a wire it needs none.
         lab.attach_pass_program(Host::Client, CLIENT_INTERFACE)?;
-        lab.servers = servers::start(&lab)?;
         Ok(lab)
     }
 
