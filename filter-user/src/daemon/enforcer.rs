@@ -121,7 +121,11 @@ impl Enforcer {
 
     /// Names in the tables.
     pub fn names(&self) -> u64 {
-        self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names.len() as u64).sum()
+        self.orders
+            .iter()
+            .filter(|(id, _)| self.compiled.contains(*id))
+            .map(|(_, order)| order.names.len() as u64)
+            .sum()
     }
 
     /// Whether the order's end is so long past that it is not in the tables any more.
@@ -307,7 +311,8 @@ impl Enforcer {
             let (CapacityError::Orders { order, .. }
             | CapacityError::Policies { order, .. }
             | CapacityError::Names { order, .. }) = &error;
-            let culprit = if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
+            let culprit =
+                if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
             // Without any order there is only the allow list, which stops nothing if it is not written.
             let Some(culprit) = culprit else { return Changes::default() };
             self.problems.insert(culprit.clone(), error.to_string());

@@ -101,7 +101,8 @@ impl Keeper {
 
     /// What the book holds.
     pub fn contents(&self) -> Result<Contents, BookError> {
-        let orders = self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
+        let orders =
+            self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
         Ok(Contents { orders, clock_behind: self.book.clock_behind() })
     }
 
@@ -147,8 +148,7 @@ impl Keeper {
     /// The book cannot be written, but what files end must end.
     fn end_early(&mut self) {
         let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
-        let now_listed: HashMap<&str, &Order> =
-            orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
+        let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
         let is_whole = |source: &str| {
             std::fs::exists(source).unwrap_or(false) && refusals.iter().all(|refusal| *refusal.file != *source)
         };
