@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
 
 use super::{
     Applied, Book, BookError, What, rows,
@@ -70,7 +70,7 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction()?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {

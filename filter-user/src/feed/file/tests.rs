@@ -1,5 +1,6 @@
 use std::{fs, io::Write as _, os::unix::fs::symlink, path::PathBuf};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -135,8 +136,8 @@ fn a_file_says_what_holds() {
     let history = lab.book.history("x").unwrap();
     let told: Vec<_> = history.iter().map(|record| (record.op.as_str(), record.line)).collect();
     assert_eq!(told, [("put", 1), ("put", 2), ("revoke", 0)]);
-    assert_eq!(history[1].detail, r#"{"except":{},"names":{"added":["x.org"],"removed":["x.com"]}}"#);
-    assert_eq!(history[2].detail, r#"{"why":"the file puts the order no longer"}"#);
+    assert_eq!(history[1].detail, json!({"except": {}, "names": {"added": ["x.org"], "removed": ["x.com"]}}));
+    assert_eq!(history[2].detail, json!({"why": "the file puts the order no longer"}));
 }
 
 #[test]

@@ -175,7 +175,11 @@ fn f1_a_bad_line_is_refused_with_its_text_and_loses_no_other() {
             false,
         ),
         (br#"{"op":"revoke","order":"x","names":["a.b"]}"#, "f:1: names: unknown field of `revoke`", false),
-        (br#"{"op":"erase","order":"x"}"#, "f:1: erase: unknown `op`; known: put add remove extend revoke", false),
+        (
+            br#"{"op":"erase","order":"x","names":[]}"#,
+            "f:1: erase: unknown `op`; known: put add remove extend revoke",
+            false,
+        ),
         (br#"{"op":"put","order":"x"}"#, "f:1: x: `put` needs the whole order, not its id", false),
         (br#"{"op":"add","order":"x"}"#, "f:1: `names` is missing", false),
         (br#"{"op":"add","order":"x","names":[]}"#, "f:1: `names` is empty", false),
@@ -347,6 +351,8 @@ fn excerpts_are_short_and_printable() {
     let read = read(put(json!({"match": "é\u{202e}\t".repeat(50)})));
     let text = &read.refusals[0].text;
     assert!(text.starts_with("é\\u{202e}\\té") && text.ends_with('…') && text.chars().count() <= 81, "{text}");
+    let why = &super::tests::read(format!("{{\"{}\":1}}", "\\n".repeat(1000))).refusals[0].why;
+    assert!(why.starts_with("unknown field `\\n\\n") && why.chars().count() <= 401, "{why}");
 }
 
 fn any_order() -> impl Strategy<Value = Order> {
