@@ -99,7 +99,7 @@ impl Book {
 fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
     let Snapshot { source, read } = snapshot;
     let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
-    let Read { entries, mut refusals, held, unidentified, lines } =
+    let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
@@ -121,7 +121,7 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
         let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
         let why = format!("{what}, so {} orders that it put before stay in force", absent.len());
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
-        absent.clear();
+        held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
     for (id, claim) in absent {
         forget(&writer.transaction, &source, &id)?;

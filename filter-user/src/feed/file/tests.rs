@@ -230,6 +230,11 @@ fn f1_what_is_refused_leaves_the_last_good_version() {
         assert_ne!(applied.refusals, []);
         assert_eq!(lab.book.refusals().unwrap(), applied.refusals);
     }
+    // Events on an order whose put is out of sight do not make the file forget that it put it.
+    lab.write("a.jsonl", &["{".to_owned(), "\n".to_owned(), y.clone(), event("add", "x", r#","names":["x.com"]"#)]);
+    let applied = lab.write("a.jsonl", std::slice::from_ref(&y));
+    assert_eq!(whats(&applied), [(1, "y", What::Unchanged), (0, "x", What::Revoked)]);
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
     let applied = lab.write("a.jsonl", std::slice::from_ref(&broken_put));
     assert_eq!(whats(&applied), [(0, "y", What::Revoked)]);
     // What follows the broken put applies to the last good version, and is no claim of its own.

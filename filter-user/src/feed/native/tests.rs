@@ -319,6 +319,16 @@ fn f1_a_line_over_the_limit_is_passed_over() {
 }
 
 #[test]
+fn f1_a_line_of_10_mb_is_told_in_a_few_words() {
+    let long = "a".repeat(10 << 20);
+    let read =
+        read(format!("{{\"op\":\"revoke\",\"order\":\"x\",\"{long}\":1}}\n{}\n{PUT}\n", put(json!({"id": long}))));
+    assert_eq!(read.refusals.iter().map(|refusal| refusal.line).collect::<Vec<_>>(), [1, 2]);
+    assert!(read.refusals.iter().all(|refusal| refusal.to_string().len() < 500));
+    assert_eq!(order(&read).terms.id, "x");
+}
+
+#[test]
 fn f3_the_same_put_twice_is_one_and_two_different_ones_are_none() {
     let same = read(format!("{PUT}\n{}\n", put(json!({"except": null, "ede": null}))));
     assert_eq!(same.refusals, []);
