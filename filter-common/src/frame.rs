@@ -181,6 +181,42 @@ pub fn tcp<B: Bytes>(bytes: &B, network: &Network) -> Result<Payload, Reason> {
     if start == network.end { Err(Reason::NoPayload) } else { Ok(Payload { start, end: network.end }) }
 }
 
+/// The address that an answer would go to, IPv4 as `::ffff:a.b.c.d`, in halves. `None` if nothing may be answered: from
+/// or to groups, broadcast, unspecified or loopback addresses, on either layer.
+#[inline(always)]
+pub fn client<B: Bytes>(bytes: &B, network: &Network) -> Option<[u64; 2]> {
+    // Group bit of the Ethernet destination and source (IEEE 802).
+    if bytes.be16(0)? & 0x0100 != 0 || bytes.be16(6)? & 0x0100 != 0 {
+        return None;
+    }
+    let at = network.l3;
+    if network.version == 4 {
+        let source = bytes.be32(at + 12)?;
+        if special_v4(source) || special_v4(bytes.be32(at + 16)?) {
+            return None;
+        }
+        return Some([0, 0xffff_0000_0000 | u64::from(source)]);
+    }
+    let source = [bytes.be64(at + 8)?, bytes.be64(at + 16)?];
+    if special_v6(source) || special_v6([bytes.be64(at + 24)?, bytes.be64(at + 32)?]) {
+        return None;
+    }
+    Some(source)
+}
+
+/// "This network", loopback, multicast, reserved and broadcast (RFC 6890).
+#[inline(always)]
+fn special_v4(address: u32) -> bool {
+    let first = address >> 24;
+    first == 0 || first == 127 || first >= 224
+}
+
+/// Unspecified, loopback and multicast (RFC 4291 2.4).
+#[inline(always)]
+fn special_v6([high, low]: [u64; 2]) -> bool {
+    high >> 56 == 0xff || high == 0 && low <= 1
+}
+
 /// Octets of an Ethernet header.
 const ETHERNET: u32 = 14;
 /// Octets of a VLAN tag.

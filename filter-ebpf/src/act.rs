@@ -4,6 +4,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_REDIRECT, XDP_TX};
 use filter_common::{
     answer::{self, Composed, MAX_TTL, Reply, TRANSPORT},
     bytes::Bytes,
+    frame,
     layout::{Order, Target},
     verdict::{Action, Reason, Verdict},
 };
@@ -147,42 +148,12 @@ fn may_answer(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
     if scratch.answers.take(now, rate) { Ok(()) } else { Err(Reason::DroppedRate) }
 }
 
-/// Not to or from groups, broadcast or unspecified addresses, and not to the host's own.
+/// Not where [`frame::client`] says so, and not to the host's own addresses.
 #[inline(always)]
 fn answerable(packet: &Packet, scratch: &Scratch) -> Option<bool> {
-    let at = scratch.network.l3;
-    // Group bit of the Ethernet destination and source (IEEE 802).
-    if packet.be16(0)? & 0x0100 != 0 || packet.be16(6)? & 0x0100 != 0 {
-        return Some(false);
-    }
-    let source = if scratch.network.version == 4 {
-        let source = packet.be32(at + 12)?;
-        if special_v4(source) || special_v4(packet.be32(at + 16)?) {
-            return Some(false);
-        }
-        [0, 0xffff_0000_0000 | u64::from(source)]
-    } else {
-        let source = [packet.be64(at + 8)?, packet.be64(at + 16)?];
-        if special_v6(source) || special_v6([packet.be64(at + 24)?, packet.be64(at + 32)?]) {
-            return Some(false);
-        }
-        source
-    };
+    let source = frame::client(packet, &scratch.network)?;
     // SAFETY: an own address that is removed meanwhile is still one that was.
     Some(unsafe { OWN_ADDRESSES.get(octets(source)) }.is_none())
-}
-
-/// "This network", loopback, multicast, reserved and broadcast (RFC 6890).
-#[inline(always)]
-fn special_v4(address: u32) -> bool {
-    let first = address >> 24;
-    first == 0 || first == 127 || first >= 224
-}
-
-/// Unspecified, loopback and multicast (RFC 4291 2.4).
-#[inline(always)]
-fn special_v6([high, low]: [u64; 2]) -> bool {
-    high >> 56 == 0xff || high == 0 && low <= 1
 }
 
 /// Puts the composed packet in place of the one that came, its Ethernet addresses swapped and its tags kept.

@@ -12,7 +12,7 @@ use filter_common::{
     frame::{Network, Payload},
     layout::{Counter, Event, HashKey, Hits, NameKey, Node, Order, Policy, Ports, Settings, Target},
     tls::{Extensions, ServerName},
-    verdict::{Asker, Choice},
+    verdict::{Asker, Choice, Reason},
     walk::{HostCheck, Walk},
 };
 
@@ -48,7 +48,7 @@ pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
 pub static HASH_KEY: Array<HashKey> = Array::with_max_entries(1, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(64, 0);
+pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 /// See `filter_common::layout::map`.
 #[map]
 pub static TARGETS: Array<Target> = Array::with_max_entries(1, 0);

@@ -8,8 +8,11 @@ use std::{
 
 use filter_common::verdict::{Action, Protocol};
 use jiff::{Timestamp, civil::Date};
+use thiserror::Error;
 
 use crate::name::Name;
+
+pub(crate) mod json;
 
 /// How far a rule reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,4 +76,30 @@ pub struct Order {
     pub names: BTreeSet<Name>,
     /// The names that the order leaves out, each with everything below it.
     pub except: BTreeSet<Name>,
+}
+
+impl Terms {
+    /// The same with another end.
+    ///
+    /// # Errors
+    /// The order would end before it starts.
+    pub fn extended(&self, not_after: Option<Timestamp>) -> Result<Self, Unfit> {
+        match not_after {
+            Some(end) if end <= self.not_before => Err(Unfit {
+                text: end.to_string(),
+                why: format!("`not_after` is not after `not_before`, {}", self.not_before),
+            }),
+            _ => Ok(Self { not_after, ..self.clone() }),
+        }
+    }
+}
+
+/// An order that does not hold together, or does not fit the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct Unfit {
+    /// The offending text; may be empty.
+    pub text: String,
+    /// Why.
+    pub why: String,
 }

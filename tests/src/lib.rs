@@ -1,8 +1,13 @@
-//! What the root-only tests and the demonstration share.
+//! What the root-only tests and the demonstration share: packet builders, the filter under test, the same judgement
+//! on the host, and the lab.
 
 use std::io::Write;
 
+pub mod harness;
+pub mod host;
 pub mod lab;
+pub mod order;
+pub mod packet;
 pub mod xdp_pass;
 
 /// Says that a test, or a part of it, is left out, and why: loudly, because libtest hides what `println!` says in a

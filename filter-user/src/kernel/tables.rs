@@ -198,6 +198,11 @@ impl Tables {
         Ok(self.settings.get(&0)?.unwrap_or_default())
     }
 
+    /// The key of the name hash. Not to be told: whoever knows it can make names that collide.
+    pub fn hash_key(&self) -> &HashKey {
+        &self.key
+    }
+
     /// The node of exactly this name.
     ///
     /// # Errors

@@ -1,0 +1,298 @@
+//! The order book: the durable store of all orders and of what became of them. It is the truth; kernel tables are
+//! derived from it.
+//!
+//! One SQLite file. A change is one transaction, on the disk before it is told, and brings its own history.
+//!
+//! What happens in which case:
+//! - A put of an order that is there already changes it to what the put says; if that is the same, nothing happens.
+//! - A put of an order that another source put, and still puts, is refused if it differs: one source owns an order.
+//!   Every source may add, remove, extend and revoke.
+//! - A revoke of an order that is unknown does nothing, and is told; a put that comes later puts the order, also if
+//!   the order was revoked. Add, remove and extend of an order that is unknown or revoked are refused.
+//! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
+//!   until its source changes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use thiserror::Error;
+
+use self::{
+    rows::{Kind, OrderRow},
+    writer::{Origin, Writer},
+};
+
+use crate::{
+    feed::{Entry, Refusal},
+    name::Name,
+    order::{Order, Terms},
+};
+
+mod rows;
+mod schema;
+pub(crate) mod sync;
+mod writer;
+
+/// The book, open.
+#[derive(Debug)]
+pub struct Book {
+    connection: Connection,
+    clock_behind: Option<Timestamp>,
+}
+
+/// What went wrong with the book itself.
+#[derive(Debug, Error)]
+pub enum BookError {
+    /// SQLite's error: a full disk, a damaged file.
+    #[error("order book: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Its folder cannot be made.
+    #[error("order book: {0}")]
+    Folder(#[from] std::io::Error),
+    /// It holds what Cordon never writes.
+    #[error("order book: damaged: {0}")]
+    Damaged(String),
+    /// Written by a newer Cordon.
+    #[error(
+        "order book: its schema is version {found}, this Cordon knows {known}; use the Cordon that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Version in the file.
+        found: i64,
+        /// Version of this program.
+        known: i64,
+    },
+}
+
+/// An order as the book has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The order, as changed by every event so far.
+    pub order: Order,
+    /// Who put it: a file's path, or `cli`.
+    pub source: String,
+    /// When it was put last.
+    pub received: Timestamp,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+}
+
+/// One entry of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Number of the entry, from 1, without gaps.
+    pub number: i64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// Who gave the event.
+    pub source: String,
+    /// Line in the source; 0 where the source as a whole means it.
+    pub line: u64,
+    /// `put`, `add`, `remove`, `extend`, `revoke`.
+    pub op: String,
+    /// Order id.
+    pub order: String,
+    /// JSON: what changed.
+    pub detail: String,
+}
+
+/// What came of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What changed, in order; for the compiler.
+    pub changes: Vec<Change>,
+    /// What became of each event that was taken.
+    pub outcomes: Vec<Outcome>,
+    /// What was not taken.
+    pub refusals: Vec<Refusal>,
+}
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who gave it.
+    pub source: Arc<str>,
+    /// Line in the source; 0 where the source as a whole means it.
+    pub line: u64,
+    /// Order id.
+    pub order: String,
+    /// What.
+    pub what: What,
+}
+
+/// See [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The order is new, or back after it was revoked.
+    New,
+    /// The order is another now.
+    Changed,
+    /// All is as it was.
+    Unchanged,
+    /// The order ended.
+    Revoked,
+    /// A revoke of an order that the book does not have. Nothing happens; a put that comes later puts the order.
+    RevokedUnknown,
+}
+
+/// A change of one order, to be made to the compiled state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new order, or one back after it was revoked.
+    Put(Order),
+    /// Another version of an order that is in force or waits for its time.
+    Edit {
+        /// Order id.
+        id: String,
+        /// New terms, where they changed.
+        terms: Option<Arc<Terms>>,
+        /// Names that come and go.
+        names: Delta,
+        /// Exceptions that come and go.
+        except: Delta,
+    },
+    /// The order is no longer to be enforced.
+    Revoke {
+        /// Order id.
+        id: String,
+    },
+}
+
+/// Names that come and go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// These come.
+    pub added: Vec<Name>,
+    /// These go.
+    pub removed: Vec<Name>,
+}
+
+impl Change {
+    /// Makes the change to a copy of the book's orders, by id.
+    pub fn apply_to(self, orders: &mut BTreeMap<String, Order>) {
+        match self {
+            Self::Put(order) => _ = orders.insert(order.terms.id.clone(), order),
+            Self::Revoke { id } => _ = orders.remove(&id),
+            Self::Edit { id, terms, names, except } => {
+                let Some(order) = orders.get_mut(&id) else { return };
+                if let Some(terms) = terms {
+                    order.terms = terms;
+                }
+                names.apply_to(&mut order.names);
+                except.apply_to(&mut order.except);
+            }
+        }
+    }
+}
+
+impl Delta {
+    /// Whether nothing comes and nothing goes.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    fn apply_to(self, names: &mut BTreeSet<Name>) {
+        names.extend(self.added);
+        for name in &self.removed {
+            names.remove(name);
+        }
+    }
+}
+
+impl Book {
+    /// Opens the book in a folder, and makes it where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be opened or is not a book, or is a newer Cordon's.
+    pub fn open(folder: &Path) -> Result<Self, BookError> {
+        fs::create_dir_all(folder)?;
+        let connection = schema::open(&folder.join(FILE))?;
+        let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
+        Ok(Self { connection, clock_behind })
+    }
+
+    /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the
+    /// clock is wrong, and no order may start or end.
+    pub fn clock_behind(&self) -> Option<Timestamp> {
+        self.clock_behind
+    }
+
+    /// Applies events in order, in one transaction: when this returns they are on the disk, all of them.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
+        let source: Arc<str> = source.into();
+        let mut writer = Writer::new(self.connection.transaction()?);
+        for entry in entries {
+            writer.event(&Origin { source: source.clone(), place: entry.place() }, entry.event)?;
+        }
+        writer.commit()
+    }
+
+    /// The orders that are not revoked, by id.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn load(&self) -> Result<Vec<Stored>, BookError> {
+        let columns = rows::ORDER_COLUMNS;
+        let mut query = self
+            .connection
+            .prepare_cached(&format!("SELECT {columns} FROM orders WHERE revoked IS NULL ORDER BY id"))?;
+        let mut rows = query.query([])?;
+        let mut orders = Vec::new();
+        while let Some(row) = rows.next()? {
+            orders.push(self.stored(OrderRow::read(row)?)?);
+        }
+        Ok(orders)
+    }
+
+    /// One order, also if it is revoked.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn order(&self, id: &str) -> Result<Option<Stored>, BookError> {
+        OrderRow::find(&self.connection, id)?.map(|row| self.stored(row)).transpose()
+    }
+
+    /// What became of one order, oldest first.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn history(&self, id: &str) -> Result<Vec<Record>, BookError> {
+        rows::history(&self.connection, id)
+    }
+
+    /// What the last reading of each file refused.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn refusals(&self) -> Result<Vec<Refusal>, BookError> {
+        rows::refusals(&self.connection)
+    }
+
+    fn stored(&self, row: OrderRow) -> Result<Stored, BookError> {
+        let names = |kind| -> Result<BTreeSet<Name>, BookError> {
+            let mut names = Vec::new();
+            rows::read_names(&self.connection, row.number, kind, |name| {
+                names.push(rows::name(name)?);
+                Ok(())
+            })?;
+            Ok(names.into_iter().collect())
+        };
+        let order = Order { terms: row.terms.clone(), names: names(Kind::Listed)?, except: names(Kind::Except)? };
+        Ok(Stored { order, source: row.source, received: row.received, revoked: row.revoked })
+    }
+}
+
+/// Name of the book's file in its folder.
+const FILE: &str = "book.sqlite";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Rows of the book, in and out.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::{BookError, Delta, Record};
+use crate::{
+    feed::Refusal,
+    name::Name,
+    order::{
+        Terms,
+        json::{OrderOut, RawOrder},
+    },
+};
+
+/// An order's row, without its names.
+pub(super) struct OrderRow {
+    pub(super) number: i64,
+    pub(super) source: String,
+    pub(super) terms: Arc<Terms>,
+    pub(super) received: Timestamp,
+    pub(super) revoked: Option<Timestamp>,
+}
+
+/// Names that are stopped, or names that are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Listed = 0,
+    Except = 1,
+}
+
+/// Columns of [`OrderRow::read`].
+pub(super) const ORDER_COLUMNS: &str = "number, source, terms, received, revoked";
+
+impl OrderRow {
+    /// From a row of [`ORDER_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, BookError> {
+        let terms: RawOrder = serde_json::from_str(row.get_ref(2)?.as_str().map_err(damaged)?).map_err(damaged)?;
+        let terms =
+            terms.terms().map_err(|errors| damaged(errors.iter().map(ToString::to_string).collect::<String>()))?;
+        Ok(Self {
+            number: row.get(0)?,
+            source: row.get(1)?,
+            terms: Arc::new(terms),
+            received: time(row.get(3)?)?,
+            revoked: row.get::<_, Option<i64>>(4)?.map(time).transpose()?,
+        })
+    }
+
+    pub(super) fn find(connection: &Connection, id: &str) -> Result<Option<Self>, BookError> {
+        let mut query = connection.prepare_cached(&format!("SELECT {ORDER_COLUMNS} FROM orders WHERE id = ?1"))?;
+        let mut rows = query.query([id])?;
+        rows.next()?.map(Self::read).transpose()
+    }
+}
+
+/// Writes the row of an order, new or not, and gives its number.
+pub(super) fn write_order(
+    transaction: &Transaction<'_>,
+    source: &str,
+    terms: &Terms,
+    received: Timestamp,
+    revoked: Option<Timestamp>,
+) -> Result<i64, BookError> {
+    let mut write = transaction.prepare_cached(
+        "INSERT INTO orders (id, source, terms, received, revoked) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) \
+         DO UPDATE SET source = ?2, terms = ?3, received = ?4, revoked = ?5 RETURNING number",
+    )?;
+    let revoked = revoked.map(Timestamp::as_microsecond);
+    let row = params![terms.id, source, terms_json(terms)?, received.as_microsecond(), revoked];
+    Ok(write.query_row(row, |row| row.get(0))?)
+}
+
+/// Adds and takes out names, and tells which of them were not there, or were.
+pub(super) fn write_names<'a>(
+    transaction: &Transaction<'_>,
+    number: i64,
+    kind: Kind,
+    added: impl IntoIterator<Item = &'a Name>,
+    removed: impl IntoIterator<Item = &'a Name>,
+) -> Result<Delta, BookError> {
+    let mut delta = Delta::default();
+    let mut insert =
+        transaction.prepare_cached("INSERT OR IGNORE INTO names (number, kind, name) VALUES (?1, ?2, ?3)")?;
+    for name in added {
+        if insert.execute(params![number, kind as i64, name.as_str()])? > 0 {
+            delta.added.push(name.clone());
+        }
+    }
+    let mut delete = transaction.prepare_cached("DELETE FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
+    for name in removed {
+        if delete.execute(params![number, kind as i64, name.as_str()])? > 0 {
+            delta.removed.push(name.clone());
+        }
+    }
+    Ok(delta)
+}
+
+/// Calls `each` for every name of an order, in order.
+pub(super) fn read_names(
+    connection: &Connection,
+    number: i64,
+    kind: Kind,
+    mut each: impl FnMut(&str) -> Result<(), BookError>,
+) -> Result<(), BookError> {
+    let mut query =
+        connection.prepare_cached("SELECT name FROM names WHERE number = ?1 AND kind = ?2 ORDER BY name")?;
+    let mut rows = query.query(params![number, kind as i64])?;
+    while let Some(row) = rows.next()? {
+        each(row.get_ref(0)?.as_str().map_err(damaged)?)?;
+    }
+    Ok(())
+}
+
+/// Appends to the history.
+pub(super) fn write_event(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    source: &str,
+    line: u64,
+    op: &str,
+    id: &str,
+    detail: &serde_json::Value,
+) -> Result<(), BookError> {
+    let mut write = transaction
+        .prepare_cached("INSERT INTO events (time, source, line, op, id, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    write.execute(params![now.as_microsecond(), source, line as i64, op, id, detail.to_string()])?;
+    Ok(())
+}
+
+pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, BookError> {
+    let mut query = connection.prepare_cached(
+        "SELECT number, time, source, line, op, id, detail FROM events WHERE id = ?1 ORDER BY number",
+    )?;
+    let mut rows = query.query([id])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(Record {
+            number: row.get(0)?,
+            time: time(row.get(1)?)?,
+            source: row.get(2)?,
+            line: row.get::<_, i64>(3)? as u64,
+            op: row.get(4)?,
+            order: row.get(5)?,
+            detail: row.get(6)?,
+        });
+    }
+    Ok(records)
+}
+
+/// Time of the newest entry of the history.
+pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, BookError> {
+    let newest: Option<i64> = connection.query_row("SELECT max(time) FROM events", [], |row| row.get(0))?;
+    newest.map(time).transpose()
+}
+
+/// Puts a source's refusals in the place of its last ones.
+pub(super) fn write_refusals(
+    transaction: &Transaction<'_>,
+    source: &str,
+    refusals: &[Refusal],
+) -> Result<(), BookError> {
+    transaction.prepare_cached("DELETE FROM refusals WHERE source = ?1")?.execute([source])?;
+    let mut write =
+        transaction.prepare_cached("INSERT INTO refusals (source, line, text, why) VALUES (?1, ?2, ?3, ?4)")?;
+    for refusal in refusals {
+        write.execute(params![source, refusal.line as i64, refusal.text, refusal.why])?;
+    }
+    Ok(())
+}
+
+pub(super) fn refusals(connection: &Connection) -> Result<Vec<Refusal>, BookError> {
+    let mut query =
+        connection.prepare_cached("SELECT source, line, text, why FROM refusals ORDER BY source, number")?;
+    let mut rows = query.query([])?;
+    let mut refusals = Vec::new();
+    while let Some(row) = rows.next()? {
+        refusals.push(Refusal {
+            file: row.get_ref(0)?.as_str().map_err(damaged)?.into(),
+            line: row.get::<_, i64>(1)? as u64,
+            text: row.get(2)?,
+            why: row.get(3)?,
+        });
+    }
+    Ok(refusals)
+}
+
+pub(super) fn terms_json(terms: &Terms) -> Result<String, BookError> {
+    serde_json::to_string(&OrderOut::terms(terms)).map_err(damaged)
+}
+
+/// A name of the book, which was canonical when it was written.
+pub(super) fn name(text: &str) -> Result<Name, BookError> {
+    Name::parse(text).map_err(|error| damaged(format_args!("name {text:?} {error}")))
+}
+
+pub(super) fn damaged(what: impl std::fmt::Display) -> BookError {
+    BookError::Damaged(what.to_string())
+}
+
+fn time(microseconds: i64) -> Result<Timestamp, BookError> {
+    Timestamp::from_microsecond(microseconds).map_err(damaged)
+}

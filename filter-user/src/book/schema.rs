@@ -1,0 +1,82 @@
+//! The tables of the book.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::Connection;
+
+use super::BookError;
+
+/// Version of the tables, in SQLite's `user_version`.
+const VERSION: i64 = 1;
+
+/// Opens the file and brings its tables to [`VERSION`].
+pub(super) fn open(file: &Path) -> Result<Connection, BookError> {
+    let mut connection = Connection::open(file)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let transaction = connection.transaction()?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        VERSION => {}
+        0 => {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        _ => return Err(BookError::Newer { found, known: VERSION }),
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// Times are microseconds since 1970. A number stands for an order in `names`, because ids are long.
+///
+/// `claims` is what each source said last about an order: a hash of the order that it puts (`kind` 0), of its events
+/// about an order that it does not put (1), or an order or events of it that the book refused (2). Only what a source
+/// says anew is applied, so that a reading does not undo what others did since.
+const TABLES: &str = "
+CREATE TABLE orders (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    source TEXT NOT NULL,
+    terms TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    revoked INTEGER
+) STRICT;
+CREATE TABLE names (
+    number INTEGER NOT NULL REFERENCES orders (number),
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (number, kind, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE claims (
+    source TEXT NOT NULL,
+    id TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (source, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claims_id ON claims (id);
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    op TEXT NOT NULL,
+    id TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_id ON events (id, number);
+CREATE INDEX events_time ON events (time);
+CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+CREATE TABLE refusals (
+    number INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    why TEXT NOT NULL
+) STRICT;
+CREATE INDEX refusals_source ON refusals (source, number);
+";

@@ -1,0 +1,298 @@
+//! Brings the book to what files say, by what each of them says anew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{
+    Applied, Book, BookError, What, rows,
+    rows::OrderRow,
+    writer::{Origin, Writer},
+};
+use crate::{
+    feed::{
+        Entry, Refusal,
+        fold::{Folded, Place, fold},
+        native::Read,
+    },
+    order::Order,
+};
+
+/// A file as it is now.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Its path.
+    pub(crate) source: Arc<str>,
+    /// What it says; `None` if it is gone.
+    pub(crate) read: Option<Read>,
+}
+
+/// What a source said last about an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    kind: ClaimKind,
+    hash: [u8; 16],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClaimKind {
+    /// It puts the order.
+    Put = 0,
+    /// It has events about the order.
+    Events = 1,
+    /// The book refused what it says.
+    Refused = 2,
+}
+
+/// A snapshot, sorted by order.
+struct Plan {
+    source: Arc<str>,
+    orders: BTreeMap<String, Folded>,
+    held: BTreeMap<String, u64>,
+    refusals: Vec<Refusal>,
+}
+
+/// An order that its source puts no longer.
+struct Dropped {
+    source: Arc<str>,
+    id: String,
+    claim: Claim,
+    why: &'static str,
+}
+
+impl Book {
+    /// Brings the book to what these files say, in one transaction. Also gives the sources that must be read again,
+    /// since an order that another source held against them is free now.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
+        let mut writer = Writer::new(self.connection.transaction()?);
+        let mut plans = Vec::new();
+        let mut dropped = Vec::new();
+        for snapshot in snapshots {
+            plans.push(plan(&mut writer, snapshot, &mut dropped)?);
+        }
+        let claimed_before = dropped.iter().map(|gone| (gone.id.as_str(), gone)).collect();
+        for plan in plans {
+            take(&mut writer, plan, &claimed_before)?;
+        }
+        let mut again = BTreeSet::new();
+        for gone in &dropped {
+            withdraw(&mut writer, gone, &mut again)?;
+        }
+        Ok((writer.commit()?, again))
+    }
+
+    /// The files that have said something about an order.
+    pub(crate) fn sources(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare_cached("SELECT DISTINCT source FROM claims")?;
+        let sources = query.query_map([], |row| row.get(0))?;
+        Ok(sources.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Sorts a snapshot by order, and forgets what its source claims no longer.
+fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
+    let Snapshot { source, read } = snapshot;
+    let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
+    let Read { entries, mut refusals, held, unidentified, lines } =
+        read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
+    let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for entry in entries {
+        by_order.entry(entry.event.order_id().to_owned()).or_default().push(entry);
+    }
+    let orders: BTreeMap<_, _> =
+        by_order.into_iter().map(|(id, entries)| (id, fold(&source, entries, &mut refusals))).collect();
+    let mut absent = Vec::new();
+    for (id, claim) in claims(&writer.transaction, &source)? {
+        let still_put = held.contains_key(&id) || orders.get(&id).is_some_and(|o| !matches!(o, Folded::Events(_)));
+        if claim.kind == ClaimKind::Put && !still_put {
+            absent.push((id, claim));
+        } else if !held.contains_key(&id) && !orders.contains_key(&id) {
+            forget(&writer.transaction, &source, &id)?;
+        }
+    }
+    if !absent.is_empty() && (unidentified || lines == 0) {
+        let what = if lines == 0 { "the file is empty" } else { "a line cannot be read at all" };
+        let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
+        let why = format!("{what}, so {} orders that it put before stay in force", absent.len());
+        refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
+        absent.clear();
+    }
+    for (id, claim) in absent {
+        forget(&writer.transaction, &source, &id)?;
+        if OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.source == *source) {
+            writer.dropped.insert(id.clone());
+        }
+        dropped.push(Dropped { source: source.clone(), id, claim, why });
+    }
+    Ok(Plan { source, orders, held, refusals })
+}
+
+/// Applies what a source says anew.
+fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) -> Result<(), BookError> {
+    let Plan { source, orders, held, mut refusals } = plan;
+    let before = writer.refusals().len();
+    for (id, folded) in orders {
+        let (kind, hash) = match &folded {
+            Folded::Put { order, .. } => (ClaimKind::Put, hash_order(order, b'p')?),
+            Folded::Revoked { order, .. } => (ClaimKind::Put, hash_order(order, b'r')?),
+            Folded::Events(entries) => (ClaimKind::Events, hash_events(entries)),
+        };
+        let mut origin = Origin { source: source.clone(), place: Place::default() };
+        // What follows a refused put is not a claim of its own, and takes the place of none.
+        let held = held.contains_key(&id);
+        let said = Claim { kind, hash };
+        let moved = dropped.get(id.as_str()).filter(|gone| gone.claim == said);
+        if let Some(gone) = moved {
+            inherit(&writer.transaction, &id, &gone.source, &source)?;
+            set_claim(&writer.transaction, &source, &id, said)?;
+        }
+        if moved.is_some() || !held && claim(&writer.transaction, &source, &id)? == Some(said) {
+            match &folded {
+                Folded::Put { place, .. } | Folded::Revoked { place, .. } => origin.place = *place,
+                Folded::Events(entries) => origin.place = entries.last().map(Entry::place).unwrap_or_default(),
+            }
+            writer.tell(&origin, &id, What::Unchanged);
+            continue;
+        }
+        let taken = match folded {
+            Folded::Put { order, place } => {
+                origin.place = place;
+                writer.put(&origin, order)?
+            }
+            Folded::Revoked { place, why, .. } => {
+                origin.place = place;
+                writer.revoke(&origin, &id, &why)?
+            }
+            Folded::Events(entries) => {
+                let mut all = true;
+                for entry in entries {
+                    origin.place = entry.place();
+                    all &= writer.event(&origin, entry.event)?;
+                }
+                all
+            }
+        };
+        if !held {
+            let kind = if taken { kind } else { ClaimKind::Refused };
+            set_claim(&writer.transaction, &source, &id, Claim { kind, hash })?;
+        }
+    }
+    refusals.extend(writer.refusals().drain(before..));
+    refusals.sort_by_key(|refusal| refusal.line);
+    rows::write_refusals(&writer.transaction, &source, &refusals)?;
+    writer.refusals().extend(refusals);
+    Ok(())
+}
+
+/// Ends an order that its source puts no longer, unless another source has taken it over or puts the same.
+fn withdraw(writer: &mut Writer<'_>, gone: &Dropped, again: &mut BTreeSet<String>) -> Result<(), BookError> {
+    let Dropped { source, id, claim, why } = gone;
+    let Some(row) = OrderRow::find(&writer.transaction, id)? else { return Ok(()) };
+    if row.source != **source || row.revoked.is_some() {
+        return Ok(());
+    }
+    let others = other_claims(&writer.transaction, source, id)?;
+    if let Some((heir, _)) = others.iter().find(|(_, other)| other == claim) {
+        return inherit(&writer.transaction, id, source, heir);
+    }
+    writer.revoke(&Origin { source: source.clone(), place: Place::default() }, id, why)?;
+    for (other, claim) in others {
+        if claim.kind != ClaimKind::Events {
+            forget(&writer.transaction, &other, id)?;
+            again.insert(other);
+        }
+    }
+    Ok(())
+}
+
+/// An order that belongs to one source belongs to another from now on.
+fn inherit(transaction: &Transaction<'_>, id: &str, from: &str, to: &str) -> Result<(), BookError> {
+    transaction.execute("UPDATE orders SET source = ?3 WHERE id = ?1 AND source = ?2", [id, from, to])?;
+    Ok(())
+}
+
+fn claim(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Option<Claim>, BookError> {
+    let mut query = transaction.prepare_cached("SELECT kind, hash FROM claims WHERE source = ?1 AND id = ?2")?;
+    Ok(query.query_row([source, id], |row| read_claim(row, 0)).optional()?)
+}
+
+fn claims(transaction: &Transaction<'_>, source: &str) -> Result<Vec<(String, Claim)>, BookError> {
+    let mut query = transaction.prepare_cached("SELECT id, kind, hash FROM claims WHERE source = ?1 ORDER BY id")?;
+    let claims = query.query_map([source], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
+    Ok(claims.collect::<Result<_, _>>()?)
+}
+
+fn other_claims(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Vec<(String, Claim)>, BookError> {
+    let mut query = transaction
+        .prepare_cached("SELECT source, kind, hash FROM claims WHERE id = ?1 AND source <> ?2 ORDER BY source")?;
+    let claims = query.query_map([id, source], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
+    Ok(claims.collect::<Result<_, _>>()?)
+}
+
+fn read_claim(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Claim> {
+    let kind = match row.get::<_, i64>(first)? {
+        0 => ClaimKind::Put,
+        1 => ClaimKind::Events,
+        _ => ClaimKind::Refused,
+    };
+    Ok(Claim { kind, hash: row.get(first + 1)? })
+}
+
+fn set_claim(transaction: &Transaction<'_>, source: &str, id: &str, claim: Claim) -> Result<(), BookError> {
+    let mut write =
+        transaction.prepare_cached("INSERT OR REPLACE INTO claims (source, id, kind, hash) VALUES (?1, ?2, ?3, ?4)")?;
+    write.execute(params![source, id, claim.kind as i64, claim.hash])?;
+    Ok(())
+}
+
+fn forget(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<(), BookError> {
+    transaction.prepare_cached("DELETE FROM claims WHERE source = ?1 AND id = ?2")?.execute([source, id])?;
+    Ok(())
+}
+
+fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError> {
+    let mut hash = Fnv::new();
+    hash.octets(&[state]);
+    hash.octets(rows::terms_json(&order.terms)?.as_bytes());
+    for (kind, names) in [(b"+", &order.names), (b"-", &order.except)] {
+        for name in names {
+            hash.octets(kind);
+            hash.octets(name.as_str().as_bytes());
+        }
+    }
+    Ok(hash.finish())
+}
+
+fn hash_events(entries: &[Entry]) -> [u8; 16] {
+    let mut hash = Fnv::new();
+    for entry in entries {
+        hash.octets(format!("{:?}", entry.event).as_bytes());
+    }
+    hash.finish()
+}
+
+/// FNV-1a with 128 bits. It tells whether a source says something else than before; nobody gains by fooling it but
+/// the one who writes that source.
+struct Fnv(u128);
+
+impl Fnv {
+    fn new() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+
+    fn octets(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.0 = (self.0 ^ u128::from(*octet)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    }
+
+    fn finish(&self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}

@@ -1,0 +1,239 @@
+//! One transaction on the book.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use rusqlite::Transaction;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Applied, BookError, Change, Delta, Outcome, What,
+    rows::{self, Kind, OrderRow},
+};
+use crate::{
+    feed::{Event, Refusal, fold::Place},
+    name::Name,
+    order::{Order, json::OrderOut},
+};
+
+/// Writes to the book, and notes what came of it.
+pub(super) struct Writer<'a> {
+    pub(super) transaction: Transaction<'a>,
+    /// Orders that the source that put them puts no longer.
+    pub(super) dropped: HashSet<String>,
+    now: Timestamp,
+    applied: Applied,
+}
+
+/// Who gave an event, and where it stood.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) source: Arc<str>,
+    pub(super) place: Place,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(transaction: Transaction<'a>) -> Self {
+        Self { transaction, dropped: HashSet::new(), now: Timestamp::now(), applied: Applied::default() }
+    }
+
+    /// Makes it last.
+    pub(super) fn commit(self) -> Result<Applied, BookError> {
+        self.transaction.commit()?;
+        Ok(self.applied)
+    }
+
+    /// Applies an event. `false`: it was refused.
+    pub(super) fn event(&mut self, origin: &Origin, event: Event) -> Result<bool, BookError> {
+        match event {
+            Event::Put(order) => self.put(origin, order),
+            Event::Add { order, names } => self.names(origin, "add", &order, &names, &BTreeSet::new()),
+            Event::Remove { order, names } => self.names(origin, "remove", &order, &BTreeSet::new(), &names),
+            Event::Extend { order, not_after } => self.extend(origin, &order, not_after),
+            Event::Revoke { order, why } => self.revoke(origin, &order, &why),
+        }
+    }
+
+    /// The order becomes this.
+    pub(super) fn put(&mut self, origin: &Origin, order: Order) -> Result<bool, BookError> {
+        let id = order.terms.id.as_str();
+        let known = OrderRow::find(&self.transaction, id)?;
+        let Some(known) = known else {
+            let number = rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;
+            rows::write_names(&self.transaction, number, Kind::Listed, &order.names, [])?;
+            rows::write_names(&self.transaction, number, Kind::Except, &order.except, [])?;
+            let (names, except) = (listed(order.names.iter()), listed(order.except.iter()));
+            let detail =
+                json!({"terms": OrderOut::terms(&order.terms), "names": {"added": names}, "except": {"added": except}});
+            self.record(origin, "put", id, detail)?;
+            self.tell(origin, id, What::New);
+            self.applied.changes.push(Change::Put(order));
+            return Ok(true);
+        };
+        let names = self.difference(known.number, Kind::Listed, &order.names)?;
+        let except = self.difference(known.number, Kind::Except, &order.except)?;
+        let terms = (known.terms != order.terms).then(|| order.terms.clone());
+        let same = names.is_empty() && except.is_empty() && terms.is_none();
+        if known.revoked.is_none() {
+            if same {
+                self.tell(origin, id, What::Unchanged);
+                return Ok(true);
+            }
+            if known.source != *origin.source && !self.dropped.contains(id) {
+                return self.refuse(
+                    origin,
+                    id,
+                    format_args!("the order belongs to {}, and differs there", known.source),
+                );
+            }
+        }
+        rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;
+        rows::write_names(&self.transaction, known.number, Kind::Listed, &names.added, &names.removed)?;
+        rows::write_names(&self.transaction, known.number, Kind::Except, &except.added, &except.removed)?;
+        let mut detail = json!({"names": changed(&names), "except": changed(&except)});
+        if let (Some(terms), Some(detail)) = (&terms, detail.as_object_mut()) {
+            detail.insert("terms".to_owned(), json!(OrderOut::terms(terms)));
+        }
+        self.record(origin, "put", id, detail)?;
+        if known.revoked.is_some() {
+            self.tell(origin, id, What::New);
+            self.applied.changes.push(Change::Put(order));
+        } else {
+            self.tell(origin, id, What::Changed);
+            self.applied.changes.push(Change::Edit { id: id.to_owned(), terms, names, except });
+        }
+        Ok(true)
+    }
+
+    fn names(
+        &mut self,
+        origin: &Origin,
+        op: &str,
+        id: &str,
+        added: &BTreeSet<Name>,
+        removed: &BTreeSet<Name>,
+    ) -> Result<bool, BookError> {
+        let Some(known) = self.in_force(origin, id)? else { return Ok(false) };
+        let names = rows::write_names(&self.transaction, known.number, Kind::Listed, added, removed)?;
+        if names.is_empty() {
+            self.tell(origin, id, What::Unchanged);
+            return Ok(true);
+        }
+        self.record(origin, op, id, json!({"names": changed(&names)}))?;
+        self.tell(origin, id, What::Changed);
+        let edit = Change::Edit { id: id.to_owned(), terms: None, names, except: Delta::default() };
+        self.applied.changes.push(edit);
+        Ok(true)
+    }
+
+    fn extend(&mut self, origin: &Origin, id: &str, not_after: Option<Timestamp>) -> Result<bool, BookError> {
+        let Some(known) = self.in_force(origin, id)? else { return Ok(false) };
+        let before = known.terms.not_after;
+        if before == not_after {
+            self.tell(origin, id, What::Unchanged);
+            return Ok(true);
+        }
+        let terms = match known.terms.extended(not_after) {
+            Ok(terms) => Arc::new(terms),
+            Err(unfit) => return self.refuse(origin, id, unfit),
+        };
+        rows::write_order(&self.transaction, &known.source, &terms, known.received, None)?;
+        let word = |end: Option<Timestamp>| end.map_or_else(|| "none".to_owned(), |end| end.to_string());
+        self.record(origin, "extend", id, json!({"from": word(before), "not_after": word(not_after)}))?;
+        self.tell(origin, id, What::Changed);
+        let (names, except) = (Delta::default(), Delta::default());
+        self.applied.changes.push(Change::Edit { id: id.to_owned(), terms: Some(terms), names, except });
+        Ok(true)
+    }
+
+    /// Ends an order.
+    pub(super) fn revoke(&mut self, origin: &Origin, id: &str, why: &str) -> Result<bool, BookError> {
+        let Some(known) = OrderRow::find(&self.transaction, id)? else {
+            self.tell(origin, id, What::RevokedUnknown);
+            return Ok(true);
+        };
+        if known.revoked.is_some() {
+            self.tell(origin, id, What::Unchanged);
+            return Ok(true);
+        }
+        rows::write_order(&self.transaction, &known.source, &known.terms, known.received, Some(self.now))?;
+        self.record(origin, "revoke", id, json!({"why": why}))?;
+        self.tell(origin, id, What::Revoked);
+        self.applied.changes.push(Change::Revoke { id: id.to_owned() });
+        Ok(true)
+    }
+
+    /// Notes that an event changed nothing, without looking.
+    pub(super) fn tell(&mut self, origin: &Origin, id: &str, what: What) {
+        let source = origin.source.clone();
+        self.applied.outcomes.push(Outcome { source, line: origin.place.line, order: id.to_owned(), what });
+    }
+
+    pub(super) fn refuse(&mut self, origin: &Origin, id: &str, why: impl std::fmt::Display) -> Result<bool, BookError> {
+        self.applied.refusals.push(Refusal::new(&origin.source, origin.place.line, id, why));
+        Ok(false)
+    }
+
+    pub(super) fn refusals(&mut self) -> &mut Vec<Refusal> {
+        &mut self.applied.refusals
+    }
+
+    /// The row of an order that can be changed; else the event is refused.
+    fn in_force(&mut self, origin: &Origin, id: &str) -> Result<Option<OrderRow>, BookError> {
+        let known = OrderRow::find(&self.transaction, id)?;
+        match known {
+            None => _ = self.refuse(origin, id, "no such order in the book")?,
+            Some(OrderRow { revoked: Some(time), .. }) => {
+                self.refuse(origin, id, format_args!("the order was revoked at {time}"))?;
+            }
+            known => return Ok(known),
+        }
+        Ok(None)
+    }
+
+    /// What must come and go so that the book has these names.
+    fn difference(&self, number: i64, kind: Kind, wanted: &BTreeSet<Name>) -> Result<Delta, BookError> {
+        let mut delta = Delta::default();
+        let mut wanted = wanted.iter().peekable();
+        rows::read_names(&self.transaction, number, kind, |known| {
+            while let Some(name) = wanted.next_if(|name| name.as_str() < known) {
+                delta.added.push(name.clone());
+            }
+            if wanted.next_if(|name| name.as_str() == known).is_none() {
+                delta.removed.push(rows::name(known)?);
+            }
+            Ok(())
+        })?;
+        delta.added.extend(wanted.cloned());
+        Ok(delta)
+    }
+
+    fn record(&mut self, origin: &Origin, op: &str, id: &str, mut detail: Value) -> Result<(), BookError> {
+        if let Some(detail) = detail.as_object_mut() {
+            detail.extend(origin.place.seq.map(|seq| ("seq".to_owned(), json!(seq))));
+            detail.extend(origin.place.at.map(|at| ("at".to_owned(), json!(at))));
+        }
+        rows::write_event(&self.transaction, self.now, &origin.source, origin.place.line, op, id, &detail)
+    }
+}
+
+fn changed(delta: &Delta) -> Value {
+    let mut changed = Map::new();
+    for (word, names) in [("added", &delta.added), ("removed", &delta.removed)] {
+        if !names.is_empty() {
+            changed.insert(word.to_owned(), listed(names.iter()));
+        }
+    }
+    Value::Object(changed)
+}
+
+/// The names, or their number where they are many.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>) -> Value {
+    if names.len() <= LISTED { json!(names.collect::<Vec<_>>()) } else { json!(names.len()) }
+}
+
+/// Names that an entry of the history lists.
+const LISTED: usize = 1000;

@@ -1,0 +1,222 @@
+//! Files and folders of orders in the native format.
+//!
+//! A file is a snapshot: what it says is what holds.
+//! - The orders that a file puts are bound to it. When it puts one no longer, or when it is deleted or is no longer
+//!   in the configuration, that order is revoked, unless another file puts the same: so orders can be moved between
+//!   files.
+//! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
+//!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
+//!   written.
+//! - A file that cannot be read changes nothing. If a configured folder is not there, no file counts as deleted below
+//!   it: it may be not mounted.
+//! - Add, remove, extend and revoke apply in the order of the lines, to the order as the file puts it, else to the
+//!   book's. Files are read in the order of their paths.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Context, Entry, Refusal,
+    fold::{Folded, fold},
+    native::{self, Read},
+};
+use crate::{
+    book::{Applied, Book, BookError, sync::Snapshot},
+    order::Order,
+};
+
+/// The files and folders of a configuration.
+#[derive(Clone, Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+}
+
+/// What to read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every file.
+    All,
+    /// These files; whatever else is given here is passed over.
+    Only(BTreeSet<PathBuf>),
+}
+
+/// What is there.
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    /// Configured paths that are not there, though the folder that they are in is.
+    missing: Vec<PathBuf>,
+    /// Other configured paths that cannot be looked into.
+    unreadable: Vec<PathBuf>,
+    refusals: Vec<Refusal>,
+}
+
+impl Files {
+    /// Files, and folders whose `*.jsonl` files are meant, without hidden ones and without those in folders below.
+    pub fn new(paths: &[PathBuf]) -> Self {
+        Self { paths: paths.iter().map(|path| absolute(path)).collect() }
+    }
+
+    /// Brings the book to what the files say. [`Applied::refusals`] also tells of files that could not be read.
+    ///
+    /// # Errors
+    /// Those of the book. Nothing was changed then.
+    pub fn sync(&self, book: &mut Book, context: &Context, which: &Which) -> Result<Applied, BookError> {
+        let found = self.find();
+        let known = book.sources()?;
+        let mut wanted: BTreeSet<PathBuf> = known.into_iter().map(PathBuf::from).collect();
+        wanted.extend(found.files.iter().cloned());
+        if let Which::Only(paths) = which {
+            wanted.retain(|path| paths.contains(path));
+        }
+        let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
+        while !wanted.is_empty() {
+            let snapshots =
+                wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
+            let (next, again) = book.sync(snapshots.collect())?;
+            applied.changes.extend(next.changes);
+            applied.outcomes.extend(next.outcomes);
+            applied.refusals.extend(next.refusals);
+            wanted = again.into_iter().map(PathBuf::from).collect();
+        }
+        Ok(applied)
+    }
+
+    /// The orders that the files put, without a book, as `cordon check` and `cordon replay` need them, by id.
+    ///
+    /// # Errors
+    /// A file or folder cannot be read; the error names it.
+    pub fn orders(&self, context: &Context) -> io::Result<(Vec<Order>, Vec<Refusal>)> {
+        let Found { files, mut refusals, .. } = self.find();
+        if let Some(refusal) = refusals.first() {
+            return Err(io::Error::other(refusal.to_string()));
+        }
+        let mut orders: BTreeMap<String, Order> = BTreeMap::new();
+        for path in files {
+            let read = read(&path, context)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            refusals.extend(read.refusals);
+            let file: Arc<str> = path.to_string_lossy().into();
+            let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+            for entry in read.entries {
+                by_order.entry(entry.event.order_id().to_owned()).or_default().push(entry);
+            }
+            for (id, entries) in by_order {
+                match fold(&file, entries, &mut refusals) {
+                    Folded::Put { order, place } => match orders.get(&id) {
+                        Some(known) if *known != order => {
+                            refusals.push(Refusal::new(
+                                &file,
+                                place.line,
+                                &id,
+                                "another file puts the order, and differs",
+                            ));
+                        }
+                        _ => _ = orders.insert(id, order),
+                    },
+                    Folded::Revoked { .. } => {}
+                    Folded::Events(entries) => refusals.extend(
+                        entries
+                            .iter()
+                            .map(|entry| Refusal::new(&file, entry.line, &id, "the file does not put this order")),
+                    ),
+                }
+            }
+        }
+        Ok((orders.into_values().collect(), refusals))
+    }
+
+    /// A file as it is now, or nothing if that cannot be told.
+    fn snapshot(&self, path: &Path, found: &Found, context: &Context, refusals: &mut Vec<Refusal>) -> Option<Snapshot> {
+        let source: Arc<str> = path.to_str()?.into();
+        if !found.files.contains(path) {
+            return self.is_gone(path, found).then_some(Snapshot { source, read: None });
+        }
+        match read(path, context) {
+            Ok(read) => Some(Snapshot { source, read: Some(read) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None }),
+            Err(error) => {
+                refusals.push(Refusal::new(&source, 0, "", format_args!("{error}; its orders stay as they are")));
+                None
+            }
+        }
+    }
+
+    /// Whether a file that is not there is gone for good, and not behind a path that cannot be looked into.
+    fn is_gone(&self, path: &Path, found: &Found) -> bool {
+        let Found { missing, unreadable, .. } = found;
+        let configured = self.paths.iter().any(|configured| path.starts_with(configured));
+        // What was read before was a file, so a missing path that it is below was a folder.
+        let hidden = unreadable.iter().any(|folder| path.starts_with(folder))
+            || missing.iter().any(|folder| path.starts_with(folder) && path != folder);
+        !hidden && (configured || missing.is_empty() && unreadable.is_empty())
+    }
+
+    fn find(&self) -> Found {
+        let mut found = Found::default();
+        for path in &self.paths {
+            let Err(error) = found.look(path) else { continue };
+            let file: Arc<str> = path.to_string_lossy().into();
+            found.refusals.push(Refusal::new(&file, 0, "", error.to_string()));
+            let in_folder = path.parent().is_some_and(Path::is_dir);
+            let missing = error.kind() == io::ErrorKind::NotFound && in_folder;
+            if missing { &mut found.missing } else { &mut found.unreadable }.push(path.clone());
+        }
+        found
+    }
+}
+
+impl Found {
+    fn look(&mut self, path: &Path) -> io::Result<()> {
+        if !fs::metadata(path)?.is_dir() {
+            self.add(path.to_owned());
+            return Ok(());
+        }
+        for entry in fs::read_dir(path)? {
+            let path = entry?.path();
+            if is_orders(&path) {
+                self.add(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        if path.to_str().is_some() {
+            self.files.insert(path);
+        } else {
+            let file: Arc<str> = path.to_string_lossy().into();
+            self.refusals.push(Refusal::new(&file, 0, "", "the file's name is not UTF-8; it is not read"));
+        }
+    }
+}
+
+/// Whether a file in a folder is one of orders.
+pub(super) fn is_orders(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension() == Some(OsStr::new("jsonl"))
+}
+
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn read(path: &Path, context: &Context) -> io::Result<Read> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    native::read(&path.to_string_lossy(), BufReader::with_capacity(BUFFER, File::open(path)?), context)
+}
+
+/// Octets read at a time.
+const BUFFER: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

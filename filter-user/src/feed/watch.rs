@@ -1,0 +1,168 @@
+//! Tells when files of orders change.
+//!
+//! Folders are watched by inotify, single files by the folder that they are in, so that a file written in place and
+//! one renamed over it look alike. A change is told [`SETTLED`] after a file was closed or renamed into place, else
+//! when nothing has moved for [`QUIET`], so that a file is not read while it is written; but no later than
+//! [`LATEST`]. Every second it is looked whether the folders are still the same ones; when one goes or comes, and
+//! when the kernel's queue ran over, everything is to be read again. Where a link leads to is not watched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::file::{Which, absolute, is_orders};
+
+/// Watches files and folders until the receiver is dropped. What arrives is ready for
+/// [`Files::sync`](super::file::Files::sync).
+///
+/// # Errors
+/// Inotify is not available, or its limits are reached.
+pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
+    let (events, incoming) = mpsc::channel();
+    let (changes, receiver) = channel(1);
+    let mut watched = Watched {
+        paths: paths.iter().map(|path| absolute(path)).collect(),
+        folders: BTreeMap::new(),
+        watcher: notify::recommended_watcher(events)?,
+    };
+    watched.look()?;
+    thread::Builder::new().name("watch".to_owned()).spawn(move || watched.run(&incoming, &changes))?;
+    Ok(receiver)
+}
+
+struct Watched {
+    /// As configured.
+    paths: BTreeSet<PathBuf>,
+    /// The folders that inotify watches: device and inode.
+    folders: BTreeMap<PathBuf, (u64, u64)>,
+    watcher: RecommendedWatcher,
+}
+
+/// Changes that are not told yet.
+struct Pending {
+    which: Which,
+    since: Instant,
+    quiet: Duration,
+}
+
+impl Watched {
+    fn run(mut self, incoming: &mpsc::Receiver<notify::Result<Event>>, changes: &Sender<Which>) {
+        let mut pending: Option<Pending> = None;
+        let mut looked = Instant::now();
+        while !changes.is_closed() {
+            let wait = pending.as_ref().map_or(LOOK, |pending| pending.quiet);
+            let due = match incoming.recv_timeout(wait) {
+                Ok(event) => {
+                    self.note(event, &mut pending);
+                    pending.as_ref().is_some_and(|pending| pending.since.elapsed() >= LATEST)
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                match self.look() {
+                    Ok(false) => {}
+                    Ok(true) => add(&mut pending, Which::All, QUIET),
+                    Err(error) => tracing::warn!(%error, "a folder of orders cannot be watched"),
+                }
+            }
+            if due && let Some(pending) = pending.take() {
+                // The receiver is gone: the next turn ends.
+                _ = changes.blocking_send(pending.which);
+            }
+        }
+    }
+
+    fn note(&self, event: notify::Result<Event>, pending: &mut Option<Pending>) {
+        let event = match event {
+            Ok(event) if event.need_rescan() => return add(pending, Which::All, QUIET),
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "watching orders");
+                return add(pending, Which::All, QUIET);
+            }
+        };
+        let quiet = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => SETTLED,
+            EventKind::Access(_) => return,
+            _ => QUIET,
+        };
+        let paths: BTreeSet<_> = event.paths.into_iter().filter(|path| self.is_wanted(path)).collect();
+        if !paths.is_empty() {
+            add(pending, Which::Only(paths), quiet);
+        }
+    }
+
+    fn is_wanted(&self, path: &Path) -> bool {
+        let in_folder = || path.parent().is_some_and(|folder| self.paths.contains(folder));
+        self.paths.contains(path) || is_orders(path) && in_folder()
+    }
+
+    /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not.
+    fn look(&mut self) -> notify::Result<bool> {
+        let folders = self.paths.iter().filter_map(|path| {
+            let folder = if path.is_dir() { path } else { path.parent()? };
+            let metadata = fs::metadata(folder).ok()?;
+            Some((folder.to_owned(), (metadata.dev(), metadata.ino())))
+        });
+        let folders: BTreeMap<_, _> = folders.collect();
+        let gone: Vec<_> = self
+            .folders
+            .iter()
+            .filter(|(path, inode)| folders.get(*path) != Some(inode))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for folder in &gone {
+            // A deleted folder's watch is gone already.
+            _ = self.watcher.unwatch(folder);
+            self.folders.remove(folder);
+        }
+        let mut changed = !gone.is_empty();
+        for (folder, inode) in folders {
+            if !self.folders.contains_key(&folder) {
+                self.watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+                self.folders.insert(folder, inode);
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn add(pending: &mut Option<Pending>, which: Which, quiet: Duration) {
+    let Some(pending) = pending else {
+        *pending = Some(Pending { which, since: Instant::now(), quiet });
+        return;
+    };
+    pending.quiet = quiet;
+    match (&mut pending.which, which) {
+        (Which::Only(paths), Which::Only(more)) => paths.extend(more),
+        (all, _) => *all = Which::All,
+    }
+}
+
+/// How often the folders are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time without a change after which a file is read.
+const QUIET: Duration = Duration::from_millis(50);
+/// The same after a file was closed or renamed into place.
+const SETTLED: Duration = Duration::from_millis(5);
+/// Changes are told after this time even if more keep coming.
+const LATEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
