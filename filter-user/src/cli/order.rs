@@ -196,7 +196,8 @@ fn list_text(orders: &[OrderSummary]) -> String {
     let header = ["order", "state", "from", "to", "names", "scopes", "actions", "issuer"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for order in orders {
-        let actions: Vec<String> = order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
+        let actions: Vec<String> =
+            order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
         rows.push(vec![
             order.id.clone(),
             order.state.word().to_owned(),

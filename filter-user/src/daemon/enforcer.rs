@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::numbers::Numbers;
 use crate::{
-    book::{Change, Delta},
+    book::Change,
     config::Config,
     kernel::{Clock, Error, InUse, Kernel, Tables},
     name::Name,
@@ -121,7 +121,11 @@ impl Enforcer {
 
     /// Names in the tables.
     pub fn names(&self) -> u64 {
-        self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names.len() as u64).sum()
+        self.orders
+            .iter()
+            .filter(|(id, _)| self.compiled.contains(*id))
+            .map(|(_, order)| order.names.len() as u64)
+            .sum()
     }
 
     /// Whether the order's end is so long past that it is not in the tables any more.
@@ -270,28 +274,21 @@ impl Enforcer {
     }
 
     fn edit(&mut self, change: Change) {
-        let Change::Edit { id, terms, names, except } = change else { return };
-        let Some(mut order) = self.orders.remove(&id) else { return };
-        let names_only = terms.is_none() && except == Delta::default();
-        if names_only && self.compiled.contains(&id) && !self.ending.contains_key(&id) {
+        let Change::Edit { id, terms, names, except } = &change else { return };
+        let id = id.clone();
+        let is_names_only = terms.is_none() && except.is_empty();
+        if is_names_only && self.compiled.contains(&id) && !self.ending.contains_key(&id) {
             let removed = self.compiler.remove_names(&id, &names.removed);
-            let added = removed.and_then(|()| self.compiler.add_names(&id, &names.added));
-            match added {
-                Ok(()) => self.added.entry(id.clone()).or_default().extend(names.added.iter().cloned()),
-                Err(error) => drop(self.problems.insert(id.clone(), error.to_string())),
+            match removed.and_then(|()| self.compiler.add_names(&id, &names.added)) {
+                Ok(()) => self.added.entry(id).or_default().extend(names.added.iter().cloned()),
+                Err(error) => drop(self.problems.insert(id, error.to_string())),
             }
             self.freed |= !names.removed.is_empty();
-            update(&mut order, names);
+            change.apply_to(&mut self.orders);
         } else {
-            update(&mut order, names);
-            except.removed.iter().for_each(|name| drop(order.except.remove(name)));
-            order.except.extend(except.added);
-            if let Some(terms) = terms {
-                order.terms = terms;
-            }
-            self.compile(&order);
+            change.apply_to(&mut self.orders);
+            self.restore(&id);
         }
-        self.orders.insert(id, order);
     }
 
     /// Commits. What does not fit is left out, until something else has left.
@@ -307,7 +304,8 @@ impl Enforcer {
             let (CapacityError::Orders { order, .. }
             | CapacityError::Policies { order, .. }
             | CapacityError::Names { order, .. }) = &error;
-            let culprit = if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
+            let culprit =
+                if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
             // Without any order there is only the allow list, which stops nothing if it is not written.
             let Some(culprit) = culprit else { return Changes::default() };
             self.problems.insert(culprit.clone(), error.to_string());
@@ -360,11 +358,6 @@ fn is_empty(changes: &Changes) -> bool {
         && update.is_empty()
         && delete.is_empty()
         && retired_orders.is_empty()
-}
-
-fn update(order: &mut Order, names: Delta) {
-    names.removed.iter().for_each(|name| drop(order.names.remove(name)));
-    order.names.extend(names.added);
 }
 
 fn is_long_over(order: &Order, now: Timestamp) -> bool {

@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
@@ -25,12 +26,7 @@ use crate::{
         api::Submitted,
         server::{Failed, Reply, Request, Socket},
     },
-    feed::{
-        Context, Entry, Event,
-        file::Which,
-        native,
-        watch::{self, Watch},
-    },
+    feed::{Context, Entry, Event, file::Which, native, watch},
     kernel::{Clock, ClockWatch, Events},
     observe::{self, Directory, EventHub},
 };
@@ -81,7 +77,9 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
                 Err(mistakes) => tracing::error!("the configuration stays as it was:\n{mistakes}"),
                 Ok(new) => {
                     *context.write().unwrap_or_else(PoisonError::into_inner) = feed_context(&new);
-                    drop(watched.take());
+                    if let Some(watched) = watched.take() {
+                        watched.abort();
+                    }
                     watched = watch_files(&new, &to_keeper);
                     // The engine first: it must know a scope before an order names it.
                     let _ = to_engine.send(Message::Reload(Box::new(new.clone())));
@@ -108,24 +106,23 @@ async fn arrives(signal: &mut Signal) {
 }
 
 /// Goes on without a watch if there can be none: SIGHUP reads the files, too.
-fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<Watch> {
+fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<JoinHandle<()>> {
     let paths: Vec<PathBuf> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
-    let (watch, mut changes) = match watch::watch(&paths) {
-        Ok(watched) => watched,
+    let mut changes = match watch::watch(&paths) {
+        Ok(changes) => changes,
         Err(error) => {
             tracing::error!("order files cannot be watched, and are read on SIGHUP only: {error}");
             return None;
         }
     };
     let keeper = keeper.clone();
-    tokio::spawn(async move {
+    Some(tokio::spawn(async move {
         while let Some(which) = changes.recv().await {
             if keeper.send(Job::Sync(which)).is_err() {
                 return;
             }
         }
-    });
-    Some(watch)
+    }))
 }
 
 async fn read_events(mut reader: Events, directory: Arc<RwLock<Directory>>, events: EventHub) {
