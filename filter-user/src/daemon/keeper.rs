@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{engine::Message, feed_context, refusal_line};
 use crate::{
-    book::{Book, BookError, Record, Stored},
+    book::{Applied, Book, BookError, Change, Record, Stored},
     config::{Config, Feed},
     control::{
         api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
@@ -149,10 +149,8 @@ impl Keeper {
     fn end_early(&mut self) {
         let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
         let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
-        // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
         let is_whole = |source: &str| {
-            std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
-                && refusals.iter().all(|refusal| *refusal.file != *source)
+            std::fs::exists(source).unwrap_or(false) && refusals.iter().all(|refusal| *refusal.file != *source)
         };
         let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
         let gone: Vec<String> = gone
@@ -166,9 +164,7 @@ impl Keeper {
     }
 
     fn take(&mut self, entries: Vec<Entry>, refusals: Vec<Refusal>, ended: Vec<String>, reply: Reply<Submitted>) {
-        let is_end = |entry: &&Entry| matches!(entry.event, Event::Revoke { .. });
-        let ends: Vec<Entry> = entries.iter().filter(is_end).cloned().collect();
-        match self.book.apply(CONTROL_SOURCE, entries) {
+        match self.book.apply(CONTROL_SOURCE, &entries) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
                 self.tell(Message::Applied { applied, ended, reply: Some(reply) });
@@ -183,14 +179,14 @@ impl Keeper {
                     ..Submitted::default()
                 };
                 drop(reply.send(Ok(submitted)));
-                self.unwritten.extend(ends);
+                self.unwritten.extend(entries.into_iter().filter(|entry| matches!(entry.event, Event::Revoke { .. })));
             }
         }
     }
 
     fn retry(&mut self) {
         if !self.unwritten.is_empty()
-            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, self.unwritten.clone())
+            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, &self.unwritten)
         {
             let entries = std::mem::take(&mut self.unwritten);
             let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
@@ -269,7 +265,7 @@ pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
 }
 
 fn files(config: &Config) -> Files {
-    Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>())
+    Files::new(config.feeds.iter().map(|feed| feed.path.clone()).collect())
 }
 
 fn impossible(error: BookError) -> Failed {

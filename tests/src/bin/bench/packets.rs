@@ -5,13 +5,8 @@
 //! sees them: there the table is not in the cache.
 
 use anyhow::{Context as _, Result};
-use cordon_tests::packet::{
-    Ip, Packet,
-    dns::{Edns, Query},
-    tls::Hello,
-    transport::Transport,
-};
-use filter_user::kernel::bench::{Bench, Entry};
+use cordon_tests::packet::{Edns, Hello, Ip, Packet, Query, Transport};
+use filter_user::kernel::{Bench, Entry};
 
 use crate::{
     Size,
