@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Result;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::{engine::Message, feed_context, refusal_line};
 use crate::{
@@ -34,6 +35,8 @@ pub(super) const CONTROL_SOURCE: &str = "cli";
 pub(super) enum Job {
     /// Read files.
     Sync(Which),
+    /// Tell when everything before is done.
+    Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
     Take {
         /// The events.
@@ -111,6 +114,7 @@ impl Keeper {
         while let Ok(job) = jobs.recv() {
             match job {
                 Job::Sync(which) => self.sync(&which),
+                Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
                 Job::Export(reply) => drop(reply.send(self.export())),
