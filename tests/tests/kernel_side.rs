@@ -2,6 +2,8 @@
 
 #[path = "kernel_side/attach.rs"]
 mod attach;
+#[path = "kernel_side/bench.rs"]
+mod bench;
 #[path = "kernel_side/nodes.rs"]
 mod nodes;
 #[path = "kernel_side/pins.rs"]

@@ -72,10 +72,10 @@ impl Namespaces {
                 namespaces.ip(host, &format!("route add default via {gateway}"))?;
             }
         }
-        // Frames leave the client as they would be on a wire: whole checksums, one segment each. Its receive side has
-        // to run under NAPI (GRO on), or what XDP sends back out of the other end is not taken.
-        namespaces.ethtool(Host::Client, CLIENT_INTERFACE, "tx off tso off gso off gro on")?;
+        // Frames leave the client as they would be on a wire: whole checksums, one segment each.
+        namespaces.ethtool(Host::Client, CLIENT_INTERFACE, "tx off tso off gso off")?;
         namespaces.ethtool(Host::Border, ACCESS_INTERFACE, "rxvlan off")?;
+        // What XDP redirects to one end of a veth pair is taken at the other only under NAPI, which GRO brings.
         namespaces.ethtool(Host::Dpi, "eth0", "gro on")?;
         Ok(namespaces)
     }
