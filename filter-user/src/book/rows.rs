@@ -9,10 +9,7 @@ use super::{BookError, Delta, Record};
 use crate::{
     feed::Refusal,
     name::Name,
-    order::{
-        Terms,
-        json::{OrderOut, RawOrder},
-    },
+    order::{Terms, json::RawOrder},
 };
 
 /// An order's row, without its names.
@@ -144,7 +141,7 @@ pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, 
             line: row.get::<_, i64>(3)? as u64,
             op: row.get(4)?,
             order: row.get(5)?,
-            detail: row.get(6)?,
+            detail: serde_json::from_str(row.get_ref(6)?.as_str().map_err(damaged)?).map_err(damaged)?,
         });
     }
     Ok(records)
@@ -188,7 +185,7 @@ pub(super) fn refusals(connection: &Connection) -> Result<Vec<Refusal>, BookErro
 }
 
 pub(super) fn terms_json(terms: &Terms) -> Result<String, BookError> {
-    serde_json::to_string(&OrderOut::terms(terms)).map_err(damaged)
+    serde_json::to_string(terms).map_err(damaged)
 }
 
 /// A name of the book, which was canonical when it was written.

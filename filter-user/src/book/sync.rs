@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
 
 use super::{
     Applied, Book, BookError, What, rows,
@@ -70,7 +70,7 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction()?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
@@ -99,7 +99,7 @@ impl Book {
 fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
     let Snapshot { source, read } = snapshot;
     let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
-    let Read { entries, mut refusals, held, unidentified, lines } =
+    let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
@@ -121,7 +121,7 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
         let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
         let why = format!("{what}, so {} orders that it put before stay in force", absent.len());
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
-        absent.clear();
+        held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
     for (id, claim) in absent {
         forget(&writer.transaction, &source, &id)?;
