@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -59,8 +59,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (requests, arriving) = mpsc::channel(64);
-    let served = tokio::spawn(socket.serve(requests, events.clone(), async { drop(stopped.await) }));
-    tokio::spawn(read_events(reader, directory, events));
+    tokio::spawn(read_events(reader, directory, events.clone()));
     tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
     let context = Arc::new(RwLock::new(feed_context(&config)));
@@ -69,6 +68,11 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     // Watched first, so that no change falls between.
     let mut watched = watch_files(&config, &to_keeper);
     let _ = to_keeper.send(Job::Sync(Which::All));
+    let (reach, reached) = oneshot::channel();
+    let _ = to_keeper.send(Job::Reach(reach));
+    // So that whoever gets an answer finds the files' orders in force; but a disk that hangs must not hold up control.
+    let _ = timeout(LONGEST_START, reached).await;
+    let served = tokio::spawn(socket.serve(requests, events, async { drop(stopped.await) }));
     loop {
         tokio::select! {
             _ = arrives(&mut terminate) => break,
@@ -98,6 +102,8 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     let _ = to_engine.send(Message::Stop);
     Ok(())
 }
+
+const LONGEST_START: Duration = Duration::from_secs(60);
 
 async fn arrives(signal: &mut Signal) {
     if signal.recv().await.is_none() {
