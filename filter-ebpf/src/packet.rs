@@ -5,7 +5,8 @@ use core::{arch::asm, ffi::c_void};
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::generated::{
-        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_xdp_store_bytes,
     },
 };
 use filter_common::{
@@ -76,7 +77,7 @@ impl Packet {
     pub fn replace(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
         let grow = (at + end).wrapping_sub(start).wrapping_sub(self.len()) as i32;
         // SAFETY: the helper checks what it can do; the packet is as it was where it can not.
-        if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 {
+        if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
         }
         let (start, len) = (bounded(start), bounded(end.wrapping_sub(start)));
@@ -87,6 +88,20 @@ impl Packet {
         unsafe {
             let from = buffer.as_mut_ptr().add(start as usize);
             bpf_xdp_store_bytes(self.context, at, from.cast(), len as u32) == 0
+        }
+    }
+
+    /// Grows the packet in front, for where there is no room behind (on a veth pair there is next to none). Of what it
+    /// held, the octets 6 to 22 are moved along: Ethernet source, tags and type.
+    #[inline(always)]
+    fn grow_head(&self, grow: i32) -> bool {
+        let mut kept = [0u8; 16];
+        // SAFETY: the helpers check the packet's side, and get the array with its length.
+        unsafe {
+            let array = kept.as_mut_ptr().cast();
+            bpf_xdp_load_bytes(self.context, 6, array, 16) == 0
+                && bpf_xdp_adjust_head(self.context, -grow) == 0
+                && bpf_xdp_store_bytes(self.context, 6, array, 16) == 0
         }
     }
 }

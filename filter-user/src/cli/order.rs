@@ -224,7 +224,7 @@ fn detail_text(detail: &OrderDetail) -> String {
     for entry in &detail.history {
         let source = if entry.line > 0 { format!("{}:{}", entry.source, entry.line) } else { entry.source.clone() };
         let time = format!("{:.0}", entry.time);
-        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.clone()]);
+        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.to_string()]);
     }
     text.push_str(&table(&rows));
     text
