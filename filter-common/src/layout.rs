@@ -38,6 +38,9 @@ pub const POLICY_FIRST: u32 = 2;
 pub mod map {
     /// `HASH`: [`super::NameKey`] to [`super::Node`].
     pub const NAMES: &str = "NAMES";
+    /// `ARRAY` of `u64`: a blocked Bloom filter over the keys of `NAMES`, which tells for most names that
+    /// they are not there ([`super::NameKey::filter_word`]). A bit is set before its name is inserted.
+    pub const NAME_FILTER: &str = "NAME_FILTER";
     /// `ARRAY`: slot to [`super::Policy`].
     pub const POLICIES: &str = "POLICIES";
     /// `ARRAY`: slot to [`super::Order`].
@@ -68,8 +71,9 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
 
     /// Maps that are pinned and outlive the daemon.
-    pub const PINNED: [&str; 14] = [
+    pub const PINNED: [&str; 15] = [
         NAMES,
+        NAME_FILTER,
         POLICIES,
         ORDERS,
         HITS,
@@ -92,6 +96,21 @@ pub mod map {
 pub struct NameKey {
     /// Upper halves of the four lanes, lane 0 first.
     pub lanes: [u32; 4],
+}
+
+impl NameKey {
+    /// The word of `NAME_FILTER` that this key's bits lie in.
+    #[inline(always)]
+    pub const fn filter_word(&self, mask: u32) -> u32 {
+        self.lanes[0] & mask
+    }
+
+    /// The bits of this key in its word, three at most.
+    #[inline(always)]
+    pub const fn filter_bits(&self) -> u64 {
+        let lane = self.lanes[1];
+        1 << (lane & 63) | 1 << (lane >> 6 & 63) | 1 << (lane >> 12 & 63)
+    }
 }
 
 /// What is in force at a node of the name tree. Each policy holds the entries of every ancestor rule that covers it,
@@ -222,8 +241,8 @@ pub struct Settings {
     pub events_per_second: u32,
     /// [`ClientDetail`](crate::layout::client_detail) of events.
     pub client_detail: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Words of `NAME_FILTER`, a power of two, minus one.
+    pub filter_mask: u32,
 }
 
 /// How much of a client's address an event carries.

@@ -6,6 +6,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod bytes;
+pub mod dns;
+pub mod edns;
+pub mod frame;
 pub mod layout;
 pub mod name;
+pub mod tls;
 pub mod verdict;
+pub mod walk;

@@ -235,10 +235,24 @@ impl Reason {
 pub struct Asker {
     /// Scope bits of the client.
     pub scopes: u64,
-    /// Protocol of the packet.
-    pub protocol: Protocol,
     /// Boot-time clock, nanoseconds.
     pub now: u64,
+    /// Code of the packet's [`Protocol`]; not the enum, whose range LLVM would take for the verifier's.
+    protocol: u8,
+}
+
+impl Asker {
+    /// A client with these scope bits, at a time of the boot-time clock in nanoseconds.
+    #[inline(always)]
+    pub const fn new(scopes: u64, protocol: Protocol, now: u64) -> Self {
+        Self { scopes, now, protocol: protocol as u8 }
+    }
+
+    /// Code of the protocol.
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
 }
 
 /// The choice among the entries of a policy: [`Choice::consider`] each, oldest order first.
@@ -266,11 +280,7 @@ impl Choice {
     /// this client, protocol and time at all.
     #[inline(always)]
     pub fn consider(&mut self, entry: PolicyEntry, order: &Order, asker: &Asker) -> bool {
-        let action = match asker.protocol {
-            Protocol::Dns => order.actions[0],
-            Protocol::Tls => order.actions[1],
-            Protocol::Quic => order.actions[2],
-        };
+        let action = order.actions.get(usize::from(asker.protocol)).copied().unwrap_or(0);
         let missed = if action == 0 {
             MISSED_PROTOCOL
         } else if order.scopes & asker.scopes == 0 {

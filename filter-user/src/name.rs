@@ -101,6 +101,22 @@ impl Name {
         }
         hasher.suffix(key)
     }
+
+    /// A name from text that is known to be canonical.
+    pub(crate) fn from_canonical(text: String) -> Self {
+        Self(text.into_boxed_str())
+    }
+
+    /// The name itself and its parents, longest first.
+    pub fn suffixes(&self) -> impl Iterator<Item = Name> {
+        let starts = [0].into_iter().chain(self.0.match_indices('.').map(|(dot, _)| dot + 1));
+        starts.map(|start| Name(self.0[start..].into()))
+    }
+
+    /// Whether this name lies strictly below the other, label by label.
+    pub fn is_below(&self, other: &Name) -> bool {
+        self.0.strip_suffix(&*other.0).is_some_and(|rest| rest.ends_with('.'))
+    }
 }
 
 /// Takes one label into the hash, as the XDP program does. See `filter_common::name`.

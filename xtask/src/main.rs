@@ -1,1 +1,60 @@
-fn main() {}
+//! Everything that is done with Cordon's source besides `cargo build`: `cargo xtask --help`.
+
+mod bpf_linker;
+mod ci;
+mod debian;
+mod demo;
+mod layout;
+mod setup;
+mod sh;
+mod test;
+mod totals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Set-up, demonstration, tests and checks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+enum Verb {
+    /// Prepares what a fresh machine lacks: rust-src and bpf-linker, in the target folder
+    Setup {
+        /// Also the Debian packages that the demo and the tests run
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Shows in a minute what Cordon does: a lab in network namespaces, real clients, before and after (root or sudo)
+    Demo,
+    /// Runs all tests: those of the default packages, then those that need root (as root or through sudo)
+    Test {
+        /// Also the long ones
+        #[arg(long)]
+        full: bool,
+    },
+    /// Checks everything that must hold before a commit, tests included
+    Ci,
+    /// Compares the map layout with its lock: a changed layout needs a new version
+    Layout {
+        /// Writes the lock anew, once the version is raised
+        #[arg(long)]
+        accept: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Verb::parse() {
+        Verb::Setup { tests } => setup::run(tests),
+        Verb::Demo => demo::run(),
+        Verb::Test { full } => test::run(full),
+        Verb::Ci => ci::run(),
+        Verb::Layout { accept } => layout::run(accept),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

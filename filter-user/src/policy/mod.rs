@@ -1,11 +1,37 @@
 //! The compiler: from orders to the nodes, policies and order slots of the kernel tables, as changes.
+//!
+//! A tree holds the rules of all orders by name. What changes in it is marked, and [`Compiler::commit`] compiles the
+//! marked nodes anew: the changed names themselves and, where a rule reaches below, what lies below. Each node's
+//! policies repeat the entries of its parents, so that the deepest node decides alone.
+//!
+//! [`reference::explain`] says the same from the definition, without a tree; [`image::judge`] evaluates tables as the
+//! kernel does. The tests hold the three against each other.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use filter_common::layout::{Node, Policy};
+use filter_common::layout::{self, MAX_TEXT, Node, ORDER_A, ORDER_AAAA, Policy};
 use jiff::Timestamp;
 
 use crate::name::Name;
+
+mod commit;
+mod compiler;
+pub mod image;
+mod interner;
+mod nodes;
+mod orders;
+pub mod reference;
+mod scopes;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use commit::CapacityError;
+pub use compiler::{Compiler, Limits};
+pub use orders::OrderError;
+pub use scopes::{ScopeTable, TooManyScopes};
+pub use slots::GRACE;
 
 /// An order slot's content; the kernel side turns times into boot-time clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +56,29 @@ pub struct OrderSlot {
     pub a: Option<Ipv4Addr>,
     /// For the action address.
     pub aaaa: Option<Ipv6Addr>,
+}
+
+impl OrderSlot {
+    /// The table's form, with times on the clock that `clock` turns them to.
+    pub fn to_layout(&self, clock: impl Fn(Timestamp) -> u64) -> layout::Order {
+        let mut text = [0; MAX_TEXT];
+        let text_len = self.text.len().min(MAX_TEXT);
+        text[..text_len].copy_from_slice(&self.text.as_bytes()[..text_len]);
+        let flag = |set: bool, flag| if set { flag } else { 0 };
+        layout::Order {
+            start: clock(self.start),
+            end: self.end.map_or(u64::MAX, clock),
+            scopes: self.scopes,
+            actions: self.actions,
+            target: self.target,
+            ede: self.ede,
+            text_len: text_len as u8,
+            flags: flag(self.a.is_some(), ORDER_A) | flag(self.aaaa.is_some(), ORDER_AAAA),
+            a: self.a.map_or([0; 4], |address| address.octets()),
+            aaaa: self.aaaa.map_or([0; 16], |address| address.octets()),
+            text,
+        }
+    }
 }
 
 /// What must be written to bring the kernel tables from one compiled state to the next, in the order of the fields.

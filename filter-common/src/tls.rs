@@ -1,0 +1,158 @@
+//! The server name of a TLS ClientHello that begins in this segment.
+
+use crate::{bytes::Bytes, frame::Payload, verdict::Reason};
+
+/// The extensions of a ClientHello, read one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Extensions {
+    /// Position of the next extension.
+    at: u32,
+    /// End of the extensions, as the hello says.
+    end: u32,
+    /// End of the first TLS record.
+    record: u32,
+    /// End of the segment.
+    segment: u32,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Another extension; step again.
+    More,
+    /// server_name.
+    ServerName(ServerName),
+    /// There is no server_name from here on, or it cannot be told.
+    Stop(Reason),
+}
+
+/// A server_name extension's content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServerName {
+    at: u32,
+    len: u32,
+}
+
+/// Extensions that are read before the rest is let pass.
+pub const MAX_EXTENSIONS: u32 = 128;
+
+impl Extensions {
+    /// Reads from the record header to the extensions (RFC 8446 5.1, 4, 4.1.2).
+    #[inline(always)]
+    pub fn begin<B: Bytes>(bytes: &B, payload: &Payload) -> Result<Self, Reason> {
+        // The octet before the payload is a TCP header's, so this reads one octet of payload.
+        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)?;
+        if first & 0xff != HANDSHAKE {
+            return Err(Reason::TlsNotHello);
+        }
+        let mut hello = Self { at: payload.start, end: u32::MAX, record: u32::MAX, segment: payload.end };
+        let record = hello.be32(bytes, 0)?;
+        let record_len = u32::from(hello.be16(bytes, 3)?);
+        let kind = hello.be32(bytes, 5)?;
+        if record >> 16 & 0xff != 3 || kind >> 24 != CLIENT_HELLO {
+            return Err(Reason::TlsNotHello);
+        }
+        hello.record = payload.start + 5 + record_len;
+        let hello_end = payload.start + 9 + (kind & 0xff_ffff);
+        hello.end = hello_end;
+        // Version and random come before the session id.
+        let session = u32::from(hello.be16(bytes, 43)? >> 8);
+        if session > 32 {
+            return Err(Reason::TlsMalformed);
+        }
+        hello.at += 44 + session;
+        let ciphers = u32::from(hello.be16(bytes, 0)?);
+        hello.at += 2 + ciphers;
+        let compression = u32::from(hello.be16(bytes, 0)? >> 8);
+        hello.at += 1 + compression;
+        if hello.at == hello_end {
+            return Err(Reason::TlsNoSni);
+        }
+        let extensions = u32::from(hello.be16(bytes, 0)?);
+        hello.at += 2;
+        if hello.at + extensions > hello_end {
+            return Err(Reason::TlsMalformed);
+        }
+        hello.end = hello.at + extensions;
+        Ok(hello)
+    }
+
+    /// Reads one extension (RFC 8446 4.2).
+    #[inline(always)]
+    pub fn step<B: Bytes>(&mut self, bytes: &B) -> Step {
+        if self.at == self.end {
+            return Step::Stop(Reason::TlsNoSni);
+        }
+        let head = match self.be32(bytes, 0) {
+            Ok(head) => head,
+            Err(reason) => return Step::Stop(reason),
+        };
+        let (kind, len) = (head >> 16, head & 0xffff);
+        let at = self.at + 4;
+        self.at = at + len;
+        if self.at > self.end {
+            return Step::Stop(Reason::TlsMalformed);
+        }
+        if kind == SERVER_NAME { Step::ServerName(ServerName { at, len }) } else { Step::More }
+    }
+
+    /// The host name of a server_name extension: where it lies, a trailing dot left out (RFC 6066 3).
+    #[inline(always)]
+    pub fn host_name<B: Bytes>(&self, bytes: &B, name: &ServerName) -> Result<Payload, Reason> {
+        let here = Self { at: name.at, ..*self };
+        let list = u32::from(here.be16(bytes, 0)?);
+        let kind = here.be16(bytes, 2)?;
+        let len = u32::from(here.be16(bytes, 3)?);
+        // "The ServerNameList MUST NOT contain more than one name of the same name_type."
+        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len == 0 || len > MAX_NAME {
+            return Err(Reason::TlsSniInvalid);
+        }
+        let start = name.at + 5;
+        let mut end = start + len;
+        if end > self.record {
+            return Err(Reason::TlsRecordSplit);
+        }
+        if end > self.segment {
+            return Err(Reason::TlsIncomplete);
+        }
+        if here.be16(bytes, 5 + len - 2)? & 0xff == u16::from(b'.') {
+            end -= 1;
+        }
+        Ok(Payload { start, end })
+    }
+
+    #[inline(always)]
+    fn be16<B: Bytes>(&self, bytes: &B, offset: u32) -> Result<u16, Reason> {
+        self.check(offset + 2)?;
+        bytes.be16(self.at + offset).ok_or(Reason::TlsIncomplete)
+    }
+
+    #[inline(always)]
+    fn be32<B: Bytes>(&self, bytes: &B, offset: u32) -> Result<u32, Reason> {
+        self.check(offset + 4)?;
+        bytes.be32(self.at + offset).ok_or(Reason::TlsIncomplete)
+    }
+
+    /// That so many octets from here lie in the hello, in its first record, and in the segment.
+    #[inline(always)]
+    fn check(&self, octets: u32) -> Result<(), Reason> {
+        let end = self.at + octets;
+        if end > self.end {
+            Err(Reason::TlsMalformed)
+        } else if end > self.record {
+            Err(Reason::TlsRecordSplit)
+        } else if end > self.segment {
+            Err(Reason::TlsIncomplete)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Longest host name: 253 octets, and a trailing dot.
+const MAX_NAME: u32 = 254;
+const HANDSHAKE: u16 = 22;
+const CLIENT_HELLO: u32 = 1;
+const SERVER_NAME: u32 = 0;

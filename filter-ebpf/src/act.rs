@@ -1,0 +1,176 @@
+//! What becomes of a packet that an order holds for.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_REDIRECT, XDP_TX};
+use filter_common::{
+    answer::{self, Composed, MAX_TTL, Reply, TRANSPORT},
+    bytes::Bytes,
+    frame,
+    layout::{Order, Target},
+    verdict::{Action, Reason, Verdict},
+};
+
+use crate::{
+    dns, event,
+    filter::Outcome,
+    lookup::Way,
+    maps::{ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
+    packet::{Packet, octets, repeat, sum},
+};
+
+/// Acts on a DNS query over UDP.
+#[inline(always)]
+pub fn dns(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    let packet = way.packet;
+    let order = ORDERS.get(scratch.choice.entry.order).ok_or(Reason::TableBroken)?;
+    let noted = event::note(&packet, scratch, true);
+    let outcome = match plain(&packet, scratch, order) {
+        Some(outcome) => outcome,
+        None => {
+            repeat(dns::RECORD_STEPS, dns::record, way);
+            match answer(&packet, scratch, order) {
+                Ok(reason) => Outcome { reason, action: XDP_TX },
+                Err(reason) => Outcome::of(reason),
+            }
+        }
+    };
+    if noted {
+        event::send(scratch, outcome.reason);
+    }
+    Ok(outcome)
+}
+
+/// Acts on a ClientHello.
+#[inline(always)]
+pub fn tls(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    let packet = way.packet;
+    let order = ORDERS.get(scratch.choice.entry.order).ok_or(Reason::TableBroken)?;
+    let noted = event::note(&packet, scratch, false);
+    let outcome = match plain(&packet, scratch, order) {
+        Some(outcome) => outcome,
+        None => match reset(&packet, scratch) {
+            Ok(reason) => Outcome { reason, action: XDP_TX },
+            Err(reason) => Outcome::of(reason),
+        },
+    };
+    if noted {
+        event::send(scratch, outcome.reason);
+    }
+    Ok(outcome)
+}
+
+/// The actions that are the same for every protocol; `None` for those that send something back.
+#[inline(always)]
+fn plain(packet: &Packet, scratch: &mut Scratch, order: &Order) -> Option<Outcome> {
+    const OBSERVE: u8 = Action::Observe as u8;
+    const REDIRECT: u8 = Action::Redirect as u8;
+    const DROP: u8 = Action::Drop as u8;
+    match scratch.choice.action {
+        OBSERVE => Some(Outcome::of(Reason::Observed)),
+        DROP => Some(Outcome::of(Reason::Dropped)),
+        REDIRECT => Some(redirect(packet, order.target)),
+        _ => None,
+    }
+}
+
+/// To the order's target, or its fallback.
+#[inline(always)]
+fn redirect(packet: &Packet, slot: u32) -> Outcome {
+    let target = TARGETS.get(slot).copied().unwrap_or_default();
+    if target.ready == 1
+        && readdress(packet, &target)
+        && let Ok(action) = TARGET_DEVICES.redirect(slot, u64::from(XDP_DROP))
+        && action == XDP_REDIRECT
+    {
+        return Outcome { reason: Reason::Redirected, action };
+    }
+    Outcome::of(if target.fallback_pass == 1 { Reason::PassedNoTarget } else { Reason::DroppedNoTarget })
+}
+
+#[inline(always)]
+fn readdress(packet: &Packet, target: &Target) -> bool {
+    if target.rewrite == 0 {
+        return true;
+    }
+    let mut addresses = [target.destination, target.source];
+    packet.store(0, &mut addresses)
+}
+
+/// Puts the DNS answer in place of the query.
+#[inline(always)]
+fn answer(packet: &Packet, scratch: &mut Scratch, order: &Order) -> Result<Reason, Reason> {
+    if scratch.records.edns.tsig != 0 {
+        return Err(Reason::DroppedTsig);
+    }
+    may_answer(packet, scratch)?;
+    let left = order.end.saturating_sub(scratch.asker.now) / 1_000_000_000;
+    let reply = Reply {
+        order,
+        entry: scratch.choice.entry,
+        action: scratch.choice.action,
+        qtype: scratch.qtype as u16,
+        ttl: if left < u64::from(MAX_TTL) { left as u32 } else { MAX_TTL },
+    };
+    let (len, reason) = answer::message(
+        packet,
+        &scratch.payload,
+        &scratch.question,
+        &scratch.starts,
+        &scratch.records.edns,
+        &reply,
+        &mut scratch.buffer,
+    )?;
+    let composed = answer::datagram(packet, &scratch.network, len, &mut scratch.buffer)?;
+    send_back(packet, scratch, &composed)?;
+    Ok(reason)
+}
+
+/// Puts a RST in place of the segment.
+#[inline(always)]
+fn reset(packet: &Packet, scratch: &mut Scratch) -> Result<Reason, Reason> {
+    may_answer(packet, scratch)?;
+    let composed = answer::reset(packet, &scratch.network, &scratch.payload, &mut scratch.buffer)?;
+    send_back(packet, scratch, &composed)?;
+    Ok(Reason::Reset)
+}
+
+/// Whether anything may be sent to the packet's source at all, and now.
+#[inline(always)]
+fn may_answer(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
+    if scratch.network.fragment != 0 || answerable(packet, scratch) != Some(true) {
+        return Err(Reason::DroppedUnanswerable);
+    }
+    let rate = SETTINGS.get(0).map_or(0, |settings| settings.answers_per_second);
+    let now = scratch.asker.now;
+    if scratch.answers.take(now, rate) { Ok(()) } else { Err(Reason::DroppedRate) }
+}
+
+/// Not where [`frame::client`] says so, and not to the host's own addresses.
+#[inline(always)]
+fn answerable(packet: &Packet, scratch: &Scratch) -> Option<bool> {
+    let source = frame::client(packet, &scratch.network)?;
+    // SAFETY: an own address that is removed meanwhile is still one that was.
+    Some(unsafe { OWN_ADDRESSES.get(octets(source)) }.is_none())
+}
+
+/// Puts the composed packet in place of the one that came, its Ethernet addresses swapped and its tags kept.
+#[inline(always)]
+fn send_back(packet: &Packet, scratch: &mut Scratch, composed: &Composed) -> Result<(), Reason> {
+    // One by one: of a tuple of reads LLVM checks the first again after the last, and the verifier is lost.
+    let high = packet.be32(0).ok_or(Reason::DroppedUnanswerable)?;
+    let middle = packet.be32(4).ok_or(Reason::DroppedUnanswerable)?;
+    let low = packet.be32(8).ok_or(Reason::DroppedUnanswerable)?;
+    let sum = sum(&mut scratch.buffer, TRANSPORT, composed.end);
+    composed.seal(&mut scratch.buffer, sum);
+    if !packet.replace(scratch.network.l3, &mut scratch.buffer, composed.start, composed.end) {
+        return Err(Reason::DroppedSize);
+    }
+    // Twelve octets: destination and source, six each.
+    let mut addresses = [middle << 16 | low >> 16, low << 16 | high >> 16, high << 16 | middle >> 16].map(u32::to_be);
+    if packet.store(0, &mut addresses) { Ok(()) } else { Err(Reason::DroppedSize) }
+}
+
+const _: () = assert!(matches!(Reason::Reset.verdict(), Verdict::Answer));

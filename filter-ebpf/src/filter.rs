@@ -1,0 +1,98 @@
+//! One packet, one reason, one verdict.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use filter_common::{
+    bytes::Bytes,
+    frame::{self, TCP, UDP},
+    layout::{PORT_DNS, PORT_TLS},
+    verdict::{Reason, Verdict},
+};
+
+use crate::{
+    dns,
+    maps::{COUNTERS, PORTS, SCRATCH, Scratch},
+    packet::Packet,
+    tls,
+};
+
+/// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
+pub struct Outcome {
+    /// Why.
+    pub reason: Reason,
+    /// The XDP action of an answer or a redirect.
+    pub action: u32,
+}
+
+impl Outcome {
+    /// A pass or a drop.
+    #[inline(always)]
+    pub fn of(reason: Reason) -> Self {
+        let action = match reason.verdict() {
+            Verdict::Drop => XDP_DROP,
+            _ => XDP_PASS,
+        };
+        Self { reason, action }
+    }
+}
+
+/// Judges, counts, and gives the XDP action.
+#[inline(always)]
+pub fn judge(packet: Packet) -> u32 {
+    let len = packet.len();
+    let outcome = match inspect(&packet) {
+        Ok(outcome) => outcome,
+        Err(reason) => Outcome::of(reason),
+    };
+    count(outcome.reason, len);
+    outcome.action
+}
+
+#[inline(always)]
+fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
+    let network = frame::network(packet)?;
+    let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
+    let roles = roles(port);
+    match network.transport {
+        UDP if roles & PORT_DNS != 0 => {
+            let payload = frame::udp(packet, &network)?;
+            let scratch = scratch()?;
+            scratch.network = network;
+            scratch.payload = payload;
+            dns::query(packet, scratch)
+        }
+        TCP if roles & PORT_TLS != 0 => {
+            let payload = frame::tcp(packet, &network)?;
+            let extensions = filter_common::tls::Extensions::begin(packet, &payload)?;
+            let scratch = scratch()?;
+            scratch.network = network;
+            scratch.payload = payload;
+            scratch.extensions = extensions;
+            tls::hello(packet, scratch)
+        }
+        _ => Err(Reason::NotWatched),
+    }
+}
+
+#[inline(always)]
+fn roles(port: u16) -> u8 {
+    PORTS.get(0).and_then(|ports| ports.roles.get(port as usize).copied()).unwrap_or(0)
+}
+
+/// This CPU's scratch space. XDP programs do not run within each other on one CPU.
+#[inline(always)]
+fn scratch() -> Result<&'static mut Scratch, Reason> {
+    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::TableBroken)?;
+    // SAFETY: the map's only value, which nothing else refers to while this packet is judged.
+    Ok(unsafe { &mut *scratch })
+}
+
+#[inline(always)]
+fn count(reason: Reason, len: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's counter.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += u64::from(len);
+        }
+    }
+}

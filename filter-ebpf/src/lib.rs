@@ -1,0 +1,23 @@
+//! The XDP program, for all entry points.
+//!
+//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tls`] (which name?) and [`lookup`]
+//! (which rule, which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is counted.
+#![no_std]
+// The verifier needs some registers masked where LLVM sees that they are in bounds already.
+#![feature(asm_experimental_arch)]
+
+pub mod act;
+pub mod dns;
+pub mod event;
+pub mod filter;
+pub mod lookup;
+pub mod maps;
+pub mod packet;
+pub mod tls;
+
+/// There is no way to panic in BPF: the build fails if this is linked in.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

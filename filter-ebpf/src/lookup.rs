@@ -1,0 +1,126 @@
+//! From a name to the order that decides: the deepest node, its policy, the strongest action.
+
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
+use filter_common::{
+    bytes::Bytes,
+    layout::{HashKey, NameKey, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
+    verdict::{Asker, Choice, Protocol, Reason},
+    walk::Walk,
+};
+
+use crate::{
+    maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
+    packet::{Packet, octets, repeat},
+};
+
+/// What the steps of a loop work on.
+#[repr(C)]
+pub struct Way {
+    /// The packet.
+    pub packet: Packet,
+    /// This CPU's scratch space.
+    pub scratch: *mut Scratch,
+    /// The installation's hash key.
+    pub key: *const HashKey,
+}
+
+/// Sets out on a name.
+#[inline(always)]
+pub fn begin(scratch: &mut Scratch, walk: Walk) {
+    scratch.walk = walk;
+    scratch.node = Node { at: POLICY_NONE, below: POLICY_NONE };
+    scratch.node_depth = 0;
+    let Some(settings) = SETTINGS.get(0) else {
+        scratch.depths = [0; 2];
+        return;
+    };
+    scratch.depths = settings.depths;
+    scratch.filter_mask = settings.filter_mask.into();
+}
+
+/// Looks up one suffix of the name, the last one found being the deepest.
+#[inline(always)]
+pub fn probe(scratch: &mut Scratch, key: &NameKey) {
+    let depth = scratch.walk.depth;
+    let [low, high] = scratch.depths;
+    let bits = if depth & 64 == 0 { low } else { high };
+    if bits >> (depth & 63) & 1 == 0 {
+        return;
+    }
+    let bits = key.filter_bits();
+    if NAME_FILTER.get(key.filter_word(scratch.filter_mask as u32)).is_some_and(|word| word & bits != bits) {
+        return;
+    }
+    // SAFETY: an element that is deleted meanwhile is freed, or used again, only after a grace period.
+    if let Some(node) = unsafe { NAMES.get(key) } {
+        scratch.node = *node;
+        scratch.node_depth = depth;
+    }
+}
+
+/// Weighs the orders of the node that was found. `Ok` if one holds; it is in [`Scratch::choice`].
+#[inline(always)]
+pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    let node = scratch.node;
+    scratch.slot = if scratch.node_depth == scratch.walk.depth { node.at } else { node.below };
+    match scratch.slot {
+        POLICY_NONE => return Err(Reason::NotListed),
+        POLICY_ALLOW => return Err(Reason::Allowed),
+        _ => {}
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);
+    scratch.choice = Choice::NONE;
+    scratch.entry = 0;
+    repeat(MAX_ENTRIES, consider, way);
+    if scratch.choice.action == 0 {
+        return Err(scratch.choice.passed());
+    }
+    if let Some(hits) = HITS.get_ptr_mut(scratch.choice.entry.order) {
+        // SAFETY: this CPU's counter.
+        unsafe { (*hits).decided += 1 };
+    }
+    Ok(())
+}
+
+/// Scope bits of the client: the packet's source address.
+#[inline(always)]
+fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
+    let at = scratch.network.l3;
+    if scratch.network.version == 4 {
+        let address = packet.be32(at + 12)?;
+        SCOPES_V4.get(Key::new(32, address.to_be_bytes())).copied()
+    } else {
+        let address = [packet.be64(at + 8)?, packet.be64(at + 16)?];
+        SCOPES_V6.get(Key::new(128, octets(address))).copied()
+    }
+}
+
+/// Weighs one entry of the policy, or goes on to its next slot.
+unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    let scratch = unsafe { &mut *(*way).scratch };
+    let Some(policy) = POLICIES.get(scratch.slot) else { return 1 };
+    if scratch.entry >= policy.len {
+        scratch.slot = policy.next;
+        scratch.entry = 0;
+        return i64::from(policy.next == POLICY_NONE);
+    }
+    let Some(entry) = policy.entries.get(scratch.entry as usize) else { return 1 };
+    scratch.entry += 1;
+    let Some(order) = ORDERS.get(entry.order) else { return 0 };
+    let asker = scratch.asker;
+    if scratch.choice.consider(*entry, order, &asker)
+        && let Some(hits) = HITS.get_ptr_mut(entry.order)
+    {
+        // SAFETY: this CPU's counter.
+        unsafe { (*hits).concerned += 1 };
+    }
+    0
+}
+
+/// The most orders at one name, and the slots that hold them.
+const MAX_ENTRIES: u32 = 1 << 16;

@@ -1,0 +1,151 @@
+//! The maps. What is in them is in `filter_common::layout`; the loader sets their sizes.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use filter_common::{
+    answer::Buffer,
+    dns::{Question, Starts},
+    edns::Records,
+    frame::{Network, Payload},
+    layout::{Counter, Event, HashKey, Hits, NameKey, Node, Order, Policy, Ports, Settings, Target},
+    tls::{Extensions, ServerName},
+    verdict::{Asker, Choice, Reason},
+    walk::{HostCheck, Walk},
+};
+
+/// See `filter_common::layout::map`.
+#[map]
+pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// See `filter_common::layout::map`.
+#[map]
+pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static POLICIES: Array<Policy> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static ORDERS: Array<Order> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static HITS: PerCpuArray<Hits> = PerCpuArray::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static SCOPES_V4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static SCOPES_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static HASH_KEY: Array<HashKey> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static TARGETS: Array<Target> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static TARGET_DEVICES: DevMap = DevMap::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static OWN_ADDRESSES: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// See `filter_common::layout::map`.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is too large for the 512 octets of stack, or must be at hand in a loop's callback. Valid for one packet, but
+/// for the buckets.
+#[repr(C)]
+pub struct Scratch {
+    /// The packet's network header.
+    pub network: Network,
+    /// The transport's payload.
+    pub payload: Payload,
+    /// The name as it stands in the packet: wire form or text.
+    pub name: Payload,
+    /// The name's way through the hash.
+    pub walk: Walk,
+    /// Depths that are looked up.
+    pub depths: [u64; 2],
+    /// Words of the name filter minus one.
+    pub filter_mask: u64,
+    /// The deepest node so far.
+    pub node: Node,
+    /// Its labels, 0 for none.
+    pub node_depth: u32,
+    /// How the last loop ended: a reason, or [`GOING_ON`].
+    pub end: u32,
+    /// The policy slot that is read, and the entry in it.
+    pub slot: u32,
+    /// Index of the entry that is read.
+    pub entry: u32,
+    /// Who asks.
+    pub asker: Asker,
+    /// The choice so far.
+    pub choice: Choice,
+    /// DNS only.
+    pub question: Question,
+    /// QTYPE.
+    pub qtype: u32,
+    /// DNS only.
+    pub records: Records,
+    /// TLS only.
+    pub extensions: Extensions,
+    /// TLS only.
+    pub server_name: ServerName,
+    /// TLS only.
+    pub host: HostCheck,
+    /// Answers and resets.
+    pub answers: Bucket,
+    /// Events.
+    pub events: Bucket,
+    /// Label positions of a DNS name.
+    pub starts: Starts,
+    /// The event of this packet.
+    pub event: Event,
+    /// What goes back.
+    pub buffer: Buffer,
+}
+
+/// [`Scratch::end`] while a loop has not come to an end.
+pub const GOING_ON: u32 = u32::MAX;
+
+/// A token bucket of one second's depth.
+#[repr(C)]
+pub struct Bucket {
+    /// Boot-time clock at the last refill, nanoseconds.
+    pub filled: u64,
+    /// Tokens, in units of 1/10^9.
+    pub tokens: u64,
+}
+
+impl Bucket {
+    /// Takes one token of `rate` a second, if there is one.
+    #[inline(always)]
+    pub fn take(&mut self, now: u64, rate: u32) -> bool {
+        let rate = u64::from(rate);
+        let full = rate * SECOND;
+        let passed = now.saturating_sub(self.filled);
+        let gained = if passed < SECOND { passed * rate } else { full };
+        let tokens = self.tokens.saturating_add(gained);
+        let tokens = if tokens < full { tokens } else { full };
+        self.filled = now;
+        let taken = tokens >= SECOND;
+        self.tokens = if taken { tokens - SECOND } else { tokens };
+        taken
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;

@@ -1,0 +1,177 @@
+//! All reads and writes of packet memory, and the helpers on it.
+
+use core::{arch::asm, ffi::c_void};
+
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{
+        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    },
+};
+use filter_common::{
+    answer::Buffer,
+    bytes::{BUFFER, Bytes},
+};
+
+/// The packet that the program runs for.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Packet {
+    context: *mut xdp_md,
+}
+
+impl Packet {
+    /// Of a program's context.
+    #[inline(always)]
+    pub fn new(context: *mut xdp_md) -> Self {
+        Self { context }
+    }
+
+    /// Index of the interface that it came in at.
+    #[inline(always)]
+    pub fn interface(&self) -> u32 {
+        // SAFETY: the context is the program's.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Reads a `T` without regard to alignment or byte order.
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: u32) -> Option<T> {
+        let mut at = at as usize;
+        // SAFETY: the mask is arithmetic only. It stands in assembly because LLVM would drop it where it has seen a
+        // comparison, and the verifier would then not know the bound.
+        unsafe { asm!("{0} &= 16383", inout(reg) at) };
+        // SAFETY: the context is the program's, and the verifier checks the comparison against the packet's end.
+        unsafe {
+            let start = (*self.context).data as usize + at;
+            if start + size_of::<T>() > (*self.context).data_end as usize {
+                return None;
+            }
+            Some(*(start as *const T))
+        }
+    }
+
+    /// Writes octets at `at`; false if they do not lie in the frame.
+    #[inline(always)]
+    pub fn store<T>(&self, at: u32, octets: &mut T) -> bool {
+        // SAFETY: the helper checks the range.
+        unsafe { bpf_xdp_store_bytes(self.context, at, (octets as *mut T).cast(), size_of::<T>() as u32) == 0 }
+    }
+
+    /// Copies a name of up to 255 octets; false if it does not lie in the frame.
+    #[inline(always)]
+    pub fn copy_name(&self, at: u32, len: u32, name: &mut [u8; 256]) -> bool {
+        let mut len = u64::from(len);
+        // SAFETY: arithmetic only; see `Packet::read`.
+        unsafe { asm!("{0} &= 255", inout(reg) len) };
+        if len == 0 {
+            return false;
+        }
+        // SAFETY: `len` is within the name, and the helper checks the packet's side.
+        unsafe { bpf_xdp_load_bytes(self.context, at, name.as_mut_ptr().cast(), len as u32) == 0 }
+    }
+
+    /// Puts the octets `start..end` of the buffer in place of everything from `at` on.
+    #[inline(always)]
+    pub fn replace(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
+        // SAFETY: the helper reads the context only.
+        let len = unsafe { bpf_xdp_get_buff_len(self.context) } as u32;
+        let grow = (at + end).wrapping_sub(start).wrapping_sub(len) as i32;
+        // SAFETY: the helper checks what it can do; the packet is as it was where it can not.
+        if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 {
+            return false;
+        }
+        let (start, len) = (bounded(start), bounded(end.wrapping_sub(start)));
+        if start + len > BUFFER as u64 || len == 0 {
+            return false;
+        }
+        // SAFETY: `start` and `len` lie in the buffer, and the helper checks the packet's side.
+        unsafe {
+            let from = buffer.as_mut_ptr().add(start as usize);
+            bpf_xdp_store_bytes(self.context, at, from.cast(), len as u32) == 0
+        }
+    }
+}
+
+impl Bytes for Packet {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the program's. What lies in further buffers (XDP frags) is not read. The assembly
+        // keeps LLVM from taking the difference apart, which the verifier forbids.
+        unsafe {
+            let mut len = (*self.context).data_end as u64 - (*self.context).data as u64;
+            asm!("{0} = {0}", inout(reg) len);
+            len as u32
+        }
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: u32) -> Option<u16> {
+        self.read(at).map(u16::from_be)
+    }
+
+    #[inline(always)]
+    fn be32(&self, at: u32) -> Option<u32> {
+        self.read(at).map(u32::from_be)
+    }
+
+    #[inline(always)]
+    fn be64(&self, at: u32) -> Option<u64> {
+        self.read(at).map(u64::from_be)
+    }
+
+    #[inline(always)]
+    fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
+        let (len, to) = (bounded(len), bounded(to));
+        if len == 0 || to + len > BUFFER as u64 {
+            return false;
+        }
+        // SAFETY: `to` and `len` lie in the buffer, and the helper checks the packet's side.
+        unsafe {
+            let to = buffer.as_mut_ptr().add(to as usize);
+            bpf_xdp_load_bytes(self.context, at, to.cast(), len as u32) == 0
+        }
+    }
+}
+
+/// An IPv6 address in network order.
+#[inline(always)]
+pub fn octets([high, low]: [u64; 2]) -> [u8; 16] {
+    // SAFETY: plain octets.
+    unsafe { core::mem::transmute([high.to_be(), low.to_be()]) }
+}
+
+/// Below 512, in a way that the verifier sees.
+#[inline(always)]
+fn bounded(value: u32) -> u64 {
+    let mut value = u64::from(value);
+    // SAFETY: arithmetic only; see `Packet::read`.
+    unsafe { asm!("{0} &= 511", inout(reg) value) };
+    value
+}
+
+/// The sum of the 16-bit words of `start..end` of the buffer, in network order; behind `end` there are zeros up to
+/// the next whole word of 32 bits.
+#[inline(always)]
+pub fn sum(buffer: &mut Buffer, start: u32, end: u32) -> u16 {
+    let len = bounded(end.wrapping_sub(start).wrapping_add(3)) & !3;
+    let start = bounded(start);
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: `start` and `len` are below 512 each, and the buffer holds 1,024.
+    let sum = unsafe {
+        let from = buffer.as_mut_ptr().add(start as usize);
+        bpf_csum_diff(core::ptr::null_mut(), 0, from.cast(), len as u32, 0)
+    };
+    u16::from_be(filter_common::answer::fold(sum as u32))
+}
+
+/// Calls `step` up to `times` times, until it says `true`. The state must not lie in registers: the verifier follows
+/// one call of the step only.
+#[inline(always)]
+pub fn repeat<T>(times: u32, step: unsafe extern "C" fn(u64, *mut T) -> i64, state: &mut T) {
+    let step = step as *mut c_void;
+    // SAFETY: the step gets what it expects, and returns 0 or 1.
+    unsafe { bpf_loop(times, step, (state as *mut T).cast(), 0) };
+}

@@ -1,0 +1,214 @@
+//! Writing what the compiler made.
+//!
+//! A name is judged by the deepest node found for it. While nodes are written one after another, each name must be
+//! judged by its old or by its new state: so what nodes refer to is written first, new nodes come deepest first, and
+//! old ones go shallowest first, before what they refer to.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use filter_common::layout::{NameKey, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
+
+use super::{clock::Clock, error::Error, tables::Tables};
+use crate::{
+    name::Name,
+    policy::{Changes, OrderSlot},
+};
+
+/// Slots that the tables refer to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// Policy slots that some node leads to.
+    pub policies: HashSet<u32>,
+    /// Order slots that these policies name.
+    pub orders: HashSet<u32>,
+}
+
+/// What a comparison found and put right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Nodes that were missing.
+    pub inserted: usize,
+    /// Nodes with other policies.
+    pub updated: usize,
+    /// Nodes that should not have been there.
+    pub deleted: usize,
+}
+
+impl Tables {
+    /// Writes the changes, in the order of their fields, with times by `clock`; then the generation is one more.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and others. What was written before the error stays, and each name is still judged by its old
+    /// or its new state; bring the tables to a known state with [`Tables::compare_and_repair`].
+    pub fn apply(&self, changes: &Changes, clock: &Clock) -> Result<(), Error> {
+        self.write_slots(changes, clock)?;
+        self.look_also_at(changes.depths_during)?;
+        {
+            let _writing = self.lock();
+            self.names.set_all(&self.hashed(&changes.insert))?;
+            self.names.set_all(&self.hashed(&changes.update))?;
+            let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key)).collect();
+            self.names.delete_all(&delete)?;
+        }
+        self.retire(changes.retired_orders.iter().copied())?;
+        self.finish(changes.depths)
+    }
+
+    /// Brings tables that an earlier process left to a state that was compiled from nothing, while packets are
+    /// judged by them:
+    ///
+    /// 1. The daemon reads [`Tables::in_use_slots`], and has the compiler avoid these slots: what the old nodes refer
+    ///    to stays as it is. (So policies and orders need room for both states.)
+    /// 2. `take_over` writes the new orders and policies, inserts and updates nodes, then deletes those that the new
+    ///    state does not have, as [`Tables::compare_and_repair`] does, and ends the old orders.
+    /// 3. After the grace period the old slots may be handed out again.
+    ///
+    /// # Errors
+    /// As [`Tables::apply`]; trying again later is safe, with the same `fresh` and `old`.
+    pub fn take_over(&self, fresh: &Changes, old: &InUse, clock: &Clock) -> Result<Difference, Error> {
+        self.write_slots(fresh, clock)?;
+        self.look_also_at(fresh.depths)?;
+        let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
+        self.retire(old.orders.iter().copied())?;
+        self.finish(fresh.depths)?;
+        Ok(difference)
+    }
+
+    /// Compares the nodes with `expected`, deepest first, and puts right what differs. Depths stay as they are.
+    ///
+    /// Of a node that should not be there only the hash is known, not how deep it lies; so these are emptied before
+    /// the first of them is deleted. For a moment a name at or below such a node may pass that another order covers;
+    /// none is stopped that neither state stops.
+    ///
+    /// # Errors
+    /// As [`Tables::apply`].
+    pub fn compare_and_repair<'a>(
+        &self,
+        expected: impl Iterator<Item = (&'a Name, Node)>,
+    ) -> Result<Difference, Error> {
+        let _writing = self.lock();
+        let Repair { insert, update, delete } =
+            Repair::new(self.snapshot()?, expected.map(|(name, node)| (name.key(&self.key), node)));
+        self.names.set_all(&insert)?;
+        self.names.set_all(&update)?;
+        let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
+        self.names.set_all(&delete.iter().map(|key| (*key, empty)).collect::<Vec<_>>())?;
+        self.names.delete_all(&delete)?;
+        Ok(Difference { inserted: insert.len(), updated: update.len(), deleted: delete.len() })
+    }
+
+    /// Slots in use in the maps as they are.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn in_use_slots(&self) -> Result<InUse, Error> {
+        let mut waiting = BTreeSet::new();
+        self.names.for_each(|_, node| waiting.extend([node.at, node.below]))?;
+        let mut in_use = InUse::default();
+        while let Some(slot) = waiting.pop_first() {
+            // A slot that does not exist is no use to anyone.
+            if slot < POLICY_FIRST || slot >= self.policies.entries() || !in_use.policies.insert(slot) {
+                continue;
+            }
+            let Policy { len, next, entries } = self.policy(slot)?;
+            in_use.orders.extend(entries.iter().take(len as usize).map(|entry| entry.order));
+            waiting.insert(next);
+        }
+        Ok(in_use)
+    }
+
+    /// Writes the orders' times anew, after a clock step.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn rewrite_times<'a>(
+        &self,
+        slots: impl Iterator<Item = (u32, &'a OrderSlot)>,
+        clock: &Clock,
+    ) -> Result<(), Error> {
+        let _writing = self.lock();
+        self.orders
+            .set_all(&slots.map(|(slot, order)| (slot, order.to_layout(|time| clock.boot(time)))).collect::<Vec<_>>())
+    }
+
+    fn write_slots(&self, changes: &Changes, clock: &Clock) -> Result<(), Error> {
+        self.rewrite_times(changes.orders.iter().map(|(slot, order)| (*slot, order)), clock)?;
+        let _writing = self.lock();
+        self.policies.set_all(&changes.policies)
+    }
+
+    /// Adds to the depths that are looked up.
+    fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            for (old, new) in settings.depths.iter_mut().zip(depths) {
+                *old |= new;
+            }
+        })
+    }
+
+    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {
+        nodes.iter().map(|(name, node)| (name.key(&self.key), *node)).collect()
+    }
+
+    /// Ends orders that nothing refers to any more.
+    fn retire(&self, slots: impl Iterator<Item = u32>) -> Result<(), Error> {
+        let _writing = self.lock();
+        let mut ended = Vec::new();
+        for slot in slots {
+            if let Some(order) = self.orders.get(&slot)? {
+                ended.push((slot, Order { end: 0, ..order }));
+            }
+        }
+        self.orders.set_all(&ended)
+    }
+
+    fn finish(&self, depths: [u64; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            settings.depths = depths;
+            settings.generation += 1;
+        })
+    }
+}
+
+/// What brings the nodes that there are to those that there should be.
+#[derive(Debug, PartialEq, Eq)]
+struct Repair {
+    insert: Vec<(NameKey, Node)>,
+    update: Vec<(NameKey, Node)>,
+    delete: Vec<NameKey>,
+}
+
+impl Repair {
+    fn new(mut found: HashMap<NameKey, Node>, expected: impl Iterator<Item = (NameKey, Node)>) -> Self {
+        let (mut insert, mut update) = (Vec::new(), Vec::new());
+        for (key, node) in expected {
+            match found.remove(&key) {
+                None => insert.push((key, node)),
+                Some(found) if found != node => update.push((key, node)),
+                Some(_) => {}
+            }
+        }
+        Self { insert, update, delete: found.into_keys().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repair_does_what_differs_and_keeps_the_order() {
+        let key = |n| NameKey { lanes: [n, 0, 0, 0] };
+        let node = |at| Node { at, below: 0 };
+        let found = HashMap::from([(key(1), node(1)), (key(2), node(2)), (key(3), node(3))]);
+        let expected = [(key(5), node(5)), (key(2), node(9)), (key(4), node(4)), (key(1), node(1))];
+        assert_eq!(
+            Repair::new(found, expected.into_iter()),
+            Repair {
+                insert: vec![(key(5), node(5)), (key(4), node(4))],
+                update: vec![(key(2), node(9))],
+                delete: vec![key(3)],
+            }
+        );
+    }
+}

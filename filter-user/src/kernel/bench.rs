@@ -1,0 +1,134 @@
+//! The benchmark object: the filter over packets from a map.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{
+    Capacity,
+    error::Error,
+    object::{self, Loaded, Object, ProgramFacts},
+    run,
+    table::{PerCpu, Table},
+    tables::Tables,
+};
+
+/// Octets of a short packet (queries, mid-connection segments).
+pub const SHORT: usize = 128;
+
+/// Octets of a long packet (ClientHellos).
+pub const LONG: usize = 1024;
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Fetches the next short packet, and judges it.
+    ShortRun,
+    /// Only fetches the next short packet.
+    ShortEmpty,
+    /// Fetches the next long packet, and judges it.
+    LongRun,
+    /// Only fetches the next long packet.
+    LongEmpty,
+    /// Nothing: the kernel's own cost of a run.
+    Nothing,
+}
+
+impl Entry {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::ShortRun => "short_run",
+            Self::ShortEmpty => "short_empty",
+            Self::LongRun => "long_run",
+            Self::LongEmpty => "long_empty",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// The benchmark's programs, with tables of their own, and its packets.
+#[derive(Debug)]
+pub struct Bench {
+    programs: Vec<Loaded>,
+    tables: Tables,
+    short: Packets<SHORT>,
+    long: Packets<LONG>,
+    next: PerCpu<[u32; 2]>,
+}
+
+/// A map of packets, which runs take in order, again and again.
+#[derive(Debug)]
+pub struct Packets<const N: usize> {
+    map: Table<u32, [u8; N]>,
+    count: AtomicU32,
+}
+
+impl<const N: usize> Packets<N> {
+    /// Puts these packets in place of the ones before. What a frame lacks is zeros: octets behind the IP packet.
+    ///
+    /// # Errors
+    /// [`Error::Full`] for more than there is room for.
+    pub fn set(&self, frames: impl Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+        let padded = |frame: Vec<u8>| {
+            let mut packet = [0; N];
+            packet.iter_mut().zip(frame).for_each(|(to, from)| *to = from);
+            packet
+        };
+        let packets: Vec<_> = (0..).zip(frames.map(padded)).collect();
+        self.map.set_all(&packets)?;
+        self.count.store(packets.len() as u32, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Loads the programs, with room for so many packets of each size.
+    ///
+    /// # Errors
+    /// As [`Kernel::open`](super::Kernel::open).
+    pub fn new(capacity: &Capacity, short: u32, long: u32) -> Result<Self, Error> {
+        let sizes = [(SHORT_PACKETS, short), (LONG_PACKETS, long)];
+        let (programs, mut maps) = object::load(Object::Bench, capacity, None, &sizes)?;
+        let mut take = |name: &str| maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")));
+        let short = Packets { map: Table::new(take(SHORT_PACKETS)?, SHORT_PACKETS, short), count: AtomicU32::new(0) };
+        let long = Packets { map: Table::new(take(LONG_PACKETS)?, LONG_PACKETS, long), count: AtomicU32::new(0) };
+        let next = PerCpu::new(take(NEXT)?, NEXT, 1)?;
+        Ok(Self { tables: Tables::new(maps)?, programs, short, long, next })
+    }
+
+    /// Packets of the short entries.
+    pub fn short(&self) -> &Packets<SHORT> {
+        &self.short
+    }
+
+    /// Packets of the long entries.
+    pub fn long(&self) -> &Packets<LONG> {
+        &self.long
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Each program with its verified-instruction count.
+    pub fn programs(&self) -> impl Iterator<Item = &ProgramFacts> {
+        self.programs.iter().map(|program| &program.facts)
+    }
+
+    /// Mean nanoseconds of `repeat` runs, beginning with the first packet.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn run(&self, entry: Entry, repeat: u32) -> Result<u32, Error> {
+        let (count, frame): (&AtomicU32, &[u8]) = match entry {
+            Entry::ShortRun | Entry::ShortEmpty | Entry::Nothing => (&self.short.count, &[0; SHORT]),
+            Entry::LongRun | Entry::LongEmpty => (&self.long.count, &[0; LONG]),
+        };
+        self.next.set_all(0, [0, count.load(Ordering::Relaxed)])?;
+        let program = object::find(&self.programs, entry.program())?;
+        Ok(run::run(program.fd(), frame, repeat)?.ns_per_run)
+    }
+}
+
+const SHORT_PACKETS: &str = "SHORT_PACKETS";
+const LONG_PACKETS: &str = "LONG_PACKETS";
+const NEXT: &str = "NEXT";

@@ -1,0 +1,149 @@
+//! The kernel side: loading, pinning and attaching the XDP program, and reading and writing its tables. The only
+//! module that names aya.
+//!
+//! State: none of its own beyond file descriptors and the installation's hash key; what holds is in the maps. Maps,
+//! program and links are pinned under `<pin root>/v<LAYOUT_VERSION>/` and go on without this process. Trust: the
+//! pin folder is root's, but what lies in it may come from another version, so each map's shape is compared.
+
+mod apply;
+mod attach;
+mod bench;
+mod clock;
+mod device;
+mod error;
+mod events;
+mod names;
+mod neighbours;
+mod netlink;
+mod object;
+mod pins;
+mod plain;
+mod redirect;
+mod run;
+mod scopes;
+mod shape;
+mod sys;
+mod table;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use self::object::{Loaded, Object, PROGRAM};
+pub use self::{
+    apply::{Difference, InUse},
+    attach::{Attached, Mode, detach, status},
+    bench::{Bench, Entry, LONG, Packets, SHORT},
+    clock::{Clock, ClockWatch},
+    error::{EXIT_LOAD, Error},
+    events::{Event, Events},
+    object::ProgramFacts,
+    redirect::{TargetSpec, TargetState, Targets},
+    run::RunOutcome,
+    tables::{Tables, TlsPorts},
+};
+
+/// Where maps, program and links are pinned unless the configuration says otherwise.
+pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/cordon";
+
+/// Sizes of the maps. They are fixed when the maps are made; other sizes take effect once nothing is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Nodes of the name tree (about one for each listed name).
+    pub names: u32,
+    /// Order slots.
+    pub orders: u32,
+    /// Policy slots.
+    pub policies: u32,
+    /// Client prefixes of all scopes, for IPv4 and IPv6 each.
+    pub prefixes: u32,
+    /// Redirect targets.
+    pub targets: u32,
+    /// Addresses of the host itself.
+    pub own_addresses: u32,
+    /// Octets of the event ring: a power of two, at least a page.
+    pub event_bytes: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            names: 2_097_152,
+            orders: 16_384,
+            policies: 65_536,
+            prefixes: 65_536,
+            targets: 64,
+            own_addresses: 1024,
+            event_bytes: 1 << 20,
+        }
+    }
+}
+
+/// The loaded program and its tables.
+#[derive(Debug)]
+pub struct Kernel {
+    programs: Vec<Loaded>,
+    tables: Tables,
+    pin_root: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// Loads the program on top of the maps pinned under `pin_root`, or on new ones that it pins there. Does not
+    /// attach, and does not touch the links that are there: these go on with the program they have until
+    /// [`Kernel::attach`].
+    ///
+    /// # Errors
+    /// [`Error::Load`] if the verifier refuses the program (not worth a retry; exit with [`EXIT_LOAD`]),
+    /// [`Error::Shape`] if a pinned map does not fit, [`Error::NotBuilt`] if the object was not built.
+    pub fn open(pin_root: &Path, capacity: &Capacity) -> Result<Self, Error> {
+        let (folder, lock) = pins::prepare(pin_root)?;
+        shape::open_pinned(&folder)?;
+        let (programs, maps) = object::load(Object::Filter, capacity, Some(&folder), &[])?;
+        let kernel = Self { tables: Tables::new(maps)?, programs, pin_root: Some(pin_root.to_owned()) };
+        pins::replace(kernel.program()?.fd(), &folder.join("program"))?;
+        drop(lock);
+        Ok(kernel)
+    }
+
+    /// Loads the program on maps of its own, without pins: for replay and tests.
+    ///
+    /// # Errors
+    /// As [`Kernel::open`].
+    pub fn ephemeral(capacity: &Capacity) -> Result<Self, Error> {
+        let (programs, maps) = object::load(Object::Filter, capacity, None, &[])?;
+        Ok(Self { tables: Tables::new(maps)?, programs, pin_root: None })
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Each program with its verified-instruction count.
+    pub fn programs(&self) -> impl Iterator<Item = &ProgramFacts> {
+        self.programs.iter().map(|program| &program.facts)
+    }
+
+    /// Puts the program on an interface, or atomically in place of the one that our pinned link there runs; that keeps
+    /// its mode. A link whose interface is gone makes room for the new one.
+    ///
+    /// # Errors
+    /// [`Error::Interface`], [`Error::Offload`], [`Error::NativeUnsupported`]; unless `replace`, [`Error::Occupied`]
+    /// and [`Error::OtherLayout`]; [`Error::Missing`] for [`Kernel::ephemeral`].
+    pub fn attach(&self, interface: &str, mode: Mode, replace: bool) -> Result<Attached, Error> {
+        let pin_root = self.pin_root.as_deref().ok_or_else(|| Error::Missing("pin root".into()))?;
+        attach::attach(pin_root, self.program()?.fd(), interface, mode, replace)
+    }
+
+    /// Runs a frame (Ethernet header first) through the filter by BPF_PROG_TEST_RUN, as if it came in at the loopback
+    /// interface. With `repeat` over 1, each run gets what the one before left.
+    ///
+    /// # Errors
+    /// If the kernel refuses the frame (shorter than 14 octets).
+    pub fn run(&self, frame: &[u8], repeat: u32) -> Result<RunOutcome, Error> {
+        run::run(self.program()?.fd(), frame, repeat)
+    }
+
+    fn program(&self) -> Result<&Loaded, Error> {
+        object::find(&self.programs, PROGRAM)
+    }
+}

@@ -1,0 +1,370 @@
+//! The maps: reading them, and writing all but the orders (`apply`).
+//!
+//! Every write keeps the packet path in a state that is the old or the new one for each packet by itself. Writers
+//! exclude each other within this process; only one process writes (the daemon).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Mutex,
+};
+
+use filter_common::{
+    layout::{
+        Counter, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_TLS, Policy, Ports, PrefixV4, PrefixV6, SCOPE_ALL,
+        Settings, Target, map,
+    },
+    verdict::Reason,
+};
+use ipnet::IpNet;
+
+use super::{
+    Capacity,
+    error::Error,
+    events::Events,
+    names::NameTable,
+    pins,
+    plain::{self, Plain},
+    scopes::{self, Entries, Prefix},
+    shape,
+    table::{PerCpu, Table},
+};
+use crate::name::Name;
+
+/// Which ports TLS is looked for on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsPorts {
+    /// These.
+    List(Vec<u16>),
+    /// Every one.
+    Any,
+}
+
+/// The maps. All methods take `&self`, and may be called from several threads.
+pub struct Tables {
+    pub(super) names: NameTable,
+    pub(super) policies: Table<u32, Policy>,
+    pub(super) orders: Table<u32, Order>,
+    hits: PerCpu<Hits>,
+    scopes_v4: Table<PrefixV4, u64>,
+    scopes_v6: Table<PrefixV6, u64>,
+    settings: Table<u32, Settings>,
+    ports: Table<u32, Ports>,
+    counters: PerCpu<Counter>,
+    pub(super) targets: Table<u32, Target>,
+    pub(super) target_devices: Table<u32, [u32; 2]>,
+    own_addresses: Table<[u8; 16], u8>,
+    events: (OwnedFd, u32),
+    pub(super) key: Box<HashKey>,
+    /// Held while writing.
+    pub(super) writing: Mutex<()>,
+}
+
+impl Tables {
+    /// The pinned maps, without loading a program: for `explain` and `stats` while no daemon runs.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if not all of them are pinned, [`Error::Shape`] if one does not fit.
+    pub fn open(pin_root: &Path) -> Result<Self, Error> {
+        let maps = shape::open_pinned(&pins::folder(pin_root))?;
+        // The key is made by whoever holds the folder's lock, so that there is never a second one.
+        Self::from_maps(maps, |_| Err(Error::Missing("hash key".into())))
+    }
+
+    /// From an object's maps by name, which no other process is opening. Makes the hash key if there is none yet.
+    pub(super) fn new(maps: HashMap<String, OwnedFd>) -> Result<Self, Error> {
+        Self::from_maps(maps, make_hash_key)
+    }
+
+    fn from_maps(
+        mut maps: HashMap<String, OwnedFd>,
+        make_key: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
+    ) -> Result<Self, Error> {
+        let shapes = shape::check(&maps)?;
+        let mut take = |name: &'static str| {
+            let fd = maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")))?;
+            Ok::<_, Error>((fd, name, shapes.get(name).copied().unwrap_or(0)))
+        };
+        fn table<K: Plain, V: Plain>((fd, name, entries): (OwnedFd, &'static str, u32)) -> Table<K, V> {
+            Table::new(fd, name, entries)
+        }
+        let (events, _, event_bytes) = take(map::EVENTS)?;
+        let (hits, hits_name, orders) = take(map::HITS)?;
+        let (counters, counters_name, reasons) = take(map::COUNTERS)?;
+        Ok(Self {
+            names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
+            policies: table(take(map::POLICIES)?),
+            orders: table(take(map::ORDERS)?),
+            hits: PerCpu::new(hits, hits_name, orders)?,
+            scopes_v4: table(take(map::SCOPES_V4)?),
+            scopes_v6: table(take(map::SCOPES_V6)?),
+            settings: table(take(map::SETTINGS)?),
+            ports: table(take(map::PORTS)?),
+            counters: PerCpu::new(counters, counters_name, reasons)?,
+            targets: table(take(map::TARGETS)?),
+            target_devices: table(take(map::TARGET_DEVICES)?),
+            own_addresses: table(take(map::OWN_ADDRESSES)?),
+            events: (events, event_bytes),
+            key: Box::new(hash_key(&table(take(map::HASH_KEY)?), make_key)?),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// Sizes in force: those of the pinned maps, which may not be those that were asked for.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            names: self.names.entries(),
+            orders: self.orders.entries(),
+            policies: self.policies.entries(),
+            prefixes: self.scopes_v4.entries().min(self.scopes_v6.entries()),
+            targets: self.targets.entries(),
+            own_addresses: self.own_addresses.entries(),
+            event_bytes: self.events.1,
+        }
+    }
+
+    /// Sets the client prefixes of each scope bit, writing what differs. Bit 0 (`all`) needs none.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and others; then some clients have their old scopes, and others their new ones.
+    pub fn set_scopes(&self, scopes: &[(u8, Vec<IpNet>)]) -> Result<(), Error> {
+        let _writing = self.lock();
+        let (v4, v6) = scopes::entries(scopes);
+        write_scopes(&self.scopes_v4, &v4)?;
+        write_scopes(&self.scopes_v6, &v6)
+    }
+
+    /// Sets the ports that are read.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_ports(&self, dns: &[u16], tls: &TlsPorts) -> Result<(), Error> {
+        let _writing = self.lock();
+        let mut ports: Ports = plain::zeroed();
+        let mut add = |port: u16, role| {
+            if let Some(roles) = ports.roles.get_mut(usize::from(port)) {
+                *roles |= role;
+            }
+        };
+        dns.iter().for_each(|port| add(*port, PORT_DNS));
+        match tls {
+            TlsPorts::List(list) => list.iter().for_each(|port| add(*port, PORT_TLS)),
+            TlsPorts::Any => (0..=u16::MAX).for_each(|port| add(port, PORT_TLS)),
+        }
+        self.ports.set(&0, &ports)
+    }
+
+    /// Sets rates and privacy; depths and generation stay as they are.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_settings(
+        &self,
+        answers_per_second: u32,
+        events_per_second: u32,
+        client_detail: u32,
+    ) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            settings.answers_per_second = answers_per_second;
+            settings.events_per_second = events_per_second;
+            settings.client_detail = client_detail;
+        })
+    }
+
+    pub(super) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
+        let _writing = self.lock();
+        let mut settings = self.settings()?;
+        change(&mut settings);
+        settings.filter_mask = self.names.mask();
+        self.settings.set(&0, &settings)
+    }
+
+    /// Sets the host's own addresses, writing what differs.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and others.
+    pub fn set_own_addresses(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let _writing = self.lock();
+        let mut add: HashMap<[u8; 16], u8> = addresses.iter().map(|address| (mapped(*address), 1)).collect();
+        let mut gone = Vec::new();
+        self.own_addresses.for_each(|address, _| {
+            if add.remove(&address).is_none() {
+                gone.push(address);
+            }
+        })?;
+        self.own_addresses.set_all(&add.into_iter().collect::<Vec<_>>())?;
+        self.own_addresses.delete_all(&gone)
+    }
+
+    /// Settings in force, with depths and generation.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        Ok(self.settings.get(&0)?.unwrap_or_default())
+    }
+
+    /// The key of the name hash. Not to be told: whoever knows it can make names that collide.
+    pub fn hash_key(&self) -> &HashKey {
+        &self.key
+    }
+
+    /// The node of exactly this name.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn node(&self, name: &Name) -> Result<Option<Node>, Error> {
+        self.names.get(&name.key(&self.key))
+    }
+
+    /// All nodes.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn snapshot(&self) -> Result<HashMap<NameKey, Node>, Error> {
+        let mut nodes = HashMap::new();
+        self.names.for_each(|key, node| {
+            nodes.insert(key, node);
+        })?;
+        Ok(nodes)
+    }
+
+    /// A policy slot.
+    ///
+    /// # Errors
+    /// If the map cannot be read; [`Error::Missing`] beyond its size.
+    pub fn policy(&self, slot: u32) -> Result<Policy, Error> {
+        self.policies.get(&slot)?.ok_or_else(|| Error::Missing(format!("policy slot {slot}")))
+    }
+
+    /// An order slot.
+    ///
+    /// # Errors
+    /// As [`Tables::policy`].
+    pub fn order(&self, slot: u32) -> Result<Order, Error> {
+        self.orders.get(&slot)?.ok_or_else(|| Error::Missing(format!("order slot {slot}")))
+    }
+
+    /// A target slot.
+    ///
+    /// # Errors
+    /// As [`Tables::policy`].
+    pub fn target(&self, slot: u32) -> Result<Target, Error> {
+        self.targets.get(&slot)?.ok_or_else(|| Error::Missing(format!("target slot {slot}")))
+    }
+
+    /// Scope bits of a client, with [`SCOPE_ALL`].
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn scopes_of(&self, client: IpAddr) -> Result<u64, Error> {
+        let bits = match client {
+            IpAddr::V4(client) => self.scopes_v4.get(&PrefixV4::new(client.octets(), 32))?,
+            IpAddr::V6(client) => self.scopes_v6.get(&PrefixV6::new(client.octets(), 128))?,
+        };
+        Ok(bits.unwrap_or(0) | SCOPE_ALL)
+    }
+
+    /// Packets and octets by reason, over all CPUs, in the order of [`Reason::ALL`].
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<Vec<(Reason, Counter)>, Error> {
+        let mut counters = Vec::new();
+        self.counters.for_each(|slot, cpus| {
+            let mut sum = Counter::default();
+            for cpu in cpus {
+                sum.packets += cpu.packets;
+                sum.bytes += cpu.bytes;
+            }
+            counters.extend(Reason::from_code(slot).map(|reason| (reason, sum)));
+        })?;
+        Ok(counters)
+    }
+
+    /// Hits by order slot, over all CPUs; slots without any are left out.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn hits(&self) -> Result<HashMap<u32, Hits>, Error> {
+        let mut hits = HashMap::new();
+        self.hits.for_each(|slot, cpus| {
+            let mut sum = Hits::default();
+            for cpu in cpus {
+                sum.decided += cpu.decided;
+                sum.concerned += cpu.concerned;
+            }
+            if sum != Hits::default() {
+                hits.insert(slot, sum);
+            }
+        })?;
+        Ok(hits)
+    }
+
+    /// Sets order slots' hits to zero: before a slot is handed to another order.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn clear_hits(&self, slots: &[u32]) -> Result<(), Error> {
+        slots.iter().try_for_each(|slot| self.hits.set_all(*slot, Hits::default()))
+    }
+
+    /// The event ring's reader.
+    ///
+    /// # Errors
+    /// If the ring cannot be mapped.
+    pub fn events(&self) -> Result<Events, Error> {
+        let (ring, _) = &self.events;
+        Events::new(ring.try_clone().map_err(Error::system("duplicating the event ring's descriptor"))?)
+    }
+
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        // What the lock protects is in the kernel; a writer that panicked has left nothing half-done here.
+        self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Without the hash key: whoever knows it can make names that collide.
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
+}
+
+fn write_scopes<P: Prefix + Plain>(table: &Table<P, u64>, new: &Entries<P::Address>) -> Result<(), Error> {
+    let mut old = Entries::new();
+    table.for_each(|prefix, bits| {
+        old.insert(prefix.parts(), bits);
+    })?;
+    let difference = scopes::difference(&old, new);
+    difference.set.iter().try_for_each(|(prefix, bits)| table.set(prefix, bits))?;
+    difference.delete.iter().try_for_each(|prefix| table.delete(prefix))
+}
+
+/// The installation's hash key. It is all zero in a new map.
+fn hash_key(
+    table: &Table<u32, HashKey>,
+    make: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
+) -> Result<HashKey, Error> {
+    let key: HashKey = table.get(&0)?.unwrap_or_else(plain::zeroed);
+    let is_new = key.terms.iter().flatten().chain(key.start.iter().flatten()).all(|word| *word == 0);
+    if is_new { make(table) } else { Ok(key) }
+}
+
+fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
+    let mut key = plain::zeroed();
+    plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
+    table.set(&0, &key)?;
+    Ok(key)
+}
+
+/// IPv4 as `::ffff:a.b.c.d`.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address).octets(),
+        IpAddr::V6(address) => Ipv6Addr::octets(&address),
+    }
+}

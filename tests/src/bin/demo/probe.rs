@@ -1,0 +1,78 @@
+//! What the demonstration's clients do.
+
+use anyhow::Result;
+use cordon_tests::lab::{Family, Lab, Source, address};
+
+/// One client asking for one name.
+pub struct Probe {
+    client: Client,
+    family: Family,
+    source: Source,
+    pub name: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Client {
+    /// dig, with the query type.
+    Dig(&'static str),
+    Curl,
+    Openssl,
+}
+
+use Client::{Curl, Dig, Openssl};
+use Family::{V4, V6};
+
+/// Those of the table, in its order.
+pub fn all() -> Vec<Probe> {
+    let [subscriber, other] = [address::CLIENT, address::OTHER_CLIENT];
+    let rows = [
+        (subscriber, V4, Dig("A"), "motogpstream.me"),
+        (subscriber, V6, Dig("AAAA"), "live.motogpstream.me"),
+        (subscriber, V4, Dig("A"), "notmotogpstream.me"),
+        (subscriber, V6, Dig("AAAA"), "motogp.example"),
+        (other, V4, Dig("A"), "motogpstream.me"),
+        (other, V6, Dig("AAAA"), "livetv821.me"),
+        (subscriber, V4, Curl, "tarjetarojaenvivo.lat"),
+        (subscriber, V6, Curl, "www.livetv821.me"),
+        (subscriber, V4, Openssl, "motogpstream.me"),
+        (subscriber, V6, Openssl, "tarjetarojaenvivo.lat"),
+        (subscriber, V4, Curl, "tarjetarojaenvivo.lat.example"),
+        (subscriber, V6, Openssl, "motogp.example"),
+        (other, V4, Curl, "tarjetarojaenvivo.lat"),
+        (other, V6, Curl, "www.livetv821.me"),
+    ];
+    rows.map(|(source, family, client, name)| Probe { client, family, source, name }).into()
+}
+
+impl Probe {
+    /// The client's address.
+    pub fn address(&self) -> &'static str {
+        self.family.of(self.source)
+    }
+
+    /// The protocol, in the words of orders.
+    pub fn protocol(&self) -> &'static str {
+        match self.client {
+            Dig(_) => "dns",
+            Curl | Openssl => "tls",
+        }
+    }
+
+    /// The protocol and who speaks it.
+    pub fn kind(&self) -> String {
+        match self.client {
+            Dig(kind) => format!("DNS {kind}, dig"),
+            Curl => "TLS, curl".to_owned(),
+            Openssl => "TLS, openssl".to_owned(),
+        }
+    }
+
+    /// Asks, and tells what came of it.
+    pub fn ask(&self, lab: &Lab) -> Result<String> {
+        Ok(match self.client {
+            Dig(kind) => lab.dig(self.family, self.source, self.name, kind, &[])?.to_string(),
+            Curl => lab.curl(self.family, self.source, self.name)?.to_string(),
+            Openssl => lab.handshake(self.family, self.name)?.to_string(),
+        })
+    }
+}

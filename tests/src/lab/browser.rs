@@ -1,0 +1,57 @@
+//! Headless Chromium on the lab's client host. It resolves names by the lab's name server, as a browser does.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Finished, Host, Lab, process};
+
+/// What the browser showed.
+#[derive(Debug)]
+pub struct Page {
+    /// The document, its own error page where the site could not be reached.
+    pub document: String,
+    /// The error's word, such as ERR_CONNECTION_RESET.
+    pub error: Option<String>,
+    /// All that Chromium said.
+    pub finished: Finished,
+}
+
+/// A first start on a loaded machine takes some seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const OPTIONS: [&str; 12] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--ignore-certificate-errors",
+    "--dump-dom",
+];
+
+impl Lab {
+    /// Opens `https://NAME/` in a browser that has never been used.
+    ///
+    /// # Errors
+    /// Chromium is not installed, or does not end.
+    pub fn browse(&self, name: &str) -> Result<Page> {
+        ensure!(process::find("chromium").is_some(), "chromium is not installed: run `cargo xtask setup --tests`");
+        let profile = tempfile::Builder::new().prefix("browser-").tempdir_in(self.folder())?;
+        let mut command = self.command(Host::Client, "chromium");
+        command.args(OPTIONS).arg(format!("--user-data-dir={}", profile.path().display()));
+        command.arg(format!("https://{name}/")).env("HOME", profile.path());
+        let finished = process::finish(&mut command, PATIENCE)?;
+        let document = finished.stdout.clone();
+        let error = document.find("ERR_").and_then(|start| {
+            let word = document.get(start..)?;
+            word.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_').next().map(str::to_owned)
+        });
+        Ok(Page { document, error, finished })
+    }
+}

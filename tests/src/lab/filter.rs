@@ -1,0 +1,252 @@
+//! The filter under test: `cordon run` on the border host, and the command line that tells about it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use filter_common::verdict::Action;
+use serde_json::{Value, json};
+
+use super::{ACCESS_INTERFACE, DPI_INTERFACE, Finished, Host, Lab, Process, address, eventually, process};
+
+/// A daemon with its own configuration, orders, state, socket and pins, all in the lab's folder.
+pub struct Filter<'a> {
+    lab: &'a Lab,
+    program: PathBuf,
+    daemon: Option<Process>,
+}
+
+/// Packets by reason.
+pub type Counters = BTreeMap<String, u64>;
+
+/// Reasons that concern no name: address resolution, acknowledgements and data of connections that are open anyway.
+const BACKGROUND: [&str; 4] = ["not_ip", "not_watched", "no_payload", "tls_not_hello"];
+
+/// Longest that a start of the daemon, or a change of an order file, may take to have its effect.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const CONFIGURATION: &str = "cordon.toml";
+const ORDERS: &str = "orders";
+const ORDERS_FILE: &str = "orders.jsonl";
+
+impl<'a> Filter<'a> {
+    /// Writes configuration and orders (a line each), starts the daemon and waits until it enforces.
+    ///
+    /// # Errors
+    /// `cordon` was not built, or the daemon does not come up; its log is part of the error.
+    pub fn start(lab: &'a Lab, orders: &[Value]) -> Result<Self> {
+        let mut filter = Self::prepare(lab, orders)?;
+        filter.run()?;
+        Ok(filter)
+    }
+
+    /// As [`Filter::start`], but does not start the daemon yet.
+    ///
+    /// # Errors
+    /// `cordon` was not built.
+    pub fn prepare(lab: &'a Lab, orders: &[Value]) -> Result<Self> {
+        let filter = Self { lab, program: built_program()?, daemon: None };
+        let folder = lab.folder();
+        fs::create_dir(folder.join(ORDERS)).context(ORDERS)?;
+        let [scope4, scope6] = address::SCOPE;
+        let configuration = format!(
+            r#"[daemon]
+state_dir = "{0}/state"
+socket = "{0}/cordon.sock"
+pin_root = "{1}/cordon"
+
+[[interface]]
+name = "{ACCESS_INTERFACE}"
+
+[scopes]
+fr = ["{scope4}", "{scope6}"]
+
+[targets.dpi]
+interface = "{DPI_INTERFACE}"
+next_hop = "{2}"
+
+[[feed]]
+name = "orders"
+kind = "native"
+path = "{0}/{ORDERS}"
+
+[capacity]
+names = 65536
+"#,
+            folder.display(),
+            lab.bpffs().display(),
+            address::DPI[0],
+        );
+        fs::write(folder.join(CONFIGURATION), configuration).context(CONFIGURATION)?;
+        filter.write_orders(ORDERS_FILE, orders)?;
+        Ok(filter)
+    }
+
+    /// Starts the daemon and waits until it enforces.
+    ///
+    /// # Errors
+    /// It does not come up; its log is part of the error.
+    pub fn run(&mut self) -> Result<()> {
+        let mut daemon = Process::start(&mut self.command(&["run"]), self.lab.folder()).context("cordon run")?;
+        let up = eventually(PATIENCE, || {
+            if let Err(error) = daemon.still_runs() {
+                return Ok(Err(error));
+            }
+            let status = self.json(&["status"])?;
+            let attached = status["interfaces"].as_array().into_iter().flatten();
+            let attached = attached.filter(|one| one["interface"] == ACCESS_INTERFACE && one["program"].is_u64());
+            // The socket answers only once the orders are in the kernel.
+            ensure!(attached.count() == 1 && status["started"].is_string(), "not yet: {status}");
+            Ok(Ok(()))
+        });
+        let log = daemon.log();
+        self.daemon = Some(daemon);
+        up.and_then(|up| up).with_context(|| format!("cordon run: {log}"))
+    }
+
+    /// Sends the daemon a signal and waits for its end.
+    ///
+    /// # Errors
+    /// There is no daemon, or it does not end.
+    pub fn stop(&mut self, signal: i32) -> Result<ExitStatus> {
+        self.daemon.take().context("no daemon")?.stop(signal)
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Writes an order file, in one step as far as readers can tell.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_orders(&self, file: &str, orders: &[Value]) -> Result<()> {
+        let lines: String = orders.iter().map(|order| format!("{order}\n")).collect();
+        let path = self.lab.folder().join(ORDERS).join(file);
+        let draft = path.with_extension("draft");
+        fs::write(&draft, lines).and_then(|()| fs::rename(&draft, &path)).with_context(|| path.display().to_string())
+    }
+
+    /// The file with the orders that the daemon was started with.
+    pub fn orders_file(&self) -> PathBuf {
+        self.lab.folder().join(ORDERS).join(ORDERS_FILE)
+    }
+
+    /// Runs `cordon` on the border host.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn cordon(&self, words: &[&str]) -> Result<Finished> {
+        process::finish(&mut self.command(words), PATIENCE)
+    }
+
+    /// Runs `cordon ... --output json` and reads what it prints.
+    ///
+    /// # Errors
+    /// It fails, or prints something else.
+    pub fn json(&self, words: &[&str]) -> Result<Value> {
+        let finished = self.cordon(&[words, &["--output", "json"]].concat())?;
+        ensure!(finished.success(), "cordon {}: {finished}", words.join(" "));
+        serde_json::from_str(&finished.stdout).with_context(|| format!("cordon {}: {finished}", words.join(" ")))
+    }
+
+    /// Packets by reason, without the reasons that concern no name.
+    ///
+    /// # Errors
+    /// `cordon stats` fails.
+    pub fn counters(&self) -> Result<Counters> {
+        let stats = self.json(&["stats"])?;
+        let reasons = stats["reasons"].as_array().context("stats: no reasons")?;
+        let counter = |reason: &Value| Some((reason["reason"].as_str()?.to_owned(), reason["packets"].as_u64()?));
+        let counters: Option<Counters> = reasons.iter().map(counter).collect();
+        let mut counters = counters.with_context(|| format!("stats: {stats}"))?;
+        counters.retain(|reason, packets| *packets > 0 && !BACKGROUND.contains(&reason.as_str()));
+        Ok(counters)
+    }
+
+    /// What the counters gain while something is done.
+    ///
+    /// # Errors
+    /// `cordon stats` fails, or what is done.
+    pub fn counting<T>(&self, action: impl FnOnce() -> Result<T>) -> Result<(T, Counters)> {
+        let before = self.counters()?;
+        let result = action()?;
+        let mut gained = self.counters()?;
+        for (reason, packets) in before {
+            gained.entry(reason).and_modify(|now| *now = now.saturating_sub(packets));
+        }
+        gained.retain(|_, packets| *packets > 0);
+        Ok((result, gained))
+    }
+
+    /// What `cordon explain` says about a name, a client and a protocol.
+    ///
+    /// # Errors
+    /// It fails, or orders and kernel disagree.
+    pub fn explain(&self, name: &str, client: &str, protocol: &str) -> Result<Value> {
+        let explanation = self.json(&["explain", name, "--client", client])?;
+        ensure!(explanation["agree"] == true, "orders and kernel disagree: {explanation}");
+        let protocols = explanation["protocols"].as_array().context("explain: no protocols")?;
+        let found = protocols.iter().find(|one| one["protocol"] == protocol);
+        Ok(found.with_context(|| format!("explain: no {protocol}"))?["kernel"].clone())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.lab.command(Host::Border, &self.program);
+        command.arg("--config").arg(self.lab.folder().join(CONFIGURATION)).args(words);
+        command
+    }
+}
+
+/// `cordon` lies where cargo puts the programs of this build: one folder above the tests, or beside the demo.
+fn built_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program")?;
+    let program = own.ancestors().skip(1).take(2).map(|folder| folder.join("cordon")).find(|path| path.is_file());
+    program.with_context(|| format!("no `cordon` beside {}: run `cargo build`", own.display()))
+}
+
+/// An order in the native format: for every client, a subtree, in force for an hour. Further fields are set on the
+/// result's `order`.
+pub fn order(id: &str, names: &[&str], actions: &[(&str, &str)]) -> Value {
+    let protocols: Vec<&str> = actions.iter().map(|(protocol, _)| *protocol).collect();
+    let actions: BTreeMap<&str, &str> = actions.iter().copied().collect();
+    let now = jiff::Timestamp::now();
+    json!({"op": "put", "order": {
+        "id": id,
+        "issuer": "Court of the lab",
+        "basis": "None",
+        "reference": format!("Lab {id}"),
+        "issued": "2025-03-28",
+        "not_before": (now - Duration::from_secs(60)).to_string(),
+        "not_after": (now + Duration::from_secs(3600)).to_string(),
+        "protocols": protocols,
+        "actions": actions,
+        "scopes": ["all"],
+        "match": "subtree",
+        "names": names,
+    }})
+}
+
+/// An order for each action, for DNS and TLS, named after it: `nxdomain` stops `nxdomain.example` and what is below.
+pub fn order_of_each_action() -> Vec<Value> {
+    Action::ALL
+        .map(|action| {
+            let action = action.word();
+            let mut order = order(action, &[&format!("{action}.example")], &[("dns", action), ("tls", action)]);
+            if action == Action::Address.word() {
+                let [a, aaaa] = address::NOTICE;
+                order["order"]["address"] = json!({"a": a, "aaaa": aaaa});
+            }
+            if action == Action::Redirect.word() {
+                order["order"]["redirect"] = json!("dpi");
+            }
+            order
+        })
+        .to_vec()
+}

@@ -1,0 +1,186 @@
+//! Frames, built from what is in them.
+//!
+//! A [`Packet`] is plain data: take one, change the fields that a case is about, and [`Packet::build`] it. Lengths and
+//! checksums are right unless a field says otherwise.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub mod answer;
+mod dns;
+mod ip;
+pub mod received;
+mod tls;
+mod transport;
+
+pub use self::{
+    dns::{Edns, Query, kind, name_wire},
+    ip::{Extension, Fragment, Ip},
+    tls::{Hello, extension, server_name, server_name_list},
+    transport::{Transport, flag},
+};
+
+/// Ethernet address of the client.
+pub const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// Ethernet address of the border.
+pub const BORDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
+/// The client.
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// The server.
+pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 53);
+/// The client.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10);
+/// The server.
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x53);
+/// The client's port.
+pub const CLIENT_PORT: u16 = 40_000;
+
+/// 802.1Q.
+pub const VLAN: u16 = 0x8100;
+/// 802.1ad.
+pub const QINQ: u16 = 0x88a8;
+/// The QinQ ethertype from before 802.1ad.
+pub const OLD_QINQ: u16 = 0x9100;
+
+/// A frame's content.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// Ethernet destination.
+    pub destination: [u8; 6],
+    /// Ethernet source.
+    pub source: [u8; 6],
+    /// VLAN tags, outermost first: TPID and TCI.
+    pub tags: Vec<(u16, u16)>,
+    /// In place of the IP version's ethertype, and octets between it and the IP header.
+    pub link: Option<(u16, Vec<u8>)>,
+    /// The network layer.
+    pub ip: Ip,
+    /// The transport layer.
+    pub transport: Transport,
+    /// The transport's payload.
+    pub payload: Vec<u8>,
+    /// Octets after the IP packet: Ethernet padding.
+    pub trailer: Vec<u8>,
+}
+
+/// Where the headers of a built frame start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// IP header.
+    pub l3: usize,
+    /// Transport header.
+    pub l4: usize,
+    /// Transport payload.
+    pub payload: usize,
+}
+
+impl Packet {
+    /// From the client to the server by the given IP and transport.
+    pub fn new(ip: Ip, transport: Transport, payload: Vec<u8>) -> Self {
+        Self {
+            destination: BORDER_MAC,
+            source: CLIENT_MAC,
+            tags: Vec::new(),
+            link: None,
+            ip,
+            transport,
+            payload,
+            trailer: Vec::new(),
+        }
+    }
+
+    /// A DNS query over UDP, port 53.
+    pub fn dns(ip: Ip, query: &Query) -> Self {
+        Self::new(ip, Transport::udp(53), query.build())
+    }
+
+    /// A ClientHello in a TCP segment, port 443.
+    pub fn tls(ip: Ip, hello: &Hello) -> Self {
+        Self::new(ip, Transport::tcp(443), hello.build())
+    }
+
+    /// With a VLAN tag inside those that are there.
+    pub fn tag(mut self, tpid: u16, tci: u16) -> Self {
+        self.tags.push((tpid, tci));
+        self
+    }
+
+    /// Puts another ethertype and header between Ethernet and IP.
+    pub fn encapsulated(mut self, ethertype: u16, header: &[u8]) -> Self {
+        self.link = Some((ethertype, header.to_vec()));
+        self
+    }
+
+    /// To another destination port.
+    pub fn port(mut self, port: u16) -> Self {
+        self.transport.set_destination(port);
+        self
+    }
+
+    /// From another Ethernet and IP source.
+    pub fn with_ip(mut self, change: impl FnOnce(&mut Ip)) -> Self {
+        change(&mut self.ip);
+        self
+    }
+
+    /// With another transport header.
+    pub fn with_transport(mut self, change: impl FnOnce(&mut Transport)) -> Self {
+        change(&mut self.transport);
+        self
+    }
+
+    /// With `octets` of Ethernet padding.
+    pub fn padded(mut self, octets: usize) -> Self {
+        self.trailer = vec![0; octets];
+        self
+    }
+
+    /// Where the headers start in the built frame.
+    pub fn positions(&self) -> Positions {
+        let l3 = 14 + 4 * self.tags.len() + self.link.as_ref().map_or(0, |(_, header)| header.len());
+        let l4 = l3 + self.ip.header_len();
+        Positions { l3, l4, payload: l4 + self.transport.header_len() }
+    }
+
+    /// The frame, without FCS.
+    pub fn build(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        frame.extend(self.destination);
+        frame.extend(self.source);
+        for (tpid, tci) in &self.tags {
+            frame.extend(tpid.to_be_bytes());
+            frame.extend(tci.to_be_bytes());
+        }
+        let (ethertype, header) = self.link.clone().unwrap_or((self.ip.ethertype(), Vec::new()));
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(header);
+        let transport = self.transport.build(&self.ip, &self.payload);
+        frame.extend(self.ip.build(self.transport.protocol(), &transport));
+        frame.extend(&self.trailer);
+        frame
+    }
+}
+
+/// The internet checksum over several parts of even length, the last excepted (RFC 1071).
+pub fn checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum: u32 = 0;
+    for part in parts {
+        for pair in part.chunks(2) {
+            let &[high, low] = pair else {
+                sum += u32::from(pair[0]) << 8;
+                continue;
+            };
+            sum += u32::from(u16::from_be_bytes([high, low]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A frame with other octets at a position.
+pub fn patched(frame: &[u8], at: usize, octets: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[at..at + octets.len()].copy_from_slice(octets);
+    frame
+}

@@ -1,0 +1,113 @@
+//! Each action on TLS over TCP, by curl and by openssl s_client, over IPv4 and IPv6.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cordon_tests::lab::{Counters, Family, Filter, Host, Lab, address, order, order_of_each_action};
+
+/// curl waits three seconds for a server that never answers; a reset must end it long before.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+#[test]
+fn each_action_ends_curl_as_designed() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &order_of_each_action())?;
+    for family in Family::BOTH {
+        let fetch = |name: &str| filter.counting(|| lab.curl(family, address::CLIENT, name));
+
+        for name in ["other.example", "notreset.example", "reset.example.net"] {
+            let (fetched, gained) = fetch(name)?;
+            assert_eq!((fetched.code, fetched.body), (0, format!("<p>reached {name}</p>\n")));
+            assert_eq!(gained, one("not_listed"), "{name}");
+        }
+
+        let (fetched, gained) = fetch("observe.example")?;
+        assert_eq!((fetched.code, gained), (0, one("observed")));
+
+        let (fetched, gained) = fetch("drop.example")?;
+        assert_eq!(fetched.code, 28, "{fetched:?}");
+        // The client sends its hello again and again.
+        assert_eq!(gained.keys().collect::<Vec<_>>(), ["dropped"]);
+
+        for action in ["reset", "nxdomain", "nodata", "refused", "address"] {
+            for name in [format!("{action}.example"), format!("www.{action}.example")] {
+                let (fetched, gained) = fetch(&name)?;
+                assert_eq!(fetched.code, 35, "{name}: {fetched:?}");
+                assert_eq!(gained, one("reset"), "{name}");
+                assert!(fetched.finished.took < AT_ONCE, "{name}: {fetched:?}");
+            }
+        }
+
+        let before = lab.received(Host::Dpi, "eth0")?;
+        let (fetched, gained) = fetch("redirect.example")?;
+        assert_eq!((fetched.code, gained), (0, one("redirected")), "{fetched:?}");
+        assert!(lab.received(Host::Dpi, "eth0")? > before, "nothing came to the box for redirected packets");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_action_ends_openssl_as_designed() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &order_of_each_action())?;
+    for family in Family::BOTH {
+        let shake = |name: &str| filter.counting(|| lab.handshake(family, name));
+        for (name, established, reset, reason) in [
+            ("other.example", true, false, "not_listed"),
+            ("observe.example", true, false, "observed"),
+            ("redirect.example", true, false, "redirected"),
+            ("reset.example", false, true, "reset"),
+            ("nxdomain.example", false, true, "reset"),
+            ("nodata.example", false, true, "reset"),
+            ("refused.example", false, true, "reset"),
+            ("address.example", false, true, "reset"),
+        ] {
+            let (handshake, gained) = shake(name)?;
+            assert_eq!((handshake.established, handshake.reset), (established, reset), "{name}: {handshake:?}");
+            assert_eq!(gained, one(reason), "{name}");
+        }
+        let (handshake, gained) = shake("drop.example")?;
+        assert_eq!((handshake.established, handshake.reset), (false, false), "{handshake:?}");
+        assert_eq!(gained.keys().collect::<Vec<_>>(), ["dropped"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn o6_a_reset_concerns_one_connection() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[order("reset", &["reset.example"], &[("tls", "reset")])])?;
+    for family in Family::BOTH {
+        for _ in 0..3 {
+            let (fetched, gained) = filter.counting(|| lab.curl(family, address::CLIENT, "reset.example"))?;
+            assert_eq!((fetched.code, gained), (35, one("reset")));
+            // Another name at the same server.
+            let (fetched, gained) = filter.counting(|| lab.curl(family, address::CLIENT, "other.example"))?;
+            assert_eq!((fetched.code, gained), (0, one("not_listed")));
+        }
+        // The order says nothing about DNS.
+        let (answer, gained) = filter.counting(|| lab.dig(family, address::CLIENT, "reset.example", "A", &[]))?;
+        assert_eq!((answer.answer, gained), (vec![address::WEB[0].to_owned()], one("other_protocol")));
+    }
+    Ok(())
+}
+
+#[test]
+fn o5_an_order_binds_only_its_clients() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut scoped = order("scoped", &["scoped.example"], &[("tls", "reset")]);
+    scoped["order"]["scopes"] = serde_json::json!(["fr"]);
+    let filter = Filter::start(&lab, &[scoped])?;
+    for family in Family::BOTH {
+        let fetch = |source| filter.counting(|| lab.curl(family, source, "scoped.example"));
+        let (fetched, gained) = fetch(address::CLIENT)?;
+        assert_eq!((fetched.code, gained), (35, one("reset")));
+        let (fetched, gained) = fetch(address::OTHER_CLIENT)?;
+        assert_eq!((fetched.code, gained), (0, one("other_client")));
+    }
+    Ok(())
+}
+
+fn one(reason: &str) -> Counters {
+    Counters::from([(reason.to_owned(), 1)])
+}

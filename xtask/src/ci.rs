@@ -1,0 +1,51 @@
+//! `cargo xtask ci`: what must hold before a commit.
+
+use anyhow::{Result, ensure};
+
+use crate::{layout, setup, sh, test};
+
+/// A name and what to run.
+type Check = (&'static str, fn() -> Result<()>);
+
+pub fn run() -> Result<()> {
+    setup::run(true)?;
+    let checks: [Check; 5] = [
+        ("layout", || layout::run(false)),
+        ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
+        ("lints of the host's packages", host_lints),
+        ("lints of the XDP program", bpf_lints),
+        ("documentation", documentation),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        if let Err(error) = check() {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    let tests = test::all(false);
+    ensure!(failed.is_empty(), "these checks failed: {}", failed.join(", "));
+    tests
+}
+
+fn host_lints() -> Result<()> {
+    sh::run(&mut sh::cargo(["clippy", "--workspace", "--exclude", "filter-ebpf", "--all-targets", "--", "-Dwarnings"]))
+}
+
+/// A target folder of its own, because RUSTC_BOOTSTRAP, which only the BPF build may have, changes what the build
+/// scripts of dependencies find.
+fn bpf_lints() -> Result<()> {
+    let folder = sh::target().join("bpf-lints");
+    sh::run(
+        sh::cargo(["clippy", "--package", "filter-ebpf", "--target", "bpfel-unknown-none", "-Zbuild-std=core"])
+            .args(["--", "-Dwarnings"])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", folder),
+    )
+}
+
+fn documentation() -> Result<()> {
+    let mut doc =
+        sh::cargo(["doc", "--workspace", "--exclude", "filter-ebpf", "--no-deps", "--document-private-items"]);
+    sh::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+}

@@ -1,0 +1,14 @@
+//! `cargo xtask demo`: builds everything and starts the demonstration, which is a program of the tests' package.
+
+use anyhow::Result;
+
+use crate::{debian, setup, sh};
+
+pub fn run() -> Result<()> {
+    setup::run(false)?;
+    debian::install(&[debian::LAB])?;
+    sh::run(&mut sh::cargo(["build", "--package", "filter-user"]))?;
+    let mut demo = sh::cargo(["run", "--quiet", "--package", "cordon-tests", "--bin", "demo"]);
+    sh::run_built_as_root(&mut demo, &[])?;
+    sh::run(&mut demo)
+}
