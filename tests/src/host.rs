@@ -13,9 +13,7 @@ use filter_common::{
     dns::{self, Question},
     edns::{self, Records},
     frame::{self, Network, Payload, TCP, UDP},
-    layout::{
-        HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target,
-    },
+    layout::{HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
     tls::{self, Extensions},
     verdict::{Action, Asker, Choice, Protocol, Reason},
     walk::{self, HOST_STEPS, HostCheck, STEPS, Walk},
@@ -81,17 +79,14 @@ fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
         return Err(Reason::NotListed);
     }
     let mut walk = Walk::dns(question.name, question.after() - 5);
-    let node = image
-        .find(|| walk.step_dns(bytes, &image.key, question.labels, &starts))
-        .ok_or(Reason::TableBroken)?;
+    let node = image.find(|| walk.step_dns(bytes, &image.key, question.labels, &starts)).ok_or(Reason::TableBroken)?;
     let (entry, action) = image.decide(bytes, network, node, Protocol::Dns, now)?;
     let order = image.orders.get(&entry.order).ok_or(Reason::TableBroken)?;
     if let Some(reason) = image.plain(action, order) {
         return Ok(reason);
     }
 
-    let mut records =
-        Records::begin(bytes, payload.start, &question, payload.end).ok_or(Reason::TableBroken)?;
+    let mut records = Records::begin(bytes, payload.start, &question, payload.end).ok_or(Reason::TableBroken)?;
     for _ in 0..edns::STEPS {
         if records.step(bytes).is_none() {
             break;
@@ -103,8 +98,7 @@ fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
     image.may_answer(bytes, network)?;
     let reply = Reply { order, entry, action, qtype, ttl: 60 };
     let mut buffer = [0; BUFFER];
-    let (_, reason) =
-        answer::message(bytes, &payload, &question, &starts, &records.edns, &reply, &mut buffer)?;
+    let (_, reason) = answer::message(bytes, &payload, &question, &starts, &records.edns, &reply, &mut buffer)?;
     Ok(reason)
 }
 
@@ -199,10 +193,7 @@ impl Image {
     /// The union of all scopes that hold the client.
     fn scopes_of(&self, client: Option<IpAddr>) -> u64 {
         let holds = |prefixes: &[IpNet]| client.is_some_and(|client| prefixes.iter().any(|net| net.contains(&client)));
-        self.scopes
-            .iter()
-            .filter(|(_, prefixes)| holds(prefixes))
-            .fold(SCOPE_ALL, |bits, (bit, _)| bits | 1 << bit)
+        self.scopes.iter().filter(|(_, prefixes)| holds(prefixes)).fold(SCOPE_ALL, |bits, (bit, _)| bits | 1 << bit)
     }
 
     fn plain(&self, action: u8, order: &Order) -> Option<Reason> {

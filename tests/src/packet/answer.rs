@@ -118,8 +118,7 @@ fn opt(record: &ParsedRecord<'_, &[u8]>) -> Result<Options> {
     let record = record.to_record::<opt::Opt<&[u8]>>()?.context("not OPT")?;
     let record = opt::OptRecord::from_record(record);
     ensure!(record.version() == 0, "EDNS version");
-    let mut options =
-        Options { size: record.udp_payload_size(), dnssec_ok: record.dnssec_ok(), ..Options::default() };
+    let mut options = Options { size: record.udp_payload_size(), dnssec_ok: record.dnssec_ok(), ..Options::default() };
     for option in record.opt().iter::<opt::AllOptData<_, domain::base::Name<_>>>() {
         match option? {
             opt::AllOptData::ExtendedError(error) if options.ede.is_none() => {
