@@ -26,13 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in ["filter-ebpf", "filter-common", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo:rerun-if-changed={}", workspace.join(path).display());
     }
-    // While the file is not there, cargo runs this script at each build, so that `cargo xtask setup` has an effect.
     println!("cargo:rerun-if-changed={}", linker.display());
 
     for name in OBJECTS {
         fs::write(out.join(name), [])?;
     }
     if let Some(missing) = missing_tool(&linker)? {
+        // Cargo runs the script at each build while a file that it depends on is not there: until the tools are.
+        println!("cargo:rerun-if-changed={}", out.join("bpf-tools").display());
         println!("cargo:warning=built without the XDP program, because {missing} is missing: run `cargo xtask setup`");
         return Ok(());
     }

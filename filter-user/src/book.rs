@@ -242,8 +242,9 @@ impl Book {
     /// The file cannot be read or is damaged.
     pub fn load(&self) -> Result<Vec<Stored>, BookError> {
         let columns = rows::ORDER_COLUMNS;
-        let mut query =
-            self.connection.prepare_cached(&format!("SELECT {columns} FROM orders WHERE revoked IS NULL ORDER BY id"))?;
+        let mut query = self
+            .connection
+            .prepare_cached(&format!("SELECT {columns} FROM orders WHERE revoked IS NULL ORDER BY id"))?;
         let mut rows = query.query([])?;
         let mut orders = Vec::new();
         while let Some(row) = rows.next()? {

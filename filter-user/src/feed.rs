@@ -114,22 +114,21 @@ impl Event {
 }
 
 impl Context {
-    /// Whether the configuration has the scopes and the redirect target that an order names.
-    pub fn check(&self, terms: &Terms) -> Result<(), Unfit> {
+    /// What an order names that the configuration does not have: scopes, a redirect target.
+    pub fn check(&self, terms: &Terms) -> Vec<Unfit> {
+        let mut wrong = Vec::new();
         if let Some(known) = &self.scopes {
             for scope in terms.scopes.iter().filter(|scope| *scope != "all" && !known.contains(*scope)) {
-                return Err(Unfit { text: scope.clone(), why: format!("unknown scope; known: all{}", listed(known)) });
+                wrong.push(Unfit { text: scope.clone(), why: format!("unknown scope; known: all{}", listed(known)) });
             }
         }
         if let (Some(known), Some(target)) = (&self.targets, &terms.redirect)
             && !known.contains(target)
         {
-            return Err(Unfit {
-                text: target.clone(),
-                why: format!("unknown redirect target; known:{}", listed(known)),
-            });
+            let why = format!("unknown redirect target; known:{}", listed(known));
+            wrong.push(Unfit { text: target.clone(), why });
         }
-        Ok(())
+        wrong
     }
 }
 

@@ -1,9 +1,13 @@
 //! Cordon's daemon and command line: from orders to kernel tables, and back to what was done and why.
 
 pub mod book;
+pub mod config;
+pub mod control;
 pub mod feed;
 pub mod guard;
 pub mod kernel;
 pub mod name;
+pub mod observe;
 pub mod order;
 pub mod policy;
+pub mod replay;

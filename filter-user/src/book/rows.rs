@@ -38,7 +38,8 @@ impl OrderRow {
     /// From a row of [`ORDER_COLUMNS`].
     pub(super) fn read(row: &Row<'_>) -> Result<Self, BookError> {
         let terms: RawOrder = serde_json::from_str(row.get_ref(2)?.as_str().map_err(damaged)?).map_err(damaged)?;
-        let terms = terms.terms().map_err(|errors| damaged(errors.iter().map(ToString::to_string).collect::<String>()))?;
+        let terms =
+            terms.terms().map_err(|errors| damaged(errors.iter().map(ToString::to_string).collect::<String>()))?;
         Ok(Self {
             number: row.get(0)?,
             source: row.get(1)?,
@@ -123,16 +124,16 @@ pub(super) fn write_event(
     id: &str,
     detail: &serde_json::Value,
 ) -> Result<(), BookError> {
-    let mut write = transaction.prepare_cached(
-        "INSERT INTO events (time, source, line, op, id, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
+    let mut write = transaction
+        .prepare_cached("INSERT INTO events (time, source, line, op, id, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     write.execute(params![now.as_microsecond(), source, line as i64, op, id, detail.to_string()])?;
     Ok(())
 }
 
 pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, BookError> {
-    let mut query = connection
-        .prepare_cached("SELECT number, time, source, line, op, id, detail FROM events WHERE id = ?1 ORDER BY number")?;
+    let mut query = connection.prepare_cached(
+        "SELECT number, time, source, line, op, id, detail FROM events WHERE id = ?1 ORDER BY number",
+    )?;
     let mut rows = query.query([id])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
@@ -162,8 +163,8 @@ pub(super) fn write_refusals(
     refusals: &[Refusal],
 ) -> Result<(), BookError> {
     transaction.prepare_cached("DELETE FROM refusals WHERE source = ?1")?.execute([source])?;
-    let mut write = transaction
-        .prepare_cached("INSERT INTO refusals (source, line, text, why) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut write =
+        transaction.prepare_cached("INSERT INTO refusals (source, line, text, why) VALUES (?1, ?2, ?3, ?4)")?;
     for refusal in refusals {
         write.execute(params![source, refusal.line as i64, refusal.text, refusal.why])?;
     }

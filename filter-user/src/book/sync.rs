@@ -229,8 +229,8 @@ fn claims(transaction: &Transaction<'_>, source: &str) -> Result<Vec<(String, Cl
 }
 
 fn other_claims(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Vec<(String, Claim)>, BookError> {
-    let mut query =
-        transaction.prepare_cached("SELECT source, kind, hash FROM claims WHERE id = ?1 AND source <> ?2 ORDER BY source")?;
+    let mut query = transaction
+        .prepare_cached("SELECT source, kind, hash FROM claims WHERE id = ?1 AND source <> ?2 ORDER BY source")?;
     let claims = query.query_map([id, source], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
     Ok(claims.collect::<Result<_, _>>()?)
 }
@@ -245,7 +245,8 @@ fn read_claim(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Claim> 
 }
 
 fn set_claim(transaction: &Transaction<'_>, source: &str, id: &str, claim: Claim) -> Result<(), BookError> {
-    let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO claims (source, id, kind, hash) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut write =
+        transaction.prepare_cached("INSERT OR REPLACE INTO claims (source, id, kind, hash) VALUES (?1, ?2, ?3, ?4)")?;
     write.execute(params![source, id, claim.kind as i64, claim.hash])?;
     Ok(())
 }

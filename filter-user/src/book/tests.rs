@@ -1,1 +1,146 @@
+use std::collections::BTreeSet;
 
+use rusqlite::Connection;
+
+use super::*;
+use crate::feed::Event;
+
+fn order(id: &str, names: &[&str], except: &[&str]) -> Order {
+    let parsed = |names: &[&str]| -> BTreeSet<Name> { names.iter().map(|name| Name::parse(name).unwrap()).collect() };
+    let terms = serde_json::json!({
+        "id": id, "issuer": "Court", "basis": "Law", "reference": "1/25", "issued": "2025-03-28",
+        "not_before": "2025-03-28T00:00:00Z", "not_after": "2025-11-17T00:00:00Z", "protocols": ["dns", "tls"],
+        "actions": {"dns": "address", "tls": "redirect"}, "scopes": ["de", "fr"], "match": "below", "ede": 17,
+        "address": {"a": "192.0.2.1", "aaaa": "2001:db8::1"}, "redirect": "box", "insist_nxdomain": true,
+    });
+    let terms: crate::order::json::RawOrder = serde_json::from_value(terms).unwrap();
+    Order { terms: Arc::new(terms.terms().unwrap()), names: parsed(names), except: parsed(except) }
+}
+
+fn entry(line: u64, event: Event) -> Entry {
+    Entry { line, seq: Some(line * 10), at: None, event }
+}
+
+fn revoke(line: u64, id: &str) -> Entry {
+    entry(line, Event::Revoke { order: id.to_owned(), why: "appeal".to_owned() })
+}
+
+#[test]
+fn orders_survive_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = (order("x", &["a.com", "b.com"], &["www.a.com"]), order("y", &["c.com"], &[]));
+    let mut book = Book::open(folder.path()).unwrap();
+    book.apply("cli", vec![entry(1, Event::Put(x.clone())), entry(2, Event::Put(y.clone()))]).unwrap();
+    drop(book);
+    let mut book = Book::open(folder.path()).unwrap();
+    let stored = book.load().unwrap();
+    assert_eq!(stored.iter().map(|stored| &stored.order).collect::<Vec<_>>(), [&x, &y]);
+    assert!(stored.iter().all(|stored| stored.source == "cli" && stored.revoked.is_none()));
+    book.apply("cli", vec![revoke(1, "x")]).unwrap();
+    assert_eq!(book.load().unwrap().len(), 1);
+    let ended = book.order("x").unwrap().unwrap();
+    assert_eq!(ended.order, x);
+    assert!(ended.revoked.is_some());
+    assert_eq!(book.order("z").unwrap(), None);
+    assert_eq!(book.clock_behind(), None);
+}
+
+#[test]
+fn f3_the_same_twice_changes_nothing_and_different_ends_replace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    let x = order("x", &["a.com"], &[]);
+    let mut longer = x.clone();
+    longer.terms = Arc::new(x.terms.extended(None).unwrap());
+    let applied = book
+        .apply(
+            "cli",
+            vec![
+                revoke(1, "x"),
+                entry(2, Event::Put(x.clone())),
+                entry(3, Event::Put(x.clone())),
+                entry(4, Event::Put(longer.clone())),
+                entry(5, Event::Extend { order: "x".to_owned(), not_after: None }),
+                entry(6, Event::Add { order: "x".to_owned(), names: x.names.clone() }),
+                revoke(7, "x"),
+                revoke(8, "x"),
+                entry(9, Event::Add { order: "x".to_owned(), names: x.names.clone() }),
+                entry(10, Event::Put(longer.clone())),
+            ],
+        )
+        .unwrap();
+    let whats: Vec<_> = applied.outcomes.iter().map(|outcome| (outcome.line, outcome.what)).collect();
+    assert_eq!(
+        whats,
+        [
+            (1, What::RevokedUnknown),
+            (2, What::New),
+            (3, What::Unchanged),
+            (4, What::Changed),
+            (5, What::Unchanged),
+            (6, What::Unchanged),
+            (7, What::Revoked),
+            (8, What::Unchanged),
+            (10, What::New),
+        ]
+    );
+    assert!(
+        matches!(&applied.refusals[..], [Refusal { line: 9, why, .. }] if why.starts_with("the order was revoked at "))
+    );
+    let mut copy = BTreeMap::new();
+    applied.changes.into_iter().for_each(|change| change.apply_to(&mut copy));
+    assert_eq!(copy, BTreeMap::from([("x".to_owned(), longer)]));
+    let numbers: Vec<_> = book.history("x").unwrap().iter().map(|record| (record.number, record.line)).collect();
+    assert_eq!(numbers, [(1, 2), (2, 4), (3, 7), (4, 10)]);
+    assert_eq!(book.history("x").unwrap()[2].detail, r#"{"seq":70,"why":"appeal"}"#);
+}
+
+#[test]
+fn a_newer_book_is_refused_with_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Book::open(folder.path()).unwrap());
+    Connection::open(folder.path().join(FILE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = Book::open(folder.path()).unwrap_err();
+    assert!(matches!(error, BookError::Newer { found: 7, known: 1 }), "{error}");
+}
+
+#[test]
+fn a_clock_behind_the_newest_entry_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Book::open(folder.path()).unwrap());
+    let later = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let later = Timestamp::from_microsecond(later.as_microsecond()).unwrap();
+    let sql = "INSERT INTO events (time, source, line, op, id, detail) VALUES (?1, 'cli', 1, 'revoke', 'x', '{}')";
+    Connection::open(folder.path().join(FILE)).unwrap().execute(sql, [later.as_microsecond()]).unwrap();
+    assert_eq!(Book::open(folder.path()).unwrap().clock_behind(), Some(later));
+}
+
+#[test]
+fn the_history_cannot_be_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    book.apply("cli", vec![entry(1, Event::Put(order("x", &["a.com"], &[])))]).unwrap();
+    for sql in ["DELETE FROM events", "UPDATE events SET source = 'y'"] {
+        let error = book.connection.execute(sql, []).unwrap_err();
+        assert_eq!(error.to_string(), "the history is append-only");
+    }
+}
+
+#[test]
+fn a_damaged_book_is_an_error() {
+    for sql in [
+        "UPDATE names SET name = 'a b'",
+        "UPDATE orders SET terms = '{}'",
+        "UPDATE orders SET terms = replace(terms, '2025-11-17', '2024-11-17')",
+        "UPDATE orders SET received = 9223372036854775807",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Book::open(folder.path()).unwrap();
+        book.apply("cli", vec![entry(1, Event::Put(order("x", &["a.com"], &[])))]).unwrap();
+        book.connection.execute(sql, []).unwrap();
+        assert!(matches!(book.load(), Err(BookError::Damaged(_))), "{sql}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(FILE), "not a database, but text that is long enough to be looked at").unwrap();
+    assert!(matches!(Book::open(folder.path()), Err(BookError::Sqlite(_))));
+}

@@ -66,7 +66,8 @@ impl<'a> Writer<'a> {
             rows::write_names(&self.transaction, number, Kind::Listed, &order.names, [])?;
             rows::write_names(&self.transaction, number, Kind::Except, &order.except, [])?;
             let (names, except) = (listed(order.names.iter()), listed(order.except.iter()));
-            let detail = json!({"terms": OrderOut::terms(&order.terms), "names": {"added": names}, "except": {"added": except}});
+            let detail =
+                json!({"terms": OrderOut::terms(&order.terms), "names": {"added": names}, "except": {"added": except}});
             self.record(origin, "put", id, detail)?;
             self.tell(origin, id, What::New);
             self.applied.changes.push(Change::Put(order));
@@ -82,7 +83,11 @@ impl<'a> Writer<'a> {
                 return Ok(true);
             }
             if known.source != *origin.source && !self.dropped.contains(id) {
-                return self.refuse(origin, id, format_args!("the order belongs to {}, and differs there", known.source));
+                return self.refuse(
+                    origin,
+                    id,
+                    format_args!("the order belongs to {}, and differs there", known.source),
+                );
             }
         }
         rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;

@@ -77,7 +77,8 @@ impl Files {
         }
         let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
         while !wanted.is_empty() {
-            let snapshots = wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
+            let snapshots =
+                wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
             let (next, again) = book.sync(snapshots.collect())?;
             applied.changes.extend(next.changes);
             applied.outcomes.extend(next.outcomes);
@@ -110,13 +111,20 @@ impl Files {
                 match fold(&file, entries, &mut refusals) {
                     Folded::Put { order, place } => match orders.get(&id) {
                         Some(known) if *known != order => {
-                            refusals.push(Refusal::new(&file, place.line, &id, "another file puts the order, and differs"));
+                            refusals.push(Refusal::new(
+                                &file,
+                                place.line,
+                                &id,
+                                "another file puts the order, and differs",
+                            ));
                         }
                         _ => _ = orders.insert(id, order),
                     },
                     Folded::Revoked { .. } => {}
                     Folded::Events(entries) => refusals.extend(
-                        entries.iter().map(|entry| Refusal::new(&file, entry.line, &id, "the file does not put this order")),
+                        entries
+                            .iter()
+                            .map(|entry| Refusal::new(&file, entry.line, &id, "the file does not put this order")),
                     ),
                 }
             }
@@ -209,3 +217,6 @@ fn read(path: &Path, context: &Context) -> io::Result<Read> {
 
 /// Octets read at a time.
 const BUFFER: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -120,8 +120,12 @@ impl Watched {
             Some((folder.to_owned(), (metadata.dev(), metadata.ino())))
         });
         let folders: BTreeMap<_, _> = folders.collect();
-        let gone: Vec<_> =
-            self.folders.iter().filter(|(path, inode)| folders.get(*path) != Some(inode)).map(|(path, _)| path.clone()).collect();
+        let gone: Vec<_> = self
+            .folders
+            .iter()
+            .filter(|(path, inode)| folders.get(*path) != Some(inode))
+            .map(|(path, _)| path.clone())
+            .collect();
         for folder in &gone {
             // A deleted folder's watch is gone already.
             _ = self.watcher.unwatch(folder);

@@ -4,14 +4,11 @@
 //! judged by its old or by its new state: so what nodes refer to is written first, new nodes come deepest first, and
 //! old ones go shallowest first, before what they refer to.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use filter_common::layout::{MAX_TEXT, NameKey, Node, ORDER_A, ORDER_AAAA, Order, POLICY_FIRST, POLICY_NONE, Policy};
+use filter_common::layout::{NameKey, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
-use super::{clock::Clock, error::Error, sys, tables::Tables};
+use super::{clock::Clock, error::Error, tables::Tables};
 use crate::{
     name::Name,
     policy::{Changes, OrderSlot},
@@ -21,9 +18,9 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
     /// Policy slots that some node leads to.
-    pub policies: BTreeSet<u32>,
+    pub policies: HashSet<u32>,
     /// Order slots that these policies name.
-    pub orders: BTreeSet<u32>,
+    pub orders: HashSet<u32>,
 }
 
 /// What a comparison found and put right.
@@ -45,7 +42,7 @@ impl Tables {
     /// or its new state; bring the tables to a known state with [`Tables::compare_and_repair`].
     pub fn apply(&self, changes: &Changes, clock: &Clock) -> Result<(), Error> {
         self.write_slots(changes, clock)?;
-        self.change_settings(|settings| settings.depths = changes.depths_during)?;
+        self.look_also_at(changes.depths_during)?;
         {
             let _writing = self.lock();
             self.names.set_all(&self.hashed(&changes.insert))?;
@@ -70,11 +67,7 @@ impl Tables {
     /// As [`Tables::apply`]; trying again later is safe, with the same `fresh` and `old`.
     pub fn take_over(&self, fresh: &Changes, old: &InUse, clock: &Clock) -> Result<Difference, Error> {
         self.write_slots(fresh, clock)?;
-        self.change_settings(|settings| {
-            for (depths, new) in settings.depths.iter_mut().zip(fresh.depths) {
-                *depths |= new;
-            }
-        })?;
+        self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
@@ -134,13 +127,23 @@ impl Tables {
         clock: &Clock,
     ) -> Result<(), Error> {
         let _writing = self.lock();
-        self.orders.set_all(&slots.map(|(slot, order)| (slot, kernel_order(order, clock))).collect::<Vec<_>>())
+        self.orders
+            .set_all(&slots.map(|(slot, order)| (slot, order.to_layout(|time| clock.boot(time)))).collect::<Vec<_>>())
     }
 
     fn write_slots(&self, changes: &Changes, clock: &Clock) -> Result<(), Error> {
         self.rewrite_times(changes.orders.iter().map(|(slot, order)| (*slot, order)), clock)?;
         let _writing = self.lock();
         self.policies.set_all(&changes.policies)
+    }
+
+    /// Adds to the depths that are looked up.
+    fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
+        self.change_settings(|settings| {
+            for (old, new) in settings.depths.iter_mut().zip(depths) {
+                *old |= new;
+            }
+        })
     }
 
     fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {
@@ -189,64 +192,9 @@ impl Repair {
     }
 }
 
-/// An order as the kernel needs it. Text that is too long is cut between characters.
-fn kernel_order(slot: &OrderSlot, clock: &Clock) -> Order {
-    let mut order: Order = sys::zeroed();
-    order.start = clock.boot(slot.start);
-    order.end = slot.end.map_or(u64::MAX, |end| clock.boot(end));
-    order.scopes = slot.scopes;
-    order.actions = slot.actions;
-    order.target = slot.target;
-    order.ede = slot.ede;
-    order.flags = if slot.a.is_some() { ORDER_A } else { 0 } | if slot.aaaa.is_some() { ORDER_AAAA } else { 0 };
-    order.a = slot.a.map_or([0; 4], |address: Ipv4Addr| address.octets());
-    order.aaaa = slot.aaaa.map_or([0; 16], |address: Ipv6Addr| address.octets());
-    let text = &slot.text.as_bytes()[..slot.text.floor_char_boundary(MAX_TEXT)];
-    order.text_len = text.len() as u8;
-    for (to, from) in order.text.iter_mut().zip(text) {
-        *to = *from;
-    }
-    order
-}
-
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-
-    fn slot() -> OrderSlot {
-        OrderSlot {
-            id: "one".into(),
-            start: Timestamp::from_second(100).unwrap(),
-            end: None,
-            scopes: 5,
-            actions: [1, 2, 3, 0],
-            target: 9,
-            ede: 16,
-            text: "RG 24/1".into(),
-            a: Some("192.0.2.1".parse().unwrap()),
-            aaaa: None,
-        }
-    }
-
-    #[test]
-    fn an_order_in_kernel_form() {
-        let clock = Clock { offset: 60_000_000_000 };
-        let order = kernel_order(&slot(), &clock);
-        assert_eq!((order.start, order.end), (40_000_000_000, u64::MAX));
-        assert_eq!((order.scopes, order.actions, order.target, order.ede), (5, [1, 2, 3, 0], 9, 16));
-        assert_eq!((order.flags, order.a, order.aaaa), (ORDER_A, [192, 0, 2, 1], [0; 16]));
-        assert_eq!((order.text_len, &order.text[..8]), (7, &b"RG 24/1\0"[..]));
-        let past = OrderSlot { end: Some(Timestamp::from_second(59).unwrap()), ..slot() };
-        assert_eq!(kernel_order(&past, &clock).end, 0);
-    }
-
-    #[test]
-    fn long_text_is_cut_between_characters() {
-        let order = kernel_order(&OrderSlot { text: format!("{}é", "x".repeat(63)), ..slot() }, &Clock { offset: 0 });
-        assert_eq!((order.text_len, order.text[63]), (63, 0));
-    }
 
     #[test]
     fn a_repair_does_what_differs_and_keeps_the_order() {

@@ -31,7 +31,7 @@ use self::object::{Loaded, Object, PROGRAM};
 pub use self::{
     apply::{Difference, InUse},
     attach::{Attached, Mode, detach, status},
-    bench::{Bench, Entry, LONG, SHORT},
+    bench::{Bench, Entry, LONG, Packets, SHORT},
     clock::{Clock, ClockWatch},
     error::{EXIT_LOAD, Error},
     events::{Event, Events},

@@ -166,7 +166,10 @@ impl RawOrder {
             let action = Action::ALL.into_iter().find(|action| action.word() == action_word);
             match (protocol(protocol_word), action) {
                 (None, _) => wrong.push(unfit(protocol_word, "unknown protocol in `actions`; known: dns tls quic")),
-                (_, None) => wrong.push(unfit(action_word, "unknown action; known: observe redirect address refused nodata nxdomain reset drop")),
+                (_, None) => wrong.push(unfit(
+                    action_word,
+                    "unknown action; known: observe redirect address refused nodata nxdomain reset drop",
+                )),
                 (Some(_), Some(_)) if !self.protocols.contains(protocol_word) => {
                     wrong.push(unfit(protocol_word, "this protocol has an action, but is not in `protocols`"));
                 }
@@ -196,11 +199,7 @@ impl RawOrder {
         }
     }
 
-    fn redirect(
-        &self,
-        actions: &BTreeMap<Protocol, Action>,
-        wrong: &mut Vec<Unfit>,
-    ) -> Option<String> {
+    fn redirect(&self, actions: &BTreeMap<Protocol, Action>, wrong: &mut Vec<Unfit>) -> Option<String> {
         let needed = actions.values().any(|action| *action == Action::Redirect);
         match &self.redirect {
             None if needed => wrong.push(unfit("redirect", "the action `redirect` needs \"redirect\":\"NAME\"")),

@@ -16,7 +16,7 @@ use super::{
     OrderSlot, ScopeTable,
     interner::Interner,
     slots::Slots,
-    tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, Kind, NodeId, ROOT, Rule, Tree},
+    tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, KEPT, Kind, NodeId, ROOT, Rule, Tree},
 };
 use crate::{
     name::Name,
@@ -187,14 +187,14 @@ impl Compiler {
         self.note_changed(handle);
 
         let names = self.make_all(&order.names);
-        for id in leftover(&old_names, if old_kind == new_kind { &names } else { &[] }) {
+        for id in self.leftover(old_names, if old_kind == new_kind { &names } else { &[] }) {
             self.remove_rule(id, Rule { order: handle, kind: old_kind });
         }
         for id in &names {
             self.insert_rule(*id, Rule { order: handle, kind: new_kind });
         }
         let except = self.make_all(&order.except);
-        for id in leftover(&old_except, &except) {
+        for id in self.leftover(old_except, &except) {
             self.remove_rule(id, Rule { order: handle, kind: Kind::Except });
         }
         for id in &except {
@@ -391,6 +391,16 @@ impl Compiler {
         names.iter().map(|name| self.tree.make(name)).collect()
     }
 
+    /// Those of `old` that are not among `new`.
+    fn leftover(&mut self, mut old: Vec<NodeId>, new: &[NodeId]) -> Vec<NodeId> {
+        if !old.is_empty() {
+            new.iter().for_each(|id| self.tree[*id].flags |= KEPT);
+            old.retain(|id| self.tree[*id].flags & KEPT == 0);
+            new.iter().for_each(|id| self.tree[*id].flags &= !KEPT);
+        }
+        old
+    }
+
     fn insert_rule(&mut self, id: NodeId, rule: Rule) -> bool {
         let new = self.tree.insert(id, rule);
         if new {
@@ -467,10 +477,4 @@ fn kind(reach: Match) -> Kind {
         Match::Subtree => Kind::Subtree,
         Match::Below => Kind::Below,
     }
-}
-
-/// Those of `old` that are not among `new`.
-fn leftover(old: &[NodeId], new: &[NodeId]) -> Vec<NodeId> {
-    let new: HashSet<_> = if old.is_empty() { HashSet::new() } else { new.iter().collect() };
-    old.iter().filter(|id| !new.contains(id)).copied().collect()
 }

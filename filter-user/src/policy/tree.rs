@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     ops::{Index, IndexMut},
 };
 
@@ -66,7 +66,7 @@ pub(super) struct TreeNode {
     label_len: u8,
     /// Number of labels.
     pub depth: u8,
-    /// [`DIRTY`] | [`DIRTY_BELOW`] | [`TOUCHED`].
+    /// [`DIRTY`] | [`DIRTY_BELOW`] | [`TOUCHED`] | [`KEPT`].
     pub flags: u8,
     /// What the tables hold for this name.
     pub published: Option<Node>,
@@ -79,12 +79,14 @@ pub(super) const DIRTY: u8 = 1;
 pub(super) const DIRTY_BELOW: u8 = 2;
 /// Its former content is noted in the commit under way.
 pub(super) const TOUCHED: u8 = 4;
+/// Is among the new names while an order is replaced.
+pub(super) const KEPT: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<TreeNode>,
     free: Vec<NodeId>,
-    labels: Vec<u8>,
+    labels: String,
     /// Octets of `labels` that no node uses.
     garbage: usize,
     children: HashTable<NodeId>,
@@ -110,7 +112,7 @@ impl Tree {
         Self {
             nodes: vec![root],
             free: Vec::new(),
-            labels: Vec::new(),
+            labels: String::new(),
             garbage: 0,
             children: HashTable::new(),
             hasher: RandomState::new(),
@@ -135,28 +137,28 @@ impl Tree {
     }
 
     pub fn find(&self, name: &Name) -> Option<NodeId> {
-        name.labels().try_fold(ROOT, |parent, label| self.child(parent, label.as_bytes()))
+        name.labels().try_fold(ROOT, |parent, label| self.child(parent, label, hash(&self.hasher, parent, label)))
     }
 
     /// The node of a name, which is made if there is none. [`Tree::reserve`] must have allowed it.
     pub fn make(&mut self, name: &Name) -> NodeId {
-        name.labels().fold(ROOT, |parent, label| match self.child(parent, label.as_bytes()) {
-            Some(child) => child,
-            None => self.add(parent, label.as_bytes()),
+        name.labels().fold(ROOT, |parent, label| {
+            let hash = hash(&self.hasher, parent, label);
+            self.child(parent, label, hash).unwrap_or_else(|| self.add(parent, label, hash))
         })
     }
 
     pub fn name(&self, id: NodeId) -> Name {
-        let mut text = String::with_capacity(32);
-        let mut node = &self[id];
-        loop {
-            text.push_str(&String::from_utf8_lossy(label(&self.labels, node)));
-            if node.depth <= 1 {
-                return Name::from_canonical(text);
+        let path = || std::iter::successors(Some(id), |id| Some(self[*id].parent)).take_while(|id| *id != ROOT);
+        let octets: usize = path().map(|id| usize::from(self[id].label_len) + 1).sum();
+        let mut text = String::with_capacity(octets.saturating_sub(1));
+        for id in path() {
+            if !text.is_empty() {
+                text.push('.');
             }
-            text.push('.');
-            node = &self[node.parent];
+            text.push_str(label(&self.labels, &self[id]));
         }
+        Name::from_canonical(text)
     }
 
     /// All nodes that are in use, and some that are not.
@@ -252,12 +254,12 @@ impl Tree {
         }
     }
 
-    fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+    fn child(&self, parent: NodeId, name: &str, hash: u64) -> Option<NodeId> {
         let same = |&id: &NodeId| self[id].parent == parent && label(&self.labels, &self[id]) == name;
-        self.children.find(hash(&self.hasher, parent, name), same).copied()
+        self.children.find(hash, same).copied()
     }
 
-    fn add(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
+    fn add(&mut self, parent: NodeId, name: &str, place: u64) -> NodeId {
         let next = self[parent].child;
         let node = TreeNode {
             parent,
@@ -271,7 +273,7 @@ impl Tree {
             published: None,
             rules: Rules::None,
         };
-        self.labels.extend_from_slice(name);
+        self.labels.push_str(name);
         let id = match self.free.pop() {
             Some(id) => {
                 self[id] = node;
@@ -288,7 +290,7 @@ impl Tree {
         }
         let Self { nodes, labels, children, hasher, .. } = self;
         let rehash = |&id: &NodeId| hash(hasher, nodes[id as usize].parent, label(labels, &nodes[id as usize]));
-        children.insert_unique(hash(hasher, parent, name), id, rehash);
+        children.insert_unique(place, id, rehash);
         id
     }
 
@@ -314,10 +316,10 @@ impl Tree {
     }
 
     fn compact(&mut self) {
-        let mut labels = Vec::with_capacity(self.labels.len() - self.garbage);
+        let mut labels = String::with_capacity(self.labels.len() - self.garbage);
         for node in &mut self.nodes {
             let start = labels.len() as u32;
-            labels.extend_from_slice(label(&self.labels, node));
+            labels.push_str(label(&self.labels, node));
             node.label = start;
         }
         self.labels = labels;
@@ -339,12 +341,16 @@ impl IndexMut<NodeId> for Tree {
     }
 }
 
-fn label<'a>(labels: &'a [u8], node: &TreeNode) -> &'a [u8] {
+fn label<'a>(labels: &'a str, node: &TreeNode) -> &'a str {
     &labels[node.label as usize..][..usize::from(node.label_len)]
 }
 
-fn hash(hasher: &RandomState, parent: NodeId, label: &[u8]) -> u64 {
-    hasher.hash_one((parent, label))
+/// Keyed, so that nobody can choose names that fall together.
+fn hash(hasher: &RandomState, parent: NodeId, label: &str) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u32(parent);
+    hasher.write(label.as_bytes());
+    hasher.finish()
 }
 
 /// Below this, unused labels are not worth the copying.

@@ -25,7 +25,6 @@ pub(super) struct Parsed {
 }
 
 /// See [`Parsed`].
-#[expect(clippy::large_enum_variant, reason = "lives for one line, and is mostly the large variant")]
 pub(super) enum Subject {
     /// A whole event; its line number is not set.
     Event(Entry),
@@ -141,7 +140,7 @@ impl RawLine {
 fn put(mut raw: RawOrder, context: &Context, rows: &mut Vec<Unfit>) -> Result<Order, Vec<Unfit>> {
     let mut wrong = Vec::new();
     let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
-    wrong.extend(terms.as_ref().and_then(|terms| context.check(terms).err()));
+    wrong.extend(terms.iter().flat_map(|terms| context.check(terms)));
     let names = admitted(raw.names.take(), Some(context), rows).map_err(|errors| wrong.extend(errors)).ok();
     let except = raw.except.take().unwrap_or_default();
     for row in except.refused {
@@ -254,7 +253,10 @@ fn not_a_line(text: &str, error: &serde_json::Error) -> Unfit {
     let full = error.to_string();
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message);
     let column = error.column();
-    Unfit { text: excerpt_around(text.as_bytes(), column.saturating_sub(1)), why: format!("{message} at octet {column} of the line") }
+    Unfit {
+        text: excerpt_around(text.as_bytes(), column.saturating_sub(1)),
+        why: format!("{message} at octet {column} of the line"),
+    }
 }
 
 /// What stands around an octet.

@@ -1,6 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    slice,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ fn folder() -> (TempDir, PathBuf) {
 async fn files_written_renamed_and_deleted_in_a_folder_are_told() {
     let (_keep, folder) = folder();
     let (a, b) = (folder.join("a.jsonl"), folder.join("b.jsonl"));
-    let mut receiver = watch(&[folder.clone()]).unwrap();
+    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
     fs::write(&a, "x").unwrap();
     assert_eq!(next(&mut receiver).await, only(&[&a]));
     fs::rename(&a, &b).unwrap();
@@ -50,7 +51,7 @@ async fn a_single_file_is_followed_over_a_rename() {
     let (_keep, folder) = folder();
     let (file, new) = (folder.join("orders"), folder.join("orders.new"));
     fs::write(&file, "x").unwrap();
-    let mut receiver = watch(&[file.clone()]).unwrap();
+    let mut receiver = watch(slice::from_ref(&file)).unwrap();
     for content in ["y", "z"] {
         fs::write(&new, content).unwrap();
         fs::rename(&new, &file).unwrap();
@@ -65,7 +66,7 @@ async fn a_folder_that_comes_back_is_read_whole() {
     let folder = parent.join("orders");
     let file = folder.join("a.jsonl");
     fs::create_dir(&folder).unwrap();
-    let mut receiver = watch(&[folder.clone()]).unwrap();
+    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
     fs::remove_dir(&folder).unwrap();
     while next(&mut receiver).await != Which::All {}
     fs::create_dir(&folder).unwrap();

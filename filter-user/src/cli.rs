@@ -1,0 +1,147 @@
+//! The command line.
+
+mod check;
+mod events;
+mod explain;
+mod interfaces;
+mod order;
+mod output;
+mod replay;
+mod run;
+mod stats;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{self, Config, Mistakes},
+    control::client::{Client, ClientError},
+    kernel,
+};
+use output::Output;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; the reason is on standard error
+  2  the configuration, an order file or the command line is wrong
+  3  the kernel did not take the program or its tables; trying again does not help
+  4  no daemon answers at the control socket";
+
+/// Stops the names that orders list, in DNS, TLS and QUIC, and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "cordon", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Global {
+    /// The configuration [default: /etc/cordon/cordon.toml; where that is missing, the defaults]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// How results are printed: for people, or one JSON object or JSON Lines
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Loads the filter, attaches it, and keeps it equal to the orders
+    ///
+    /// SIGHUP reads the configuration again. SIGTERM and SIGINT stop the daemon and leave the filter enforcing what it
+    /// has; `cordon detach` ends that.
+    Run,
+    /// Reads the configuration and the order files, and names every mistake
+    Check,
+    /// Tells what is attached and loaded; needs no daemon
+    Status,
+    /// Attaches the filter to interfaces
+    Attach(interfaces::Attach),
+    /// Takes the filter off interfaces; needs no daemon: the off switch
+    Detach(interfaces::Detach),
+    /// Adds, shows and ends orders
+    #[command(subcommand)]
+    Order(order::Order),
+    /// Tells which rule of which order decides about a name, and whether the kernel agrees
+    Explain(explain::Explain),
+    /// Packets by reason and by order
+    Stats,
+    /// What was stopped, as it happens; sampled
+    Events(events::Events),
+    /// Runs captures through the filter, with no interface attached
+    Replay(replay::Replay),
+}
+
+/// Carries out the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cordon: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<ExitCode> {
+        let Self { global, command } = self;
+        match command {
+            Command::Run => run::run(&global),
+            Command::Check => check::run(&global),
+            Command::Status => interfaces::status(&global),
+            Command::Attach(attach) => attach.run(&global),
+            Command::Detach(detach) => detach.run(&global),
+            Command::Order(order) => order.run(&global),
+            Command::Explain(explain) => explain.run(&global),
+            Command::Stats => stats::run(&global),
+            Command::Events(events) => events.run(&global),
+            Command::Replay(replay) => replay.run(&global),
+        }
+    }
+}
+
+impl Global {
+    /// The file that is read.
+    fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_FILE))
+    }
+
+    /// The configuration, which must be there.
+    fn config(&self) -> Result<Config> {
+        Ok(Config::read(self.file())?)
+    }
+
+    /// The configuration; the defaults, if none is named and the usual file is missing.
+    fn config_or_default(&self) -> Result<Config> {
+        if self.config.is_none() && !self.file().exists() { Ok(Config::default()) } else { self.config() }
+    }
+
+    /// A way to the daemon.
+    fn client(&self) -> Result<Client> {
+        Ok(Client::new(&self.config_or_default()?.daemon.socket))
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Mistakes>() {
+        return 2;
+    }
+    if let Some(ClientError::Unreachable(_)) = error.downcast_ref() {
+        return 4;
+    }
+    match error.downcast_ref() {
+        Some(kernel::Error::Load { .. } | kernel::Error::NotBuilt | kernel::Error::Shape { .. }) => kernel::EXIT_LOAD,
+        _ => 1,
+    }
+}

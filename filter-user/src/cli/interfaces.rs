@@ -1,0 +1,187 @@
+//! `cordon status`, `attach` and `detach`: through the daemon where there is one, else on what is pinned.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Global, output::table};
+use crate::{
+    config::Config,
+    control::{
+        api::{AttachRequest, DetachRequest, Detached, InterfaceStatus, Status},
+        client::ClientError,
+    },
+    daemon::interface_status,
+    kernel::{self, Kernel, Mode},
+};
+
+#[derive(Serialize)]
+struct Report {
+    /// None: no daemon answers.
+    daemon: Option<Status>,
+    interfaces: Vec<InterfaceStatus>,
+}
+
+pub(super) fn status(global: &Global) -> Result<ExitCode> {
+    let config = global.config_or_default()?;
+    let report = match global.client()?.get::<Status>("/v1/status") {
+        Ok(status) => Report { interfaces: status.interfaces.clone(), daemon: Some(status) },
+        Err(ClientError::Unreachable(_)) => Report { daemon: None, interfaces: pinned(&config)? },
+        Err(error) => return Err(error.into()),
+    };
+    global.output.print(&report, status_text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
+    Ok(kernel::status(&config.daemon.pin_root)?.iter().map(interface_status).collect())
+}
+
+fn status_text(report: &Report) -> String {
+    let mut text = match &report.daemon {
+        None => "no daemon; what is attached goes on enforcing what it has\n\n".to_owned(),
+        Some(status) => daemon_text(status),
+    };
+    if report.interfaces.is_empty() {
+        text.push_str("attached to no interface\n");
+        return text;
+    }
+    let mut rows = vec![["interface", "mode", "program", "layout", ""].map(str::to_owned).to_vec()];
+    for line in &report.interfaces {
+        let number = |number: Option<u32>| number.map_or("-".to_owned(), |number| number.to_string());
+        let mode = line.mode.clone().unwrap_or_else(|| "not attached".to_owned());
+        let note = match (&line.problem, line.configured) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(false)) => "not in the configuration".to_owned(),
+            _ => String::new(),
+        };
+        rows.push(vec![line.interface.clone(), mode, number(line.program), number(line.layout), note]);
+    }
+    text.push_str(&table(&rows));
+    text
+}
+
+fn daemon_text(status: &Status) -> String {
+    let Status { version, started, generation, orders, names, .. } = status;
+    let mut text = format!("cordon {version}, running since {started:.0}, generation {generation}\n");
+    text.push_str(&format!(
+        "orders: {} in force, {} waiting, {} ended; {names} names\n",
+        orders.in_force, orders.waiting, orders.ended
+    ));
+    if let Some(newest) = status.clock_behind {
+        text.push_str(&format!("THE CLOCK IS WRONG: the book has an entry of {newest:.0}; no order starts or ends\n"));
+    }
+    for target in &status.targets {
+        text.push_str(&format!("target {}: {}\n", target.name, target.problem.as_deref().unwrap_or("ready")));
+    }
+    for problem in &status.problems {
+        text.push_str(&format!("problem: {problem}\n"));
+    }
+    text.push('\n');
+    text
+}
+
+/// Puts the filter on interfaces. Another program that is there is left alone, unless --replace is given.
+///
+/// Without a daemon, the tables that are pinned are used: those of the last one.
+#[derive(Args, Debug)]
+pub(super) struct Attach {
+    /// Interfaces
+    #[arg(required = true)]
+    interface: Vec<String>,
+    /// In the driver, or after it (slower) [default: the configuration's, or native]
+    #[arg(long, value_enum)]
+    mode: Option<ModeWord>,
+    /// Take the place of another XDP program
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeWord {
+    Native,
+    Generic,
+}
+
+impl Attach {
+    pub fn run(self, global: &Global) -> Result<ExitCode> {
+        let config = global.config_or_default()?;
+        let mut kernel = None;
+        for interface in &self.interface {
+            let generic = match self.mode {
+                Some(mode) => mode == ModeWord::Generic,
+                None => config.mode(interface) == Some(Mode::Generic),
+            };
+            let request = AttachRequest { interface: interface.clone(), generic, replace: self.replace };
+            let attached = match global.client()?.post("/v1/attach", &request) {
+                Err(ClientError::Unreachable(_)) => {
+                    let kernel = match &kernel {
+                        Some(kernel) => kernel,
+                        None => kernel.insert(open_pinned(&config)?),
+                    };
+                    let mode = if generic { Mode::Generic } else { Mode::Native };
+                    interface_status(&kernel.attach(interface, mode, self.replace)?)
+                }
+                attached => attached?,
+            };
+            global.output.print(&attached, |attached| {
+                format!("{interface}: attached, {}", attached.mode.as_deref().unwrap_or("not any more"))
+            })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The program on the tables that the last daemon pinned; on none it would stop nothing.
+fn open_pinned(config: &Config) -> Result<Kernel> {
+    let root = &config.daemon.pin_root;
+    if kernel::Tables::open(root).is_err() {
+        bail!("no daemon answers, and no tables are pinned under {}; start `cordon run`", root.display());
+    }
+    Ok(Kernel::open(root, &config.capacity)?)
+}
+
+/// Takes the filter off interfaces: the off switch. Other programs are left alone. A running daemon does not attach
+/// again by itself; its next start does, where the configuration names the interface.
+#[derive(Args, Debug)]
+pub(super) struct Detach {
+    /// Interfaces
+    #[arg(required_unless_present = "all")]
+    interface: Vec<String>,
+    /// From every interface that it is on
+    #[arg(long, conflicts_with = "interface")]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct DetachLine<'a> {
+    interface: &'a str,
+    was_attached: bool,
+}
+
+impl Detach {
+    pub fn run(self, global: &Global) -> Result<ExitCode> {
+        let config = global.config_or_default()?;
+        let interfaces = if self.all {
+            kernel::status(&config.daemon.pin_root)?.into_iter().map(|attached| attached.interface).collect()
+        } else {
+            self.interface
+        };
+        let mut missing = false;
+        for interface in &interfaces {
+            let request = DetachRequest { interface: interface.clone() };
+            let was_attached = match global.client()?.post::<Detached>("/v1/detach", &request) {
+                Ok(detached) => detached.was_attached,
+                // The off switch works whatever the daemon does.
+                Err(_) => kernel::detach(&config.daemon.pin_root, interface)?,
+            };
+            missing |= !was_attached;
+            let line = DetachLine { interface, was_attached };
+            let word = if was_attached { "detached" } else { "was not attached" };
+            global.output.print(&line, |line| format!("{}: {word}", line.interface))?;
+        }
+        Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}

@@ -1,0 +1,230 @@
+//! `cordon order`.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, civil::Date};
+use serde_json::{Map, Value, json};
+
+use super::{Global, output::table};
+use crate::control::{
+    api::{OrderDetail, OrderSummary, Submitted},
+    client::escaped,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Order {
+    /// Puts one order
+    Add(Box<Add>),
+    /// All orders that are not revoked
+    List,
+    /// One order, and its history
+    Show {
+        /// Order id
+        id: String,
+    },
+    /// Ends one order at once
+    Revoke {
+        /// Order id
+        id: String,
+        /// The reason, for the order book
+        #[arg(long)]
+        why: String,
+    },
+    /// Reads events in the native format: JSON Lines; `-` is standard input
+    Import {
+        /// Files
+        #[arg(required = true)]
+        file: Vec<PathBuf>,
+    },
+    /// Writes all orders that are not revoked in the native format
+    Export,
+}
+
+/// Puts one order. Whatever has more fields is imported as a file.
+#[derive(Args, Debug)]
+pub(super) struct Add {
+    /// Identity of the order; an order of this id is replaced
+    #[arg(long)]
+    id: String,
+    /// Who ordered
+    #[arg(long)]
+    issuer: String,
+    /// Legal basis
+    #[arg(long)]
+    basis: String,
+    /// Public reference; goes out with answers
+    #[arg(long, default_value = "")]
+    reference: String,
+    /// Date of the judgment or decision, such as 2025-03-28
+    #[arg(long)]
+    issued: Date,
+    /// In force from this time on [default: now]
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<Timestamp>,
+    /// In force up to this time, or `none`
+    #[arg(long, value_name = "TIME")]
+    not_after: String,
+    /// What is done, as PROTOCOL=ACTION, such as dns=nxdomain
+    #[arg(long, value_name = "PROTOCOL=ACTION", required = true, value_delimiter = ',')]
+    action: Vec<String>,
+    /// Clients, by the configuration's scopes
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    scope: Vec<String>,
+    /// How far each name reaches: exact, subtree, below
+    #[arg(long = "match", default_value = "subtree")]
+    reach: String,
+    /// Names that the order leaves out
+    #[arg(long, value_delimiter = ',')]
+    except: Vec<String>,
+    /// IPv4 address for the action address
+    #[arg(long)]
+    a: Option<String>,
+    /// IPv6 address for the action address
+    #[arg(long)]
+    aaaa: Option<String>,
+    /// Target for the action redirect
+    #[arg(long)]
+    redirect: Option<String>,
+    /// Names to stop
+    #[arg(required = true)]
+    name: Vec<String>,
+}
+
+impl Add {
+    /// The event in the native format, so that the daemon checks it as it checks a file.
+    fn event(&self) -> Result<Value> {
+        let mut actions = Map::new();
+        for action in &self.action {
+            let Some((protocol, action)) = action.split_once('=') else {
+                bail!("--action {action}: not PROTOCOL=ACTION");
+            };
+            actions.insert(protocol.to_owned(), action.into());
+        }
+        let not_before = self.not_before.unwrap_or_else(Timestamp::now);
+        let mut order = json!({
+            "id": self.id, "issuer": self.issuer, "basis": self.basis, "reference": self.reference,
+            "issued": self.issued, "not_before": not_before, "not_after": self.not_after,
+            "protocols": actions.keys().collect::<Vec<_>>(), "actions": actions, "scopes": self.scope,
+            "match": self.reach, "names": self.name, "except": self.except,
+        });
+        if self.a.is_some() || self.aaaa.is_some() {
+            let given = [("a", &self.a), ("aaaa", &self.aaaa)];
+            let address: Map<_, _> =
+                given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into()))).collect();
+            order["address"] = address.into();
+        }
+        if let Some(target) = &self.redirect {
+            order["redirect"] = target.clone().into();
+        }
+        Ok(json!({ "op": "put", "order": order }))
+    }
+}
+
+impl Order {
+    pub fn run(self, global: &Global) -> Result<ExitCode> {
+        let client = global.client()?;
+        match self {
+            Self::Add(add) => submitted(global, &client.post_raw("/v1/orders", add.event()?.to_string().into())?),
+            Self::Import { file } => {
+                let mut code = ExitCode::SUCCESS;
+                for file in file {
+                    let done: Submitted = client.post_raw("/v1/orders", read(&file)?.into())?;
+                    if !done.refusals.is_empty() || !done.problems.is_empty() {
+                        code = ExitCode::FAILURE;
+                    }
+                    submitted(global, &done)?;
+                }
+                Ok(code)
+            }
+            Self::Revoke { id, why } => {
+                let path = format!("/v1/orders/{}?why={}", escaped(&id), escaped(&why));
+                submitted(global, &client.delete(&path)?)
+            }
+            Self::List => {
+                let orders: Vec<OrderSummary> = client.get("/v1/orders")?;
+                global.output.print(&orders, |orders| list_text(orders))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Show { id } => {
+                let order: OrderDetail = client.get(&format!("/v1/orders/{}", escaped(&id)))?;
+                global.output.print(&order, detail_text)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Export => {
+                io::stdout().lock().write_all(&client.get_raw("/v1/export")?)?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Vec<u8>> {
+    if file.as_os_str() == "-" {
+        let mut lines = Vec::new();
+        io::stdin().lock().read_to_end(&mut lines).context("standard input")?;
+        return Ok(lines);
+    }
+    fs::read(file).with_context(|| file.display().to_string())
+}
+
+fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
+    global.output.print(done, |done| {
+        let mut text = String::new();
+        for outcome in &done.outcomes {
+            text.push_str(&format!("{}: {}\n", outcome.order, outcome.what.replace('_', " ")));
+        }
+        for refusal in &done.refusals {
+            text.push_str(&format!("line {}: refused: {}: {}\n", refusal.line, refusal.text, refusal.why));
+        }
+        for problem in &done.problems {
+            text.push_str(&format!("problem: {problem}\n"));
+        }
+        text
+    })?;
+    let is_done = done.refusals.is_empty() && done.problems.is_empty();
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn list_text(orders: &[OrderSummary]) -> String {
+    let header = ["order", "state", "from", "to", "names", "scopes", "actions", "issuer"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for order in orders {
+        let actions: Vec<String> = order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
+        rows.push(vec![
+            order.id.clone(),
+            order.state.word().to_owned(),
+            format!("{:.0}", order.not_before),
+            order.not_after.map_or("no end".to_owned(), |end| format!("{end:.0}")),
+            order.names.to_string(),
+            order.scopes.join(","),
+            actions.join(","),
+            order.issuer.clone(),
+        ]);
+    }
+    table(&rows)
+}
+
+fn detail_text(detail: &OrderDetail) -> String {
+    let order = serde_json::to_string_pretty(&detail.order).unwrap_or_default();
+    let mut text = format!("{order}\n\nstate     {}\nput by    {}\n", detail.state.word(), detail.source);
+    text.push_str(&format!("received  {:.0}\n", detail.received));
+    if let Some(revoked) = detail.revoked {
+        text.push_str(&format!("revoked   {revoked:.0}\n"));
+    }
+    text.push('\n');
+    let mut rows = vec![["entry", "time", "event", "source", "what"].map(str::to_owned).to_vec()];
+    for entry in &detail.history {
+        let source = if entry.line > 0 { format!("{}:{}", entry.source, entry.line) } else { entry.source.clone() };
+        let time = format!("{:.0}", entry.time);
+        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.clone()]);
+    }
+    text.push_str(&table(&rows));
+    text
+}

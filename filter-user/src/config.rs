@@ -1,0 +1,406 @@
+//! The configuration: one TOML file, read whole or refused whole.
+//!
+//! The file's shape is in [`raw`], where the toml crate checks it and keeps where each value stood; what the values
+//! mean is checked here, and every mistake is reported, not only the first.
+
+mod mistake;
+mod raw;
+mod scopes;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use filter_common::layout::{MAX_SCOPES, client_detail};
+use ipnet::IpNet;
+use toml::Spanned;
+
+pub use mistake::{Mistake, Mistakes};
+
+use crate::{
+    kernel::{Capacity, Mode, TargetSpec, TlsPorts},
+    name::Name,
+    order::Match,
+};
+use mistake::Source;
+
+/// Where the configuration is looked for.
+pub const DEFAULT_FILE: &str = "/etc/cordon/cordon.toml";
+
+/// Name of the feed that holds what the control socket was given.
+pub const CONTROL_FEED: &str = "control";
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Folders and the control socket.
+    pub daemon: Daemon,
+    /// Interfaces to attach to.
+    pub interfaces: Vec<Interface>,
+    /// Which destination ports are read.
+    pub ports: Ports,
+    /// Client prefixes by scope name.
+    pub scopes: BTreeMap<String, Vec<IpNet>>,
+    /// Where redirected packets go, in the order of their names.
+    pub targets: Vec<TargetSpec>,
+    /// Where orders come from.
+    pub feeds: Vec<Feed>,
+    /// What no order can stop.
+    pub allow: Allow,
+    /// What events tell, and how many.
+    pub events: Events,
+    /// Answers and resets a second on each CPU.
+    pub answers_per_second: u32,
+    /// Sizes of the kernel tables, which are laid out when they are first pinned.
+    pub capacity: Capacity,
+}
+
+/// Folders and the control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// The order book.
+    pub state_dir: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Where maps, programs and links are pinned; on a BPF file system.
+    pub pin_root: PathBuf,
+}
+
+/// An interface where subscribers' packets come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// How the program is attached.
+    pub mode: Mode,
+}
+
+/// Which destination ports are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// DNS.
+    pub dns: Vec<u16>,
+    /// TLS over TCP.
+    pub tls: TlsPorts,
+}
+
+/// Where orders come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// Its name, for reports and the order book.
+    pub name: String,
+    /// A file, or a folder whose `.jsonl` files are read.
+    pub path: PathBuf,
+}
+
+/// The operator's allow list: no order stops these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// The names alone.
+    pub names: Vec<Name>,
+    /// The names and everything below them.
+    pub subtree: Vec<Name>,
+}
+
+impl Allow {
+    /// The rules, as the compiler takes them.
+    pub fn rules(&self) -> impl Iterator<Item = (Name, Match)> {
+        let rules = |names: &[Name], reach| names.iter().cloned().map(move |name| (name, reach)).collect::<Vec<_>>();
+        rules(&self.names, Match::Exact).into_iter().chain(rules(&self.subtree, Match::Subtree))
+    }
+}
+
+/// What events tell, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Events a second on each CPU; further ones are left out.
+    pub per_second: u32,
+    /// How much of the client's address they hold.
+    pub client: ClientDetail,
+}
+
+/// How much of a client's address an event holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientDetail {
+    /// None of it.
+    #[default]
+    None,
+    /// The /24 or /40.
+    Truncated,
+    /// All of it.
+    Full,
+}
+
+impl ClientDetail {
+    /// The code in `Settings`.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::None => client_detail::NONE,
+            Self::Truncated => client_detail::TRUNCATED,
+            Self::Full => client_detail::FULL,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let parsed = Self::parse("", Path::new(DEFAULT_FILE));
+        debug_assert!(parsed.is_ok(), "an empty configuration is a valid one");
+        parsed.unwrap_or_else(|mistakes| unreachable!("{mistakes}"))
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every mistake found; the first alone where the file cannot be read or is not TOML of the right shape.
+    pub fn read(file: &Path) -> Result<Self, Mistakes> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, file),
+            Err(error) => Err(Mistakes::unreadable(file, &error)),
+        }
+    }
+
+    /// Checks a configuration; `file` is for messages, and its folder is what relative paths in it start from.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Mistakes> {
+        let source = Source::new(file, text);
+        let raw: raw::Config = toml::from_str(text).map_err(|error| source.shape(&error))?;
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        let mut check = Check { source, folder, mistakes: Vec::new() };
+        let config = check.config(raw);
+        if check.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(check.mistakes)) }
+    }
+
+    /// How the configuration attaches to an interface, if it names it.
+    pub fn mode(&self, interface: &str) -> Option<Mode> {
+        self.interfaces.iter().find(|known| known.name == interface).map(|known| known.mode)
+    }
+
+    /// What a running daemon cannot take over from `new`, by key; empty if it can take over all of it.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        if self.daemon != new.daemon {
+            keys.push("[daemon]");
+        }
+        if self.interfaces != new.interfaces {
+            keys.push("[[interface]]");
+        }
+        if self.capacity != new.capacity {
+            keys.push("[capacity]");
+        }
+        keys
+    }
+}
+
+/// The check of one file: goes on after a mistake.
+struct Check<'a> {
+    source: Source<'a>,
+    folder: &'a Path,
+    mistakes: Vec<Mistake>,
+}
+
+impl Check<'_> {
+    fn config(&mut self, raw: raw::Config) -> Config {
+        Config {
+            daemon: Daemon {
+                state_dir: raw.daemon.state_dir,
+                socket: raw.daemon.socket,
+                pin_root: raw.daemon.pin_root,
+            },
+            interfaces: self.interfaces(raw.interface),
+            ports: Ports { dns: self.dns_ports(raw.ports.dns), tls: self.tls_ports(raw.ports.tls) },
+            scopes: self.scopes(raw.scopes),
+            targets: self.targets(raw.targets),
+            feeds: self.feeds(raw.feed),
+            allow: Allow { names: self.names(raw.allow.names), subtree: self.names(raw.allow.subtree) },
+            events: Events { per_second: raw.events.per_second, client: raw.events.client },
+            answers_per_second: raw.answers.per_second,
+            capacity: self.capacity(raw.capacity),
+        }
+    }
+
+    fn wrong<T>(&mut self, value: &Spanned<T>, why: impl Into<String>) {
+        self.mistakes.push(self.source.at(value.span(), why));
+    }
+
+    fn interfaces(&mut self, raw: Vec<raw::Interface>) -> Vec<Interface> {
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for entry in raw {
+            if let Err(why) = interface_name(entry.name.get_ref()) {
+                self.wrong(&entry.name, why);
+            } else if interfaces.iter().any(|known| known.name == *entry.name.get_ref()) {
+                self.wrong(&entry.name, "this interface stands here twice");
+            } else {
+                interfaces.push(Interface { name: entry.name.into_inner(), mode: entry.mode });
+            }
+        }
+        interfaces
+    }
+
+    fn dns_ports(&mut self, raw: Option<Spanned<Vec<u16>>>) -> Vec<u16> {
+        let Some(ports) = raw else { return vec![53] };
+        if ports.get_ref().contains(&0) {
+            self.wrong(&ports, "0 is not a port");
+        }
+        ports.into_inner()
+    }
+
+    fn tls_ports(&mut self, raw: Option<Spanned<raw::TlsPorts>>) -> TlsPorts {
+        let Some(ports) = raw else { return TlsPorts::List(vec![443]) };
+        match ports.get_ref() {
+            raw::TlsPorts::Word(word) if word == "any" => return TlsPorts::Any,
+            raw::TlsPorts::Word(_) => self.wrong(&ports, "neither a list of ports nor \"any\""),
+            raw::TlsPorts::List(list) if !list.contains(&0) => return TlsPorts::List(list.clone()),
+            raw::TlsPorts::List(_) => self.wrong(&ports, "0 is not a port"),
+        }
+        TlsPorts::List(Vec::new())
+    }
+
+    fn scopes(&mut self, raw: BTreeMap<Spanned<String>, Spanned<raw::Scope>>) -> BTreeMap<String, Vec<IpNet>> {
+        let mut result = BTreeMap::new();
+        for (name, scope) in raw {
+            if name.get_ref() == "all" {
+                self.wrong(&name, "`all` is every client, and cannot be defined");
+            } else if result.len() >= MAX_SCOPES - 1 {
+                self.wrong(&name, format!("more than {} scopes", MAX_SCOPES - 1));
+            } else if let Err(why) = word(name.get_ref()) {
+                self.wrong(&name, why);
+            }
+            let mistakes = self.mistakes.len();
+            let prefixes = match scope.get_ref() {
+                raw::Scope::Prefixes(list) => self.prefixes(list),
+                raw::Scope::File(raw::ScopeFile { file }) => match scopes::read(&self.folder.join(file)) {
+                    Ok(prefixes) => prefixes,
+                    Err(mistakes) => {
+                        self.wrong(&scope, format!("its file has {} mistakes", mistakes.len()));
+                        self.mistakes.extend(mistakes);
+                        continue;
+                    }
+                },
+            };
+            if prefixes.is_empty() && self.mistakes.len() == mistakes {
+                self.wrong(&scope, "a scope without prefixes binds nobody");
+            }
+            result.insert(name.into_inner(), prefixes);
+        }
+        result
+    }
+
+    fn prefixes(&mut self, list: &[Spanned<String>]) -> Vec<IpNet> {
+        let mut prefixes = Vec::with_capacity(list.len());
+        for text in list {
+            match scopes::prefix(text.get_ref()) {
+                Ok(prefix) => prefixes.push(prefix),
+                Err(why) => self.wrong(text, why),
+            }
+        }
+        prefixes
+    }
+
+    fn targets(&mut self, raw: BTreeMap<Spanned<String>, raw::Target>) -> Vec<TargetSpec> {
+        let mut targets = Vec::new();
+        for (name, target) in raw {
+            if targets.len() >= Capacity::default().targets as usize {
+                self.wrong(&name, format!("more than {} targets", targets.len()));
+            } else if let Err(why) = word(name.get_ref()) {
+                self.wrong(&name, why);
+            }
+            if let Err(why) = interface_name(target.interface.get_ref()) {
+                self.wrong(&target.interface, why);
+            }
+            let next_hop = target.next_hop.and_then(|text| match text.get_ref().parse() {
+                Ok(address) => Some(address),
+                Err(_) => {
+                    self.wrong(&text, "not an IP address");
+                    None
+                }
+            });
+            targets.push(TargetSpec {
+                name: name.into_inner(),
+                interface: target.interface.into_inner(),
+                next_hop,
+                fallback_pass: matches!(target.fallback, raw::Fallback::Pass),
+            });
+        }
+        targets
+    }
+
+    fn feeds(&mut self, raw: Vec<raw::Feed>) -> Vec<Feed> {
+        let mut feeds: Vec<Feed> = Vec::new();
+        for feed in raw {
+            if let Err(why) = word(feed.name.get_ref()) {
+                self.wrong(&feed.name, why);
+            } else if feed.name.get_ref() == CONTROL_FEED {
+                self.wrong(&feed.name, "`control` is what the control socket was given");
+            } else if feeds.iter().any(|known| known.name == *feed.name.get_ref()) {
+                self.wrong(&feed.name, "two feeds of this name");
+            } else if feed.path.get_ref().as_os_str().is_empty() {
+                self.wrong(&feed.path, "an empty path");
+            } else {
+                let raw::FeedKind::Native = feed.kind;
+                let path = self.folder.join(feed.path.into_inner());
+                feeds.push(Feed { name: feed.name.into_inner(), path });
+            }
+        }
+        feeds
+    }
+
+    fn names(&mut self, raw: Vec<Spanned<String>>) -> Vec<Name> {
+        let mut names = Vec::with_capacity(raw.len());
+        for text in raw {
+            match Name::parse(text.get_ref()) {
+                Ok(name) => names.push(name),
+                Err(error) => self.wrong(&text, error.to_string()),
+            }
+        }
+        names
+    }
+
+    fn capacity(&mut self, raw: raw::Capacity) -> Capacity {
+        let mut size = |value: Option<Spanned<u32>>, default: u32, most: u32| {
+            let Some(value) = value else { return default };
+            if !(16..=most).contains(value.get_ref()) {
+                self.wrong(&value, format!("not between 16 and {most}"));
+            }
+            value.into_inner()
+        };
+        let default = Capacity::default();
+        Capacity {
+            names: size(raw.names, default.names, 1 << 28),
+            policies: size(raw.policies, default.policies, 1 << 24),
+            orders: size(raw.orders, default.orders, 1 << 22),
+            prefixes: size(raw.prefixes, default.prefixes, 1 << 24),
+            ..default
+        }
+    }
+}
+
+/// Words that name things of this file in orders, reports and paths.
+fn word(text: &str) -> Result<(), &'static str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) {
+        return Err("a name here is 1 to 64 letters, digits, hyphens and underscores");
+    }
+    Ok(())
+}
+
+/// As the kernel's dev_valid_name.
+fn interface_name(name: &str) -> Result<(), &'static str> {
+    const LONGEST: usize = 15;
+    if name.is_empty() || name.len() > LONGEST {
+        return Err("an interface's name has 1 to 15 octets");
+    }
+    if name == "." || name == ".." || name.bytes().any(|byte| matches!(byte, b'/' | b':' | 0..=b' ' | 0x7f..)) {
+        return Err("not an interface's name");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The shape of the configuration file.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
+use toml::Spanned;
+
+use super::ClientDetail;
+use crate::kernel::Mode;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    #[serde(default)]
+    pub daemon: Daemon,
+    #[serde(default)]
+    pub interface: Vec<Interface>,
+    #[serde(default)]
+    pub ports: Ports,
+    #[serde(default)]
+    pub scopes: BTreeMap<Spanned<String>, Spanned<Scope>>,
+    #[serde(default)]
+    pub targets: BTreeMap<Spanned<String>, Target>,
+    #[serde(default)]
+    pub feed: Vec<Feed>,
+    #[serde(default)]
+    pub allow: Allow,
+    #[serde(default)]
+    pub events: Events,
+    #[serde(default)]
+    pub answers: Answers,
+    #[serde(default)]
+    pub capacity: Capacity,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Daemon {
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub pin_root: PathBuf,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/cordon".into(),
+            socket: "/run/cordon/cordon.sock".into(),
+            pin_root: "/sys/fs/bpf/cordon".into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Interface {
+    pub name: Spanned<String>,
+    #[serde(default = "native", with = "ModeWord")]
+    pub mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Mode", rename_all = "lowercase")]
+enum ModeWord {
+    Native,
+    Generic,
+}
+
+fn native() -> Mode {
+    Mode::Native
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ports {
+    pub dns: Option<Spanned<Vec<u16>>>,
+    pub tls: Option<Spanned<TlsPorts>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a list of ports or \"any\"")]
+pub(super) enum TlsPorts {
+    Word(String),
+    List(Vec<u16>),
+}
+
+pub(super) enum Scope {
+    Prefixes(Vec<Spanned<String>>),
+    File(ScopeFile),
+}
+
+/// By hand, because serde's untagged enums lose where values stood.
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Scope;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a list of prefixes or { file = \"...\" }")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Scope, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Scope::Prefixes)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Scope, A::Error> {
+                ScopeFile::deserialize(MapAccessDeserializer::new(table)).map(Scope::File)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScopeFile {
+    pub file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub interface: Spanned<String>,
+    pub next_hop: Option<Spanned<String>>,
+    #[serde(default)]
+    pub fallback: Fallback,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fallback {
+    #[default]
+    Drop,
+    Pass,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Feed {
+    pub name: Spanned<String>,
+    pub kind: FeedKind,
+    pub path: Spanned<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FeedKind {
+    Native,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Allow {
+    pub names: Vec<Spanned<String>>,
+    pub subtree: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Events {
+    pub per_second: u32,
+    pub client: ClientDetail,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { per_second: 1000, client: ClientDetail::None }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Answers {
+    pub per_second: u32,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { per_second: 10_000 }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Capacity {
+    pub names: Option<Spanned<u32>>,
+    pub policies: Option<Spanned<u32>>,
+    pub orders: Option<Spanned<u32>>,
+    pub prefixes: Option<Spanned<u32>>,
+}

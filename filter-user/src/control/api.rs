@@ -1,0 +1,341 @@
+//! What goes over the control socket.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// Version of the map layout.
+    pub layout: u32,
+    /// Number of the compiled state in the kernel.
+    pub generation: u64,
+    /// Where the filter is, and where it should be and is not.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Orders by state.
+    pub orders: OrderCounts,
+    /// Names of all orders that are in the kernel's tables.
+    pub names: u64,
+    /// Redirect targets.
+    pub targets: Vec<TargetStatus>,
+    /// The newest entry of the book, if the clock is behind it: then orders neither start nor end.
+    pub clock_behind: Option<Timestamp>,
+    /// What is wrong at the moment.
+    pub problems: Vec<String>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub interface: String,
+    /// Mode in force: `native`, `generic`; none if the filter is not attached.
+    pub mode: Option<String>,
+    /// Id of the program that is attached.
+    pub program: Option<u32>,
+    /// Layout version of its maps.
+    pub layout: Option<u32>,
+    /// Whether the configuration names it; unknown without a daemon.
+    pub configured: Option<bool>,
+    /// Why it is not attached.
+    pub problem: Option<String>,
+}
+
+/// Orders by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCounts {
+    /// In force now.
+    pub in_force: usize,
+    /// Not yet.
+    pub waiting: usize,
+    /// No longer.
+    pub ended: usize,
+}
+
+/// One redirect target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: String,
+    /// Why it is not ready.
+    pub problem: Option<String>,
+}
+
+/// Where an order stands in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderState {
+    /// In force now.
+    InForce,
+    /// Not yet.
+    Waiting,
+    /// Its end has passed.
+    Ended,
+    /// It was revoked.
+    Revoked,
+}
+
+impl OrderState {
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::InForce => "in force",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// One line of `GET /v1/orders`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSummary {
+    /// Order id.
+    pub id: String,
+    /// Who ordered.
+    pub issuer: String,
+    /// Public reference.
+    pub reference: String,
+    /// Where it stands.
+    pub state: OrderState,
+    /// In force from here on, inclusive.
+    pub not_before: Timestamp,
+    /// In force up to here, exclusive; none: no end.
+    pub not_after: Option<Timestamp>,
+    /// Action by protocol.
+    pub actions: BTreeMap<String, String>,
+    /// Scopes.
+    pub scopes: Vec<String>,
+    /// How many names it lists.
+    pub names: usize,
+}
+
+/// `GET /v1/orders/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderDetail {
+    /// The order as the native format has it.
+    pub order: serde_json::Value,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Who put it: a file's path, or `cli`.
+    pub source: String,
+    /// When it was put last.
+    pub received: Timestamp,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+    /// What became of it, oldest first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One entry of an order's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Number of the entry in the book.
+    pub number: i64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// Who gave the event.
+    pub source: String,
+    /// Line in the source.
+    pub line: u64,
+    /// The event's word.
+    pub op: String,
+    /// What changed, as JSON.
+    pub detail: String,
+}
+
+/// Answer to `POST /v1/orders` and `DELETE /v1/orders/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// What became of each event that was taken.
+    pub outcomes: Vec<OutcomeLine>,
+    /// What was not taken.
+    pub refusals: Vec<RefusalLine>,
+    /// What went wrong on the way from the book to the kernel.
+    pub problems: Vec<String>,
+}
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeLine {
+    /// Line in what was sent.
+    pub line: u64,
+    /// Order id.
+    pub order: String,
+    /// `new`, `changed`, `unchanged`, `revoked`, `revoked_unknown`.
+    pub what: String,
+}
+
+/// Something that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalLine {
+    /// File, or the feed's name.
+    pub file: String,
+    /// Line in it, from 1; 0 where the whole is meant.
+    pub line: u64,
+    /// The offending text.
+    pub text: String,
+    /// Why.
+    pub why: String,
+}
+
+/// One feed in `GET /v1/feeds`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// Its name.
+    pub name: String,
+    /// File or folder.
+    pub path: PathBuf,
+    /// When it was read last.
+    pub read: Option<Timestamp>,
+    /// What the last reading refused.
+    pub refusals: Vec<RefusalLine>,
+}
+
+/// `GET /v1/explain?name=NAME&client=ADDRESS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The name in canonical form.
+    pub name: String,
+    /// The client; none: one that is in every scope.
+    pub client: Option<IpAddr>,
+    /// The client's scopes in the kernel.
+    pub scopes: Vec<String>,
+    /// The deepest name in the kernel's table that covers it.
+    pub node: Option<String>,
+    /// The decision for each protocol.
+    pub protocols: Vec<ProtocolExplanation>,
+    /// Whether orders and kernel agree throughout.
+    pub agree: bool,
+}
+
+/// The decision for one protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolExplanation {
+    /// `dns`, `tls`, `quic`.
+    pub protocol: String,
+    /// What the orders say.
+    pub orders: Decision,
+    /// What the kernel's tables say.
+    pub kernel: Decision,
+    /// Whether they agree.
+    pub agree: bool,
+}
+
+/// A decision and who made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// `pass`, or the action.
+    pub verdict: String,
+    /// Why it passes: `not_listed`, `allowed`, `other_protocol`, `other_client`, `other_time`.
+    pub reason: Option<String>,
+    /// The deciding order.
+    pub order: Option<String>,
+    /// The name in that order which covers this one.
+    pub rule: Option<String>,
+    /// Every order that holds here, the deciding one among them, oldest first.
+    pub concerned: Vec<String>,
+}
+
+/// `GET /v1/stats`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Packets by reason; reasons without any are left out.
+    pub reasons: Vec<ReasonCount>,
+    /// Packets by order; orders without any are left out.
+    pub orders: Vec<OrderHits>,
+    /// Events of the kernel that the daemon read.
+    pub events_read: u64,
+    /// Events that readers of `/v1/events` were too slow for.
+    pub events_lost: u64,
+}
+
+/// Packets of one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// `pass`, `drop`, `answer`, `redirect`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// Octets of the Ethernet frames.
+    pub bytes: u64,
+}
+
+/// Packets of one order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderHits {
+    /// Order id.
+    pub order: String,
+    /// Packets for which it decided.
+    pub decided: u64,
+    /// Packets for which it held at all.
+    pub concerned: u64,
+}
+
+/// One line of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventLine {
+    /// When.
+    pub time: Timestamp,
+    /// The name in the packet.
+    pub name: String,
+    /// The order's name that covers it.
+    pub rule: String,
+    /// The deciding order.
+    pub order: String,
+    /// `dns`, `tls`, `quic`.
+    pub protocol: String,
+    /// `pass`, `drop`, `answer`, `redirect`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Scopes of the client.
+    pub scopes: Vec<String>,
+    /// The client, as far as the configuration lets it be told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<IpAddr>,
+}
+
+/// Body of `POST /v1/attach` and `POST /v1/detach`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// The interface.
+    pub interface: String,
+    /// Attach after the driver.
+    #[serde(default)]
+    pub generic: bool,
+    /// Put the filter in place of another program.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// Body of `POST /v1/detach`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetachRequest {
+    /// The interface.
+    pub interface: String,
+}
+
+/// Answer to `POST /v1/detach`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// Whether the filter was there.
+    pub was_attached: bool,
+}
+
+/// Body of every answer with a status of 400 and above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What is wrong.
+    pub error: String,
+}

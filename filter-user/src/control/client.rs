@@ -1,0 +1,170 @@
+//! The other end of the control socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::api::Failure;
+
+/// No daemon answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no daemon answers at {}: {source}", socket.display())]
+pub struct Unreachable {
+    socket: PathBuf,
+    source: io::Error,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon answers.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The daemon says no.
+    #[error("{error}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// Why.
+        error: String,
+    },
+    /// The connection broke.
+    #[error("control socket: {0}")]
+    Broken(#[from] hyper::Error),
+    /// What the daemon sent is not what this program expects.
+    #[error("the daemon's answer is not understood; is it of another version? {0}")]
+    Answer(#[from] serde_json::Error),
+    /// Local trouble.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A way to the daemon. Each request makes its own connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Through this socket.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Asks for a resource.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        Ok(serde_json::from_slice(&self.request(Method::GET, path, Bytes::new())?)?)
+    }
+
+    /// Asks for a resource as it is.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get_raw(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// Sends a value.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.post_raw(path, serde_json::to_vec(body)?.into())
+    }
+
+    /// Sends a body as it is.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_raw<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, ClientError> {
+        Ok(serde_json::from_slice(&self.request(Method::POST, path, body)?)?)
+    }
+
+    /// Ends a resource.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        Ok(serde_json::from_slice(&self.request(Method::DELETE, path, Bytes::new())?)?)
+    }
+
+    /// Hands on what arrives, in whole lines, until the daemon or `each` ends it.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; also those of `each`.
+    pub fn lines(&self, path: &str, mut each: impl FnMut(&str) -> io::Result<()>) -> Result<(), ClientError> {
+        runtime()?.block_on(async {
+            let mut body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
+            let mut pending = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame?.into_data() else { continue };
+                pending.extend_from_slice(&data);
+                while let Some(end) = pending.iter().position(|octet| *octet == b'\n') {
+                    let line: Vec<u8> = pending.drain(..=end).collect();
+                    each(String::from_utf8_lossy(&line).trim_end())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        runtime()?.block_on(async {
+            let response = self.send(method, path, body).await?;
+            Ok(response.into_body().collect().await?.to_bytes())
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| Unreachable { socket: self.socket.clone(), source })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "cordon")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(io::Error::other)?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await?.to_bytes();
+        let error = match serde_json::from_slice(&body) {
+            Ok(Failure { error }) => error,
+            Err(_) => String::from_utf8_lossy(&body).into_owned(),
+        };
+        Err(ClientError::Refused { status, error })
+    }
+}
+
+/// Text as part of a URL (RFC 3986 2.1).
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            escaped.push(octet.into());
+        } else {
+            escaped.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    escaped
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

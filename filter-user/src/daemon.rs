@@ -1,0 +1,111 @@
+//! The daemon: keeps the kernel's tables equal to the order book, and the book equal to the feeds.
+//!
+//! Two threads do the work. The [`keeper`] has the book and everything that waits for a disk; the [`engine`] has the
+//! compiler and the kernel, and waits for nothing, so that an order's end reaches the kernel whatever the disk does.
+//! Tokio tasks only bring them messages: requests of the control socket, changed files, signals, clock steps, ticks.
+
+mod addresses;
+mod enforcer;
+mod engine;
+mod explain;
+mod keeper;
+mod numbers;
+mod tasks;
+
+use std::{
+    path::Path,
+    sync::{Arc, RwLock, mpsc as blocking},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{
+    book::Book,
+    config::Config,
+    control::{
+        api::{InterfaceStatus, RefusalLine},
+        server::Socket,
+    },
+    feed::{self, Refusal},
+    guard::Guards,
+    kernel::{Attached, Kernel},
+    observe::{Directory, EventHub},
+};
+use engine::Engine;
+use keeper::Keeper;
+
+/// What an order is checked against under this configuration.
+pub fn feed_context(config: &Config) -> feed::Context {
+    feed::Context {
+        scopes: Some(config.scopes.keys().cloned().collect()),
+        targets: Some(config.targets.iter().map(|target| target.name.clone()).collect()),
+        guards: Guards::all(),
+    }
+}
+
+/// A refusal for reports.
+pub fn refusal_line(refusal: &Refusal) -> RefusalLine {
+    let Refusal { file, line, text, why } = refusal;
+    RefusalLine { file: file.to_string(), line: *line, text: text.clone(), why: why.clone() }
+}
+
+/// A pinned link for reports.
+pub fn interface_status(attached: &Attached) -> InterfaceStatus {
+    InterfaceStatus {
+        interface: attached.interface.clone(),
+        mode: attached.mode.map(|mode| mode.word().to_owned()),
+        program: Some(attached.program),
+        layout: Some(attached.layout),
+        configured: None,
+        problem: attached.mode.is_none().then(|| "the interface is gone".to_owned()),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT. What is attached then stays attached, and goes on enforcing what it has.
+///
+/// # Errors
+/// If the daemon cannot start: another one runs, the kernel refuses the program, the book cannot be opened, or none
+/// of the configured interfaces takes the filter.
+pub fn run(file: &Path, config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _context = runtime.enter();
+    let path = &config.daemon.socket;
+    // First of all, because it tells whether another daemon runs.
+    let socket = Socket::bind(path).with_context(|| format!("control socket {}", path.display()))?;
+    let folder = &config.daemon.state_dir;
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let book = Book::open(folder)?;
+    let kernel = Kernel::open(&config.daemon.pin_root, &config.capacity)?;
+
+    let directory = Arc::new(RwLock::new(Directory::default()));
+    let events = EventHub::default();
+    let reader = kernel.tables().events()?;
+    let (to_engine, for_engine) = blocking::channel();
+    let (to_keeper, for_keeper) = blocking::channel();
+    let keeper = Keeper::new(book, &config, to_engine.clone());
+    let mut engine = Engine::start(&config, kernel, keeper.contents()?, Arc::clone(&directory), to_keeper.clone())?;
+    engine.attach_configured()?;
+
+    let threads = [
+        thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&for_keeper))?,
+        thread::Builder::new().name("engine".into()).spawn({
+            let events = events.clone();
+            move || engine.run(&for_engine, &events)
+        })?,
+    ];
+    runtime.block_on(tasks::run(tasks::Parts {
+        file: file.to_owned(),
+        config,
+        socket,
+        events,
+        reader,
+        directory,
+        to_engine,
+        to_keeper,
+    }))?;
+    for thread in threads {
+        thread.join().map_err(|_| anyhow!("a thread of the daemon panicked"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,390 @@
+//! The compiler and the kernel's tables, kept equal to the orders.
+//!
+//! State: the book's orders by id; which of them are compiled (those whose end is long past are not); what each order
+//! slot holds. Trust: orders were checked by the feed, but may not fit the configuration any more.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use filter_common::layout::Hits;
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::numbers::Numbers;
+use crate::{
+    book::{Change, Delta},
+    config::Config,
+    kernel::{Clock, Error, InUse, Kernel, Tables},
+    name::Name,
+    observe::{Directory, HitTotals},
+    order::{Match, Order},
+    policy::{CapacityError, Changes, Compiler, Limits, OrderSlot, ScopeTable},
+};
+
+/// Orders stay in the tables this long after their end, so that the kernel's clock, not the daemon's, ends them.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct Enforcer {
+    pub kernel: Kernel,
+    pub scopes: ScopeTable,
+    pub allow: Vec<(Name, Match)>,
+    pub orders: BTreeMap<String, Order>,
+    /// Orders that are not enforced as they should be, and why.
+    pub problems: BTreeMap<String, String>,
+    /// The clock is behind the book's newest entry, which is of this time: orders neither start nor end.
+    pub held: Option<Timestamp>,
+    /// Orders that ended before the book knows: not to be compiled, whatever older changes say.
+    pub ending: HashMap<String, usize>,
+    pub totals: HitTotals,
+    compiler: Compiler,
+    compiled: HashSet<String>,
+    /// Names that edits added since the last commit, by order: what goes first if there is no room.
+    added: HashMap<String, Vec<Name>>,
+    /// Something left the tables, so that orders which did not fit may fit now.
+    freed: bool,
+    slots: HashMap<u32, OrderSlot>,
+    clock: Clock,
+    directory: Arc<RwLock<Directory>>,
+    /// The last write failed, so that the tables may be anything between two states.
+    torn: bool,
+}
+
+impl Enforcer {
+    /// Compiles the orders and brings the kernel's tables to that state, whatever they hold.
+    pub fn start(
+        kernel: Kernel,
+        config: &Config,
+        numbers: &Numbers,
+        orders: BTreeMap<String, Order>,
+        held: Option<Timestamp>,
+        directory: Arc<RwLock<Directory>>,
+    ) -> anyhow::Result<Self> {
+        let scopes = scope_table(numbers)?;
+        let mut enforcer = Self {
+            compiler: compiler(&kernel, &scopes, numbers, &InUse::default()),
+            kernel,
+            scopes,
+            allow: Vec::new(),
+            orders,
+            problems: BTreeMap::new(),
+            held,
+            ending: HashMap::new(),
+            totals: HitTotals::default(),
+            compiled: HashSet::new(),
+            added: HashMap::new(),
+            freed: false,
+            slots: HashMap::new(),
+            clock: Clock::now(),
+            directory,
+            torn: false,
+        };
+        enforcer.rebuild(config, numbers)?;
+        Ok(enforcer)
+    }
+
+    /// Compiles everything anew under a configuration, and has the tables taken over.
+    pub fn rebuild(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
+        let old = self.tables().in_use_slots()?;
+        self.scopes = scope_table(numbers)?;
+        self.compiler = compiler(&self.kernel, &self.scopes, numbers, &old);
+        self.compiled.clear();
+        self.problems.clear();
+        self.write_directory(|directory| directory.set_scopes(numbers.scopes.clone()));
+        self.allow = config.allow.rules().collect();
+        self.compiler.set_allow(self.allow.iter().cloned())?;
+        let now = self.now();
+        let orders = std::mem::take(&mut self.orders);
+        for order in orders.values().filter(|order| !is_long_over(order, now)) {
+            self.compile(order);
+        }
+        self.orders = orders;
+        let mut fresh = self.commit();
+        self.keep_hits(&fresh);
+        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
+        self.slots.clear();
+        self.write(&mut fresh, |tables, fresh, clock| tables.take_over(fresh, &old, clock).map(drop))?;
+        Ok(())
+    }
+
+    pub fn tables(&self) -> &Tables {
+        self.kernel.tables()
+    }
+
+    /// The time that orders are compared with.
+    pub fn now(&self) -> Timestamp {
+        self.held.unwrap_or_else(Timestamp::now)
+    }
+
+    /// Names in the tables.
+    pub fn names(&self) -> u64 {
+        self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names.len() as u64).sum()
+    }
+
+    /// Whether the order's end is so long past that it is not in the tables any more.
+    pub fn is_long_over(&self, order: &Order) -> bool {
+        is_long_over(order, self.now())
+    }
+
+    /// Takes in what the book took in. [`Enforcer::flush`] then writes it.
+    pub fn take(&mut self, change: Change) {
+        match change {
+            Change::Put(order) => {
+                self.compile(&order);
+                self.orders.insert(order.terms.id.clone(), order);
+            }
+            Change::Revoke { id } => {
+                self.end(&id);
+                self.problems.remove(&id);
+                self.orders.remove(&id);
+            }
+            edit @ Change::Edit { .. } => self.edit(edit),
+        }
+    }
+
+    /// Takes an order out of the tables, while the book still has it.
+    pub fn end(&mut self, id: &str) {
+        if self.compiled.remove(id) {
+            // Only an order that is not known cannot be revoked.
+            let _ = self.compiler.revoke(id);
+            self.added.remove(id);
+            self.freed = true;
+        }
+    }
+
+    /// Compiles an order of the book again that was ended too early.
+    pub fn restore(&mut self, id: &str) {
+        if let Some(order) = self.orders.remove(id) {
+            self.compile(&order);
+            self.orders.insert(id.to_owned(), order);
+        }
+    }
+
+    /// Takes orders out whose end is long past, and those in whose end has moved, or the clock.
+    pub fn sweep(&mut self) {
+        let now = self.now();
+        let over: Vec<String> = self
+            .compiled
+            .iter()
+            .filter(|id| self.orders.get(*id).is_none_or(|order| is_long_over(order, now)))
+            .cloned()
+            .collect();
+        over.iter().for_each(|id| self.end(id));
+        if std::mem::take(&mut self.freed) {
+            self.problems.clear();
+        }
+        let missing = |(id, order): (&String, &Order)| {
+            let is_missing = !self.compiled.contains(id) && !self.ending.contains_key(id);
+            (is_missing && !self.problems.contains_key(id) && !is_long_over(order, now)).then(|| id.clone())
+        };
+        let back: Vec<String> = self.orders.iter().filter_map(missing).collect();
+        back.iter().for_each(|id| self.restore(id));
+    }
+
+    /// Writes what changed to the kernel.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let mut changes = self.commit();
+        if !is_empty(&changes) {
+            self.keep_hits(&changes);
+            self.write(&mut changes, Tables::apply)?;
+        }
+        if self.torn { self.mend() } else { Ok(()) }
+    }
+
+    /// Slots that are free long enough may be used again. To be called every few seconds.
+    pub fn release(&mut self) {
+        self.compiler.release(Instant::now());
+    }
+
+    /// Writes all times anew if the wall clock was stepped; tells whether it was.
+    pub fn follow_clock(&mut self) -> Result<bool, Error> {
+        let clock = Clock::now();
+        if !self.clock.stepped(&clock) {
+            return Ok(false);
+        }
+        self.clock = clock;
+        self.rewrite_times()?;
+        Ok(true)
+    }
+
+    /// Lets orders start and end again.
+    pub fn release_hold(&mut self) -> Result<(), Error> {
+        self.held = None;
+        self.rewrite_times()
+    }
+
+    fn rewrite_times(&mut self) -> Result<(), Error> {
+        let mut slots: Vec<_> = self.slots.iter().map(|(slot, order)| (*slot, order.clone())).collect();
+        slots.iter_mut().for_each(|(_, order)| self.hold(order));
+        self.tables().rewrite_times(slots.iter().map(|(slot, order)| (*slot, order)), &self.clock)
+    }
+
+    /// Writes the whole state once more, after a write that failed.
+    fn mend(&mut self) -> Result<(), Error> {
+        let mut whole = self.compiler.whole();
+        self.write(&mut whole, Tables::apply)?;
+        self.tables().compare_and_repair(whole.insert.iter().map(|(name, node)| (name, *node)))?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Writes changes, and keeps what the slots then stand for.
+    fn write(
+        &mut self,
+        changes: &mut Changes,
+        apply: impl FnOnce(&Tables, &Changes, &Clock) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let orders = changes.orders.clone();
+        for (_, order) in &mut changes.orders {
+            self.hold(order);
+        }
+        let result = apply(self.kernel.tables(), changes, &self.clock);
+        self.torn |= result.is_err();
+        changes.retired_orders.iter().for_each(|slot| drop(self.slots.remove(slot)));
+        self.write_directory(|directory| orders.iter().for_each(|(slot, order)| directory.set_order(*slot, &order.id)));
+        self.slots.extend(orders);
+        self.release();
+        result
+    }
+
+    fn compile(&mut self, order: &Order) {
+        let id = &order.terms.id;
+        if self.ending.contains_key(id) || is_long_over(order, self.now()) {
+            self.end(id);
+            return;
+        }
+        match self.compiler.put(order) {
+            Ok(()) => {
+                self.compiled.insert(id.clone());
+                self.problems.remove(id);
+            }
+            Err(error) => {
+                // The compiler still has the version before, which the order no longer says.
+                self.end(id);
+                self.problems.insert(id.clone(), error.to_string());
+            }
+        }
+    }
+
+    fn edit(&mut self, change: Change) {
+        let Change::Edit { id, terms, names, except } = change else { return };
+        let Some(mut order) = self.orders.remove(&id) else { return };
+        let names_only = terms.is_none() && except == Delta::default();
+        if names_only && self.compiled.contains(&id) && !self.ending.contains_key(&id) {
+            let removed = self.compiler.remove_names(&id, &names.removed);
+            let added = removed.and_then(|()| self.compiler.add_names(&id, &names.added));
+            match added {
+                Ok(()) => self.added.entry(id.clone()).or_default().extend(names.added.iter().cloned()),
+                Err(error) => drop(self.problems.insert(id.clone(), error.to_string())),
+            }
+            self.freed |= !names.removed.is_empty();
+            update(&mut order, names);
+        } else {
+            update(&mut order, names);
+            except.removed.iter().for_each(|name| drop(order.except.remove(name)));
+            order.except.extend(except.added);
+            if let Some(terms) = terms {
+                order.terms = terms;
+            }
+            self.compile(&order);
+        }
+        self.orders.insert(id, order);
+    }
+
+    /// Commits. What does not fit is left out, until something else has left.
+    fn commit(&mut self) -> Changes {
+        loop {
+            let error = match self.compiler.commit() {
+                Ok(changes) => {
+                    self.added.clear();
+                    return changes;
+                }
+                Err(error) => error,
+            };
+            let (CapacityError::Orders { order, .. }
+            | CapacityError::Policies { order, .. }
+            | CapacityError::Names { order, .. }) = &error;
+            let culprit = if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
+            // Without any order there is only the allow list, which stops nothing if it is not written.
+            let Some(culprit) = culprit else { return Changes::default() };
+            self.problems.insert(culprit.clone(), error.to_string());
+            match self.added.remove(&culprit) {
+                Some(names) => drop(self.compiler.remove_names(&culprit, &names)),
+                None => self.end(&culprit),
+            }
+            self.freed = false;
+        }
+    }
+
+    /// While the clock is wrong, what was in force at the book's newest entry stays in force, and nothing else is.
+    fn hold(&self, order: &mut OrderSlot) {
+        if let Some(newest) = self.held {
+            let in_force = order.start <= newest && order.end.is_none_or(|end| newest < end);
+            order.start = if in_force { Timestamp::MIN } else { Timestamp::MAX };
+            order.end = None;
+        }
+    }
+
+    /// Keeps what slots counted for other orders than they get now.
+    fn keep_hits(&mut self, changes: &Changes) {
+        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let changed = |(slot, order): &&(u32, OrderSlot)| directory.known_order(*slot) != Some(&order.id);
+        let given: Vec<u32> = changes.orders.iter().filter(changed).map(|(slot, _)| *slot).collect();
+        if given.is_empty() {
+            return;
+        }
+        let hits = self.kernel.tables().hits().unwrap_or_default();
+        for slot in &given {
+            if let Some(order) = directory.known_order(*slot) {
+                self.totals.keep(order, hits.get(slot).copied().unwrap_or(Hits::default()));
+            }
+        }
+        if let Err(error) = self.kernel.tables().clear_hits(&given) {
+            tracing::warn!("counters of orders: {error}");
+        }
+    }
+
+    fn write_directory(&self, write: impl FnOnce(&mut Directory)) {
+        write(&mut self.directory.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+fn is_empty(changes: &Changes) -> bool {
+    let Changes { orders, policies, insert, update, delete, retired_orders, .. } = changes;
+    orders.is_empty()
+        && policies.is_empty()
+        && insert.is_empty()
+        && update.is_empty()
+        && delete.is_empty()
+        && retired_orders.is_empty()
+}
+
+fn update(order: &mut Order, names: Delta) {
+    names.removed.iter().for_each(|name| drop(order.names.remove(name)));
+    order.names.extend(names.added);
+}
+
+fn is_long_over(order: &Order, now: Timestamp) -> bool {
+    order.terms.not_after.is_some_and(|end| end.saturating_add(LINGER).is_ok_and(|end| end < now))
+}
+
+fn scope_table(numbers: &Numbers) -> anyhow::Result<ScopeTable> {
+    Ok(ScopeTable::new(numbers.scopes.iter().map(String::as_str))?)
+}
+
+fn compiler(kernel: &Kernel, scopes: &ScopeTable, numbers: &Numbers, old: &InUse) -> Compiler {
+    let capacity = kernel.tables().capacity();
+    let limits = Limits { orders: capacity.orders, policies: capacity.policies, names: capacity.names };
+    let mut compiler = Compiler::new(scopes.clone(), numbers.targets.iter().cloned().zip(0..), limits);
+    compiler.occupy(&old.orders.iter().copied().collect(), &old.policies.iter().copied().collect());
+    compiler
+}
+
+/// Prefixes by scope bit.
+pub(super) fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
+    let prefixes = |name: &String| config.scopes.get(name).cloned().unwrap_or_default();
+    (1..).zip(numbers.scopes.iter().map(prefixes)).collect()
+}

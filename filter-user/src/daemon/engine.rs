@@ -1,0 +1,480 @@
+//! The thread that has the compiler and the kernel. It waits for no disk.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, RwLock,
+        mpsc::{Receiver, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use filter_common::layout::LAYOUT_VERSION;
+use jiff::Timestamp;
+
+use super::{
+    addresses,
+    enforcer::{Enforcer, scope_prefixes},
+    explain::{self, Asked},
+    interface_status,
+    keeper::{self, Contents, Job},
+    numbers::Numbers,
+    refusal_line,
+};
+use crate::{
+    book::{Applied, Outcome, What},
+    config::Config,
+    control::{
+        api::{
+            AttachRequest, Detached, InterfaceStatus, OrderCounts, OrderState, OrderSummary, OutcomeLine, Stats,
+            Status, Submitted, TargetStatus,
+        },
+        server::{Failed, Reply, Request},
+    },
+    kernel::{self, Kernel, Mode, TargetState, Targets},
+    name::Name,
+    observe::{Directory, EventHub, reason_counts},
+    order::Order,
+};
+
+/// What the engine is told.
+pub(super) enum Message {
+    /// These orders end at once; the book learns of it afterwards.
+    End(Vec<String>),
+    /// The book took something in.
+    Applied {
+        /// What changed.
+        applied: Applied,
+        /// Orders that were ended before the book took it in.
+        ended: Vec<String>,
+        /// Who waits.
+        reply: Option<Reply<Submitted>>,
+    },
+    /// A request of the control socket that needs no book.
+    Request(Request),
+    /// Another configuration holds.
+    Reload(Box<Config>),
+    /// The wall clock was stepped.
+    ClockStep,
+    /// A second went by.
+    Tick,
+    /// End.
+    Stop,
+}
+
+/// See the module.
+pub(super) struct Engine {
+    enforcer: Enforcer,
+    config: Config,
+    numbers: Numbers,
+    directory: Arc<RwLock<Directory>>,
+    keeper: Sender<Job>,
+    targets: Targets,
+    target_states: Vec<TargetState>,
+    /// Why configured interfaces are not attached.
+    unattached: BTreeMap<String, String>,
+    /// Interfaces that were detached by hand.
+    off: BTreeSet<String>,
+    /// What else is wrong, by part.
+    problems: BTreeMap<&'static str, String>,
+    started: Timestamp,
+    slow_tick: Instant,
+}
+
+/// How often interfaces, addresses and ended orders are looked at.
+const SLOW: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Brings the kernel to the state of the book and of the configuration.
+    pub fn start(
+        config: &Config,
+        kernel: Kernel,
+        contents: Contents,
+        directory: Arc<RwLock<Directory>>,
+        keeper: Sender<Job>,
+    ) -> Result<Self> {
+        let numbers = Numbers::load(&config.daemon.state_dir, config).context("numbers of scopes and targets")?;
+        let Contents { orders, clock_behind } = contents;
+        if let Some(newest) = clock_behind {
+            tracing::error!("the clock is behind the order book, whose newest entry is of {newest}: no order starts or ends until it is right");
+        }
+        let mut engine = Self {
+            targets: Targets::new(numbers.target_specs(config)),
+            enforcer: Enforcer::start(kernel, config, &numbers, orders, clock_behind, Arc::clone(&directory))?,
+            config: config.clone(),
+            numbers,
+            directory,
+            keeper,
+            target_states: Vec::new(),
+            unattached: BTreeMap::new(),
+            off: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            started: Timestamp::now(),
+            slow_tick: Instant::now(),
+        };
+        engine.settings()?;
+        engine.refresh_targets();
+        engine.refresh_addresses();
+        tracing::info!("{} orders, {} names in the kernel", engine.enforcer.orders.len(), engine.enforcer.names());
+        Ok(engine)
+    }
+
+    /// Attaches to the configured interfaces, and takes over those that an earlier daemon was attached to.
+    pub fn attach_configured(&mut self) -> Result<()> {
+        for attached in kernel::status(self.pin_root())? {
+            if attached.mode.is_some() && self.config.mode(&attached.interface).is_none() {
+                let interface = attached.interface;
+                tracing::warn!("{interface} is not in the configuration, and stays attached: `cordon detach {interface}` ends that");
+                self.attach(&interface, attached.mode.unwrap_or(Mode::Native), false);
+            }
+        }
+        for interface in self.config.interfaces.clone() {
+            self.attach(&interface.name, interface.mode, false);
+        }
+        if !self.config.interfaces.is_empty() && self.unattached.len() == self.config.interfaces.len() {
+            let problems: Vec<_> = self.unattached.values().cloned().collect();
+            bail!("no interface takes the filter: {}", problems.join("; "));
+        }
+        Ok(())
+    }
+
+    /// Works until [`Message::Stop`].
+    pub fn run(mut self, messages: &Receiver<Message>, events: &EventHub) {
+        while let Ok(message) = messages.recv() {
+            match message {
+                Message::End(ids) => self.end(&ids),
+                Message::Applied { applied, ended, reply } => self.applied(applied, &ended, reply),
+                Message::Request(request) => self.request(request, events),
+                Message::Reload(config) => self.reload(*config),
+                Message::ClockStep => self.follow_clock(),
+                Message::Tick => self.tick(),
+                Message::Stop => return,
+            }
+        }
+    }
+
+    fn end(&mut self, ids: &[String]) {
+        for id in ids {
+            *self.enforcer.ending.entry(id.clone()).or_default() += 1;
+            self.enforcer.end(id);
+        }
+        self.flush();
+    }
+
+    fn applied(&mut self, applied: Applied, ended: &[String], reply: Option<Reply<Submitted>>) {
+        let begun = Instant::now();
+        let Applied { changes, outcomes, refusals } = applied;
+        let changed: BTreeSet<String> = outcomes.iter().map(|outcome| outcome.order.clone()).collect();
+        changes.into_iter().for_each(|change| self.enforcer.take(change));
+        for id in ended {
+            if let Some(count) = self.enforcer.ending.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.enforcer.ending.remove(id);
+                    // Still in the book: a later put, or another feed's.
+                    self.enforcer.restore(id);
+                }
+            }
+        }
+        self.flush();
+        self.log(&outcomes, begun);
+        let Some(reply) = reply else { return };
+        let of_these = self.enforcer.problems.iter().filter(|(id, _)| changed.contains(*id));
+        let mut problems: Vec<String> = of_these.map(|(_, problem)| problem.clone()).collect();
+        problems.extend(self.problems.get("tables").cloned());
+        let submitted = Submitted {
+            outcomes: outcomes.iter().map(outcome_line).collect(),
+            refusals: refusals.iter().map(refusal_line).collect(),
+            problems,
+        };
+        // Whoever asked may have left.
+        let _ = reply.send(Ok(submitted));
+    }
+
+    fn log(&self, outcomes: &[Outcome], begun: Instant) {
+        let of = |what| outcomes.iter().filter(|outcome| outcome.what == what).count();
+        let (new, changed, revoked) = (of(What::New), of(What::Changed), of(What::Revoked));
+        if new + changed + revoked > 0 {
+            let took = begun.elapsed().as_millis();
+            let names = self.enforcer.names();
+            tracing::info!("{new} orders new, {changed} changed, {revoked} revoked; {names} names; in force after {took} ms");
+        }
+    }
+
+    fn flush(&mut self) {
+        let result = self.enforcer.flush().map_err(Into::into);
+        self.note("tables", result);
+    }
+
+    /// Keeps what is wrong with a part, and logs when that changes.
+    fn note(&mut self, part: &'static str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                if self.problems.remove(part).is_some() {
+                    tracing::info!("{part}: in order again");
+                }
+            }
+            Err(error) => {
+                let problem = format!("{part}: {error:#}");
+                if self.problems.get(part) != Some(&problem) {
+                    tracing::error!("{problem}");
+                }
+                self.problems.insert(part, problem);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.refresh_targets();
+        if self.enforcer.held.is_some_and(|newest| newest <= Timestamp::now()) {
+            tracing::info!("the clock is right again");
+            let result = self.enforcer.release_hold().map_err(Into::into);
+            self.note("clock", result);
+        }
+        if self.slow_tick.elapsed() < SLOW {
+            return;
+        }
+        self.slow_tick = Instant::now();
+        self.follow_clock();
+        self.refresh_addresses();
+        self.attach_again();
+        self.enforcer.release();
+        let _ = self.keeper.send(Job::Retry);
+    }
+
+    fn follow_clock(&mut self) {
+        match self.enforcer.follow_clock() {
+            Ok(true) => tracing::warn!("the wall clock was stepped; the orders' times follow it"),
+            Ok(false) => {}
+            Err(error) => self.note("clock", Err(error.into())),
+        }
+        self.enforcer.sweep();
+        self.flush();
+    }
+
+    fn refresh_targets(&mut self) {
+        match self.targets.refresh(self.enforcer.kernel.tables()) {
+            Ok(states) => {
+                for state in states.iter().filter(|state| !self.target_states.contains(state)) {
+                    match &state.problem {
+                        // A number whose target is configured no longer.
+                        _ if self.config.targets.iter().all(|target| target.name != state.name) => {}
+                        Some(problem) => tracing::warn!("target {}: {problem}", state.name),
+                        None => tracing::info!("target {}: ready", state.name),
+                    }
+                }
+                self.target_states = states;
+                self.note("targets", Ok(()));
+            }
+            Err(error) => self.note("targets", Err(error.into())),
+        }
+    }
+
+    fn refresh_addresses(&mut self) {
+        let set = || -> Result<()> { Ok(self.enforcer.tables().set_own_addresses(&addresses::own()?)?) };
+        let result = set();
+        self.note("own addresses", result);
+    }
+
+    fn settings(&mut self) -> Result<()> {
+        let Config { ports, events, answers_per_second, .. } = &self.config;
+        let tables = self.enforcer.tables();
+        tables.set_ports(&ports.dns, &ports.tls)?;
+        tables.set_settings(*answers_per_second, events.per_second, events.client.code())?;
+        Ok(())
+    }
+
+    fn reload(&mut self, new: Config) {
+        for key in self.config.needs_restart(&new) {
+            tracing::warn!("{key} has changed, and takes effect with a restart");
+        }
+        let old = &self.config;
+        let mut config = Config { daemon: old.daemon.clone(), interfaces: old.interfaces.clone(), ..new };
+        config.capacity = old.capacity;
+        let result = Numbers::load(&config.daemon.state_dir, &config).map_err(Into::into).and_then(|numbers| {
+            self.targets = Targets::new(numbers.target_specs(&config));
+            let tables = self.enforcer.tables();
+            tables.set_scopes(&scope_prefixes(&config, &numbers))?;
+            self.enforcer.rebuild(&config, &numbers)?;
+            self.numbers = numbers;
+            self.config = config;
+            self.settings()
+        });
+        self.refresh_targets();
+        self.note("configuration", result);
+        tracing::info!("the configuration was read again");
+    }
+
+    fn pin_root(&self) -> &Path {
+        &self.config.daemon.pin_root
+    }
+
+    fn attach(&mut self, interface: &str, mode: Mode, replace: bool) {
+        match self.enforcer.kernel.attach(interface, mode, replace) {
+            Ok(attached) => {
+                let mode = attached.mode.map_or("gone", Mode::word);
+                tracing::info!("{interface}: attached, {mode}");
+                self.unattached.remove(interface);
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if self.unattached.get(interface) != Some(&problem) {
+                    tracing::error!("{problem}");
+                }
+                self.unattached.insert(interface.to_owned(), problem);
+            }
+        }
+    }
+
+    /// Interfaces come and go.
+    fn attach_again(&mut self) {
+        let Ok(pinned) = kernel::status(self.pin_root()) else { return };
+        let is_attached = |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
+        let missing = |interface: &&crate::config::Interface| !is_attached(&interface.name) && !self.off.contains(&interface.name);
+        let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
+        missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
+    }
+
+    fn request(&mut self, request: Request, events: &EventHub) {
+        // Whoever asked may have left.
+        match request {
+            Request::Status(reply) => drop(reply.send(self.status())),
+            Request::Orders(reply) => drop(reply.send(Ok(self.orders()))),
+            Request::Stats(reply) => drop(reply.send(self.stats(events))),
+            Request::Explain { name, client, reply } => drop(reply.send(self.explain(&name, client))),
+            Request::Attach(request, reply) => drop(reply.send(self.attach_request(&request))),
+            Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
+            Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
+            Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
+            Request::Feeds(reply) => drop(self.keeper.send(Job::Feeds(reply))),
+            Request::Submit(..) | Request::Revoke { .. } => {}
+        }
+    }
+
+    fn status(&self) -> Result<Status, Failed> {
+        let enforcer = &self.enforcer;
+        let now = enforcer.now();
+        let mut orders = OrderCounts::default();
+        for order in enforcer.orders.values() {
+            match keeper::state(order, now) {
+                OrderState::Waiting => orders.waiting += 1,
+                OrderState::InForce => orders.in_force += 1,
+                OrderState::Ended | OrderState::Revoked => orders.ended += 1,
+            }
+        }
+        let is_configured = |state: &&TargetState| self.config.targets.iter().any(|target| target.name == state.name);
+        let target = |state: &TargetState| TargetStatus { name: state.name.clone(), problem: state.problem.clone() };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            layout: LAYOUT_VERSION,
+            generation: enforcer.tables().settings().map_err(impossible)?.generation,
+            interfaces: self.interfaces().map_err(impossible)?,
+            orders,
+            names: enforcer.names(),
+            targets: self.target_states.iter().filter(is_configured).map(target).collect(),
+            clock_behind: enforcer.held,
+            problems: enforcer.problems.values().chain(self.problems.values()).cloned().collect(),
+        })
+    }
+
+    fn interfaces(&self) -> Result<Vec<InterfaceStatus>, kernel::Error> {
+        let configured = |interface: &str| Some(self.config.mode(interface).is_some());
+        let mut lines: Vec<InterfaceStatus> = kernel::status(self.pin_root())?
+            .iter()
+            .map(|attached| InterfaceStatus { configured: configured(&attached.interface), ..interface_status(attached) })
+            .collect();
+        for interface in &self.config.interfaces {
+            if lines.iter().any(|line| line.interface == interface.name) {
+                continue;
+            }
+            let why = self.unattached.get(&interface.name).cloned();
+            lines.push(InterfaceStatus {
+                interface: interface.name.clone(),
+                mode: None,
+                program: None,
+                layout: None,
+                configured: Some(true),
+                problem: Some(why.unwrap_or_else(|| "detached by hand".to_owned())),
+            });
+        }
+        Ok(lines)
+    }
+
+    fn orders(&self) -> Vec<OrderSummary> {
+        let now = self.enforcer.now();
+        self.enforcer.orders.values().map(|order| summary(order, now)).collect()
+    }
+
+    fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
+        let tables = self.enforcer.tables();
+        let hits = tables.hits().map_err(impossible)?;
+        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(Stats {
+            reasons: reason_counts(&tables.counters().map_err(impossible)?),
+            orders: self.enforcer.totals.with(&hits, &directory),
+            events_read: events.read(),
+            events_lost: events.lost(),
+        })
+    }
+
+    fn explain(&self, name: &str, client: Option<std::net::IpAddr>) -> Result<crate::control::api::Explanation, Failed> {
+        let name = Name::parse(name).map_err(|error| Failed::Invalid(format!("{name}: {error}")))?;
+        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let asked = Asked { name: &name, client, config: &self.config, numbers: &self.numbers };
+        explain::explain(&self.enforcer, &directory, &asked).map_err(impossible)
+    }
+
+    fn attach_request(&mut self, request: &AttachRequest) -> Result<InterfaceStatus, Failed> {
+        let mode = if request.generic { Mode::Generic } else { Mode::Native };
+        let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
+        tracing::info!("{}: attached by hand", request.interface);
+        self.off.remove(&request.interface);
+        self.unattached.remove(&request.interface);
+        let configured = Some(self.config.mode(&request.interface).is_some());
+        Ok(InterfaceStatus { configured, ..interface_status(&attached) })
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<Detached, Failed> {
+        let was_attached = kernel::detach(self.pin_root(), interface).map_err(impossible)?;
+        tracing::warn!("{interface}: detached by hand");
+        self.off.insert(interface.to_owned());
+        self.unattached.remove(interface);
+        Ok(Detached { was_attached })
+    }
+}
+
+fn summary(order: &Order, now: Timestamp) -> OrderSummary {
+    let terms = &order.terms;
+    let action = |(protocol, action): (&filter_common::verdict::Protocol, &filter_common::verdict::Action)| {
+        (protocol.word().to_owned(), action.word().to_owned())
+    };
+    OrderSummary {
+        id: terms.id.clone(),
+        issuer: terms.issuer.clone(),
+        reference: terms.reference.clone(),
+        state: keeper::state(order, now),
+        not_before: terms.not_before,
+        not_after: terms.not_after,
+        actions: terms.actions.iter().map(action).collect(),
+        scopes: terms.scopes.iter().cloned().collect(),
+        names: order.names.len(),
+    }
+}
+
+fn outcome_line(outcome: &Outcome) -> OutcomeLine {
+    let what = match outcome.what {
+        What::New => "new",
+        What::Changed => "changed",
+        What::Unchanged => "unchanged",
+        What::Revoked => "revoked",
+        What::RevokedUnknown => "revoked_unknown",
+    };
+    OutcomeLine { line: outcome.line, order: outcome.order.clone(), what: what.to_owned() }
+}
+
+fn impossible(error: kernel::Error) -> Failed {
+    Failed::Impossible(error.to_string())
+}

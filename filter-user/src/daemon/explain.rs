@@ -1,0 +1,120 @@
+//! Who decides about a name: once by the orders' definition, once by the kernel's tables as they are.
+
+use std::net::IpAddr;
+
+use filter_common::{
+    layout::SCOPE_ALL,
+    verdict::{Action, Asker, Protocol, Reason},
+};
+use ipnet::IpNet;
+
+use super::{enforcer::Enforcer, numbers::Numbers};
+use crate::{
+    config::Config,
+    control::api::{Decision, Explanation, ProtocolExplanation},
+    kernel::{Clock, Error},
+    name::Name,
+    observe::{Directory, KernelView},
+    policy::{
+        image::{self, Judgement, Outcome, Tables as _},
+        reference::{self, Question},
+    },
+};
+
+/// What is asked.
+pub(super) struct Asked<'a> {
+    /// The name.
+    pub name: &'a Name,
+    /// The client; none: one in every scope.
+    pub client: Option<IpAddr>,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Its numbers.
+    pub numbers: &'a Numbers,
+}
+
+/// Explains.
+pub(super) fn explain(enforcer: &Enforcer, directory: &Directory, asked: &Asked<'_>) -> Result<Explanation, Error> {
+    let view = KernelView(enforcer.tables());
+    let (by_orders, by_kernel) = match asked.client {
+        Some(client) => (configured_scopes(asked, client), enforcer.tables().scopes_of(client)?),
+        None => (u64::MAX, u64::MAX),
+    };
+    let now = enforcer.now();
+    let boot = Clock::now().boot(now);
+    let decide = |protocol: Protocol| {
+        let question = Question { name: asked.name, scopes: by_orders, protocol, time: now };
+        let orders = by_definition(enforcer, &question);
+        let asker = Asker { scopes: by_kernel, protocol: protocol as u8, now: boot };
+        let kernel = by_tables(&image::judge(&view, asked.name, &asker), asked.name, protocol, directory);
+        let agree = orders == kernel;
+        ProtocolExplanation { protocol: protocol.word().to_owned(), orders, kernel, agree }
+    };
+    let protocols: Vec<_> = Protocol::ALL.map(decide).into();
+    let node = asked.name.suffixes().find(|suffix| view.node(suffix).is_some());
+    Ok(Explanation {
+        name: asked.name.as_str().to_owned(),
+        client: asked.client,
+        scopes: directory.scopes(by_kernel),
+        node: node.map(|node| node.as_str().to_owned()),
+        agree: protocols.iter().all(|line| line.agree),
+        protocols,
+    })
+}
+
+/// Scope bits of a client, straight from the configuration.
+fn configured_scopes(asked: &Asked<'_>, client: IpAddr) -> u64 {
+    let holds = |prefix: &IpNet| prefix.contains(&client);
+    let bits = asked.numbers.scopes.iter().zip(1..u64::BITS).filter_map(|(name, bit)| {
+        asked.config.scopes.get(name).is_some_and(|prefixes| prefixes.iter().any(holds)).then_some(1 << bit)
+    });
+    bits.fold(SCOPE_ALL, |all, bit| all | bit)
+}
+
+fn by_definition(enforcer: &Enforcer, question: &Question<'_>) -> Decision {
+    // Orders whose end is long past are not in the tables, and could only turn `not_listed` into `other_time`.
+    let orders = enforcer.orders.values().filter(|order| !enforcer.is_long_over(order));
+    let explanation = reference::explain(orders, &enforcer.allow, &enforcer.scopes, question);
+    let concerned = explanation.concerned.iter().map(|terms| terms.id.clone()).collect();
+    match explanation.decision {
+        Err(reason) => passes(reason),
+        Ok(decided) => Decision {
+            verdict: verdict(decided.action, decided.nodata, question.protocol).to_owned(),
+            reason: None,
+            order: Some(decided.order.id.clone()),
+            rule: Some(decided.rule.as_str().to_owned()),
+            concerned,
+        },
+    }
+}
+
+fn by_tables(judgement: &Judgement, name: &Name, protocol: Protocol, directory: &Directory) -> Decision {
+    match judgement.outcome {
+        Outcome::Passes(reason) => passes(reason),
+        Outcome::Decided { entry, action } => {
+            let rule = name.suffixes().find(|suffix| suffix.depth() == entry.depth);
+            Decision {
+                verdict: verdict(action, judgement.outcome.is_nodata(), protocol).to_owned(),
+                reason: None,
+                order: Some(directory.order(entry.order)),
+                rule: rule.map(|rule| rule.as_str().to_owned()),
+                concerned: judgement.concerned.iter().map(|slot| directory.order(*slot)).collect(),
+            }
+        }
+    }
+}
+
+fn passes(reason: Reason) -> Decision {
+    Decision {
+        verdict: "pass".to_owned(),
+        reason: Some(reason.word().to_owned()),
+        order: None,
+        rule: None,
+        concerned: Vec::new(),
+    }
+}
+
+fn verdict(action: Action, nodata: bool, protocol: Protocol) -> &'static str {
+    let is_softened = nodata && action == Action::Nxdomain && protocol == Protocol::Dns;
+    if is_softened { Action::Nodata.word() } else { action.word() }
+}

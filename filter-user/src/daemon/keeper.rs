@@ -1,0 +1,278 @@
+//! The thread that has the order book, and whatever else waits for a disk: it reads the feeds' files and writes the
+//! book, and tells the engine what changed, in the order of the book.
+//!
+//! State: where each order comes from, and ends that are in force but not yet in the book.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::mpsc::{Receiver, Sender},
+};
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use super::{engine::Message, feed_context, refusal_line};
+use crate::{
+    book::{Applied, Book, BookError, Change, Record, Stored},
+    config::{Config, Feed},
+    control::{
+        api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
+        server::{Failed, Reply},
+    },
+    feed::{
+        Context, Entry, Event, Refusal,
+        file::{Files, Which},
+        native,
+    },
+    order::Order,
+};
+
+/// Where orders that came over the control socket come from, in the book's words.
+pub(super) const CONTROL_SOURCE: &str = "cli";
+
+/// What the keeper is asked to do.
+pub(super) enum Job {
+    /// Read files.
+    Sync(Which),
+    /// Take in events of the control socket. Those that end orders are in force already.
+    Take {
+        /// The events.
+        entries: Vec<Entry>,
+        /// What was not taken of the request.
+        refusals: Vec<Refusal>,
+        /// Orders that were ended before.
+        ended: Vec<String>,
+        /// Who waits.
+        reply: Reply<Submitted>,
+    },
+    /// Tell of one order.
+    Order(String, Reply<OrderDetail>),
+    /// Write all orders.
+    Export(Reply<Vec<u8>>),
+    /// Tell of the feeds.
+    Feeds(Reply<Vec<FeedStatus>>),
+    /// Another configuration holds.
+    Reconfigure(Box<Config>),
+    /// Try again what failed.
+    Retry,
+    /// End.
+    Stop,
+}
+
+/// What the book holds at a start.
+pub(super) struct Contents {
+    /// Orders that are not revoked.
+    pub orders: BTreeMap<String, Order>,
+    /// Time of the newest entry, if the clock is behind it.
+    pub clock_behind: Option<Timestamp>,
+}
+
+/// See the module.
+pub(super) struct Keeper {
+    book: Book,
+    feeds: Vec<Feed>,
+    files: Files,
+    context: Context,
+    engine: Sender<Message>,
+    /// When files were read last.
+    read: Option<Timestamp>,
+    /// Files could not be taken in.
+    unread: bool,
+    /// Ends by the control socket that are not in the book yet.
+    unwritten: Vec<Entry>,
+    /// Orders that were ended because a file says so, before the book could be written.
+    ended_early: Vec<String>,
+}
+
+impl Keeper {
+    pub fn new(book: Book, config: &Config, engine: Sender<Message>) -> Self {
+        Self {
+            book,
+            files: files(config),
+            feeds: config.feeds.clone(),
+            context: feed_context(config),
+            engine,
+            read: None,
+            unread: false,
+            unwritten: Vec::new(),
+            ended_early: Vec::new(),
+        }
+    }
+
+    /// What the book holds.
+    pub fn contents(&self) -> Result<Contents, BookError> {
+        let orders = self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
+        Ok(Contents { orders, clock_behind: self.book.clock_behind() })
+    }
+
+    /// Works until [`Job::Stop`].
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Sync(which) => self.sync(&which),
+                Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
+                Job::Order(id, reply) => drop(reply.send(self.order(&id))),
+                Job::Export(reply) => drop(reply.send(self.export())),
+                Job::Feeds(reply) => drop(reply.send(self.feeds())),
+                Job::Reconfigure(config) => {
+                    (self.files, self.context) = (files(&config), feed_context(&config));
+                    self.feeds = config.feeds;
+                    self.sync(&Which::All);
+                }
+                Job::Retry => self.retry(),
+                Job::Stop => return,
+            }
+        }
+    }
+
+    fn sync(&mut self, which: &Which) {
+        match self.files.sync(&mut self.book, &self.context, which) {
+            Ok(applied) => {
+                self.unread = false;
+                self.read = Some(Timestamp::now());
+                for refusal in &applied.refusals {
+                    tracing::warn!("refused: {refusal}");
+                }
+                let ended = std::mem::take(&mut self.ended_early);
+                self.tell(Message::Applied { applied, ended, reply: None });
+            }
+            Err(error) => {
+                tracing::error!("files were not taken in: {error}");
+                self.unread = true;
+                self.end_early();
+            }
+        }
+    }
+
+    /// The book cannot be written, but what files end must end.
+    fn end_early(&mut self) {
+        let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
+        let now_listed: HashMap<&str, &Order> =
+            orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
+        let is_whole = |source: &str| {
+            std::fs::exists(source).unwrap_or(false) && refusals.iter().all(|refusal| *refusal.file != *source)
+        };
+        let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
+        let gone: Vec<String> = gone
+            .map(|stored| stored.order.terms.id.clone())
+            .filter(|id| !now_listed.contains_key(id.as_str()) && !self.ended_early.contains(id))
+            .collect();
+        if !gone.is_empty() {
+            self.ended_early.extend(gone.iter().cloned());
+            self.tell(Message::End(gone));
+        }
+    }
+
+    fn take(&mut self, entries: Vec<Entry>, refusals: Vec<Refusal>, ended: Vec<String>, reply: Reply<Submitted>) {
+        match self.book.apply(CONTROL_SOURCE, &entries) {
+            Ok(mut applied) => {
+                applied.refusals.splice(0..0, refusals);
+                self.tell(Message::Applied { applied, ended, reply: Some(reply) });
+            }
+            Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
+            Err(error) => {
+                let problem = format!("ended: {}; but nothing could be written: {error}", ended.join(" "));
+                tracing::error!("{problem}");
+                let submitted = Submitted {
+                    refusals: refusals.iter().map(refusal_line).collect(),
+                    problems: vec![problem],
+                    ..Submitted::default()
+                };
+                drop(reply.send(Ok(submitted)));
+                self.unwritten.extend(entries.into_iter().filter(|entry| matches!(entry.event, Event::Revoke { .. })));
+            }
+        }
+    }
+
+    fn retry(&mut self) {
+        if !self.unwritten.is_empty()
+            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, &self.unwritten)
+        {
+            let entries = std::mem::take(&mut self.unwritten);
+            let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
+            self.tell(Message::Applied { applied, ended, reply: None });
+        }
+        if self.unread {
+            self.sync(&Which::All);
+        }
+    }
+
+    fn order(&self, id: &str) -> Result<OrderDetail, Failed> {
+        let stored = self.book.order(id).map_err(impossible)?;
+        let stored = stored.ok_or_else(|| Failed::NotFound(format!("the book has no order {id}")))?;
+        let history = self.book.history(id).map_err(impossible)?;
+        let Stored { order, source, received, revoked } = stored;
+        let mut line = Vec::new();
+        native::write(&mut line, &order).map_err(|error| Failed::Impossible(error.to_string()))?;
+        let mut event: serde_json::Value =
+            serde_json::from_slice(&line).map_err(|error| Failed::Impossible(error.to_string()))?;
+        let state = if revoked.is_some() { OrderState::Revoked } else { state(&order, Timestamp::now()) };
+        let history = history.into_iter().map(history_entry).collect();
+        Ok(OrderDetail { order: event["order"].take(), state, source, received, revoked, history })
+    }
+
+    fn export(&self) -> Result<Vec<u8>, Failed> {
+        let mut lines = Vec::new();
+        for stored in self.book.load().map_err(impossible)? {
+            native::write(&mut lines, &stored.order).map_err(|error| Failed::Impossible(error.to_string()))?;
+        }
+        Ok(lines)
+    }
+
+    fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
+        let refusals = self.book.refusals().map_err(impossible)?;
+        let status = |feed: &Feed| FeedStatus {
+            name: feed.name.clone(),
+            path: feed.path.clone(),
+            read: self.read,
+            refusals: refusals
+                .iter()
+                .filter(|refusal| std::path::Path::new(&*refusal.file).starts_with(&feed.path))
+                .map(refusal_line)
+                .collect(),
+        };
+        Ok(self.feeds.iter().map(status).collect())
+    }
+
+    fn tell(&self, message: Message) {
+        // Fails only while the daemon stops.
+        let _ = self.engine.send(message);
+    }
+}
+
+/// Orders that events end, if they have the last word about them.
+pub(super) fn ends(entries: &[Entry]) -> Vec<String> {
+    let mut last = BTreeMap::new();
+    for entry in entries {
+        match &entry.event {
+            Event::Revoke { order, .. } => drop(last.insert(order.as_str(), true)),
+            Event::Put(order) => drop(last.insert(order.terms.id.as_str(), false)),
+            _ => {}
+        }
+    }
+    last.into_iter().filter(|(_, ends)| *ends).map(|(id, _)| id.to_owned()).collect()
+}
+
+/// Where an order that is not revoked stands.
+pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
+    if now < order.terms.not_before {
+        OrderState::Waiting
+    } else if order.terms.not_after.is_none_or(|end| now < end) {
+        OrderState::InForce
+    } else {
+        OrderState::Ended
+    }
+}
+
+fn files(config: &Config) -> Files {
+    Files::new(config.feeds.iter().map(|feed| feed.path.clone()).collect())
+}
+
+fn impossible(error: BookError) -> Failed {
+    Failed::Impossible(error.to_string())
+}
+
+fn history_entry(record: Record) -> HistoryEntry {
+    let Record { number, time, source, line, op, detail, .. } = record;
+    HistoryEntry { number, time, source, line, op, detail }
+}

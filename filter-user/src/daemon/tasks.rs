@@ -1,0 +1,218 @@
+//! What brings messages to the keeper and the engine, until the daemon is to end.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock, mpsc as blocking},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use axum::body::Bytes;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    engine::Message,
+    feed_context,
+    keeper::{self, CONTROL_SOURCE, Job},
+};
+use crate::{
+    config::Config,
+    control::{
+        api::Submitted,
+        server::{Failed, Reply, Request, Socket},
+    },
+    feed::{
+        Context, Entry, Event,
+        file::Which,
+        native,
+        watch::{self, Watch},
+    },
+    kernel::{Clock, ClockWatch, Events},
+    observe::{self, Directory, EventHub},
+};
+
+/// What the tasks work with.
+pub(super) struct Parts {
+    /// The configuration file, for SIGHUP.
+    pub file: PathBuf,
+    /// The configuration.
+    pub config: Config,
+    /// The control socket.
+    pub socket: Socket,
+    /// Where events go.
+    pub events: EventHub,
+    /// Where they come from.
+    pub reader: Events,
+    /// What slots stand for.
+    pub directory: Arc<RwLock<Directory>>,
+    /// The engine.
+    pub to_engine: blocking::Sender<Message>,
+    /// The keeper.
+    pub to_keeper: blocking::Sender<Job>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn run(parts: Parts) -> Result<()> {
+    let Parts { file, mut config, socket, events, reader, directory, to_engine, to_keeper } = parts;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (requests, arriving) = mpsc::channel(64);
+    let served = tokio::spawn(socket.serve(requests, events.clone(), async { drop(stopped.await) }));
+    tokio::spawn(read_events(reader, directory, events));
+    tokio::spawn(tick(to_engine.clone()));
+    tokio::spawn(watch_clock(to_engine.clone()));
+    let context = Arc::new(RwLock::new(feed_context(&config)));
+    tokio::spawn(dispatch(arriving, Arc::clone(&context), to_engine.clone(), to_keeper.clone()));
+
+    // Watched first, so that no change falls between.
+    let mut watched = watch_files(&config, &to_keeper);
+    let _ = to_keeper.send(Job::Sync(Which::All));
+    loop {
+        tokio::select! {
+            _ = arrives(&mut terminate) => break,
+            _ = arrives(&mut interrupt) => break,
+            () = arrives(&mut hang_up) => match Config::read(&file) {
+                Err(mistakes) => tracing::error!("the configuration stays as it was:\n{mistakes}"),
+                Ok(new) => {
+                    *context.write().unwrap_or_else(PoisonError::into_inner) = feed_context(&new);
+                    drop(watched.take());
+                    watched = watch_files(&new, &to_keeper);
+                    // The engine first: it must know a scope before an order names it.
+                    let _ = to_engine.send(Message::Reload(Box::new(new.clone())));
+                    let _ = to_keeper.send(Job::Reconfigure(Box::new(new.clone())));
+                    config = new;
+                }
+            },
+        }
+    }
+    let root = config.daemon.pin_root.display();
+    tracing::info!("stopping; what is attached goes on enforcing what is pinned under {root}");
+    let _ = stop.send(());
+    served.await?.context("control socket")?;
+    // The keeper first: what it has begun still goes to the engine.
+    let _ = to_keeper.send(Job::Stop);
+    let _ = to_engine.send(Message::Stop);
+    Ok(())
+}
+
+async fn arrives(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Goes on without a watch if there can be none: SIGHUP reads the files, too.
+fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<Watch> {
+    let paths: Vec<PathBuf> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
+    let (watch, mut changes) = match watch::watch(&paths) {
+        Ok(watched) => watched,
+        Err(error) => {
+            tracing::error!("order files cannot be watched, and are read on SIGHUP only: {error}");
+            return None;
+        }
+    };
+    let keeper = keeper.clone();
+    tokio::spawn(async move {
+        while let Some(which) = changes.recv().await {
+            if keeper.send(Job::Sync(which)).is_err() {
+                return;
+            }
+        }
+    });
+    Some(watch)
+}
+
+async fn read_events(mut reader: Events, directory: Arc<RwLock<Directory>>, events: EventHub) {
+    loop {
+        let event = reader.next().await;
+        let line = {
+            let directory = directory.read().unwrap_or_else(PoisonError::into_inner);
+            observe::line(&event, &directory, &Clock::now())
+        };
+        events.publish(&line);
+    }
+}
+
+async fn tick(engine: blocking::Sender<Message>) {
+    let mut interval = interval(Duration::from_secs(1));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        if engine.send(Message::Tick).is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_clock(engine: blocking::Sender<Message>) {
+    let mut watch = match ClockWatch::new() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!("clock steps are seen only every few seconds: {error}");
+            return;
+        }
+    };
+    while watch.step().await.is_ok() {
+        if engine.send(Message::ClockStep).is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands requests to whom they concern.
+async fn dispatch(
+    mut requests: mpsc::Receiver<Request>,
+    context: Arc<RwLock<Context>>,
+    engine: blocking::Sender<Message>,
+    keeper: blocking::Sender<Job>,
+) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Submit(body, reply) => {
+                let context = context.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let (engine, keeper) = (engine.clone(), keeper.clone());
+                tokio::task::spawn_blocking(move || submit(&body, &context, &engine, &keeper, reply));
+            }
+            Request::Revoke { id, why, reply } => {
+                let event = Event::Revoke { order: id, why };
+                let entry = Entry { line: 0, seq: None, at: None, event };
+                take(vec![entry], Vec::new(), &engine, &keeper, reply);
+            }
+            request => drop(engine.send(Message::Request(request))),
+        }
+    }
+}
+
+fn submit(
+    body: &Bytes,
+    context: &Context,
+    engine: &blocking::Sender<Message>,
+    keeper: &blocking::Sender<Job>,
+    reply: Reply<Submitted>,
+) {
+    match native::read(CONTROL_SOURCE, &body[..], context) {
+        Ok(native::Read { entries, refusals, .. }) => take(entries, refusals, engine, keeper, reply),
+        Err(error) => drop(reply.send(Err(Failed::Invalid(error.to_string())))),
+    }
+}
+
+/// Ends orders in the kernel first, then has the book take everything in.
+fn take(
+    entries: Vec<Entry>,
+    refusals: Vec<crate::feed::Refusal>,
+    engine: &blocking::Sender<Message>,
+    keeper: &blocking::Sender<Job>,
+    reply: Reply<Submitted>,
+) {
+    let ended = keeper::ends(&entries);
+    if !ended.is_empty() {
+        let _ = engine.send(Message::End(ended.clone()));
+    }
+    let _ = keeper.send(Job::Take { entries, refusals, ended, reply });
+}

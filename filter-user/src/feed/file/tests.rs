@@ -1,0 +1,383 @@
+use std::{fs, io::Write as _, os::unix::fs::symlink, path::PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    book::{Change, What},
+    feed::{Event, native},
+    guard::Guards,
+    name::Name,
+};
+
+/// A folder of orders, a book, and the daemon's copy of the book's orders.
+struct Lab {
+    folder: TempDir,
+    files: Files,
+    book: Book,
+    copy: BTreeMap<String, Order>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("orders")).unwrap();
+        let files = Files::new(&[folder.path().join("orders")]);
+        let book = Book::open(&folder.path().join("state")).unwrap();
+        Self { folder, files, book, copy: BTreeMap::new() }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join("orders").join(file)
+    }
+
+    fn write(&mut self, file: &str, lines: &[String]) -> Applied {
+        fs::write(self.path(file), lines.concat()).unwrap();
+        self.sync(&Which::Only([self.path(file)].into()))
+    }
+
+    fn delete(&mut self, file: &str) -> Applied {
+        fs::remove_file(self.path(file)).unwrap();
+        self.sync(&Which::Only([self.path(file)].into()))
+    }
+
+    /// Syncs, and checks that the changes lead to what the book holds.
+    fn sync(&mut self, which: &Which) -> Applied {
+        let applied = self.files.sync(&mut self.book, &context(), which).unwrap();
+        self.follow(&applied.changes);
+        applied
+    }
+
+    fn cli(&mut self, event: Event) -> Applied {
+        let applied = self.book.apply("cli", vec![Entry { line: 1, seq: None, at: None, event }]).unwrap();
+        self.follow(&applied.changes);
+        applied
+    }
+
+    fn follow(&mut self, changes: &[Change]) {
+        for change in changes {
+            change.clone().apply_to(&mut self.copy);
+        }
+        let stored = self.book.load().unwrap().into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order));
+        assert_eq!(stored.collect::<BTreeMap<_, _>>(), self.copy);
+    }
+
+    /// The orders in force, each with its names.
+    fn orders(&self) -> Vec<String> {
+        let names = |order: &Order| order.names.iter().map(Name::as_str).collect::<Vec<_>>().join(" ");
+        self.copy.iter().map(|(id, order)| format!("{id}: {}", names(order))).collect()
+    }
+
+    fn source(&self, id: &str) -> String {
+        let source = self.book.order(id).unwrap().unwrap().source;
+        Path::new(&source).file_name().unwrap().to_str().unwrap().to_owned()
+    }
+}
+
+fn context() -> Context {
+    Context { scopes: Some(BTreeSet::new()), targets: None, guards: Guards::all() }
+}
+
+fn put(id: &str, names: &[&str]) -> String {
+    let names = serde_json::to_string(names).unwrap();
+    format!(
+        r#"{{"op":"put","order":{{"id":"{id}","issuer":"Court","basis":"","reference":"","issued":"2025-03-28","not_before":"2025-03-28T00:00:00Z","not_after":"none","protocols":["dns"],"actions":{{"dns":"nxdomain"}},"scopes":["all"],"match":"subtree","names":{names}}}}}"#
+    ) + "\n"
+}
+
+fn event(op: &str, id: &str, rest: &str) -> String {
+    format!("{{\"op\":\"{op}\",\"order\":\"{id}\"{rest}}}\n")
+}
+
+fn revoke(id: &str) -> Event {
+    Event::Revoke { order: id.to_owned(), why: "appeal".to_owned() }
+}
+
+fn names(names: &[&str]) -> BTreeSet<Name> {
+    names.iter().map(|name| Name::parse(name).unwrap()).collect()
+}
+
+fn whats(applied: &Applied) -> Vec<(u64, &str, What)> {
+    applied.outcomes.iter().map(|outcome| (outcome.line, outcome.order.as_str(), outcome.what)).collect()
+}
+
+/// Line, text and reason.
+fn refusals(applied: &Applied) -> Vec<(u64, &str, &str)> {
+    applied.refusals.iter().map(|refusal| (refusal.line, refusal.text.as_str(), refusal.why.as_str())).collect()
+}
+
+#[test]
+fn a_file_says_what_holds() {
+    let mut lab = Lab::new();
+    let applied = lab.write("a.jsonl", &[put("x", &["x.com", "x.net"]), put("y", &["y.com"])]);
+    assert_eq!(whats(&applied), [(1, "x", What::New), (2, "y", What::New)]);
+    assert_eq!(lab.orders(), ["x: x.com x.net", "y: y.com"]);
+    assert_eq!(lab.source("x"), "a.jsonl");
+
+    let again = lab.sync(&Which::All);
+    assert_eq!(whats(&again), [(1, "x", What::Unchanged), (2, "y", What::Unchanged)]);
+    assert_eq!(again.changes, []);
+
+    let edit = lab.write("a.jsonl", &[put("y", &["y.com"]), put("x", &["x.org", "x.net"])]);
+    let [Change::Edit { id, terms: None, names: changed, .. }] = &edit.changes[..] else { panic!("{edit:?}") };
+    assert_eq!((id.as_str(), &changed.added[..]), ("x", &[Name::parse("x.org").unwrap()][..]));
+    assert_eq!(changed.removed, [Name::parse("x.com").unwrap()]);
+
+    let fewer = lab.write("a.jsonl", &[put("y", &["y.com"])]);
+    assert_eq!(whats(&fewer), [(1, "y", What::Unchanged), (0, "x", What::Revoked)]);
+    assert_eq!(lab.orders(), ["y: y.com"]);
+    let gone = lab.delete("a.jsonl");
+    assert_eq!(whats(&gone), [(0, "y", What::Revoked)]);
+    assert_eq!(lab.orders(), [""; 0]);
+    let back = lab.write("a.jsonl", &[put("y", &["y.com"])]);
+    assert_eq!(whats(&back), [(1, "y", What::New)]);
+
+    let history = lab.book.history("x").unwrap();
+    let told: Vec<_> = history.iter().map(|record| (record.op.as_str(), record.line)).collect();
+    assert_eq!(told, [("put", 1), ("put", 2), ("revoke", 0)]);
+    assert_eq!(history[1].detail, r#"{"except":{},"names":{"added":["x.org"],"removed":["x.com"]}}"#);
+    assert_eq!(history[2].detail, r#"{"why":"the file puts the order no longer"}"#);
+}
+
+#[test]
+fn f3_events_apply_in_the_order_of_the_lines() {
+    let mut lab = Lab::new();
+    let applied = lab.write(
+        "a.jsonl",
+        &[
+            event("revoke", "x", ""),
+            put("x", &["x.com"]),
+            event("add", "x", r#","names":["x.net","x.org"]"#),
+            event("remove", "x", r#","names":["x.com","x.org"]"#),
+            event("extend", "x", r#","not_after":"2026-01-01T00:00:00Z""#),
+            event("extend", "x", r#","not_after":"2025-01-01T00:00:00Z""#),
+            event("revoke", "y", ""),
+            event("add", "y", r#","names":["y.com"]"#),
+        ],
+    );
+    assert_eq!(whats(&applied), [(2, "x", What::New), (7, "y", What::RevokedUnknown)]);
+    assert_eq!(
+        refusals(&applied),
+        [
+            (6, "x", "`not_after` is not after `not_before`, 2025-03-28T00:00:00Z"),
+            (8, "y", "no such order in the book"),
+        ]
+    );
+    assert_eq!(lab.orders(), ["x: x.net"]);
+    assert_eq!(lab.copy["x"].terms.not_after.unwrap().to_string(), "2026-01-01T00:00:00Z");
+
+    let lines =
+        [put("x", &["x.com"]), event("revoke", "x", r#","why":"appeal""#), event("add", "x", r#","names":["x.net"]"#)];
+    let revoked = lab.write("a.jsonl", &lines);
+    assert_eq!(whats(&revoked), [(2, "x", What::Revoked)]);
+    assert_eq!(refusals(&revoked), [(3, "x", "line 2 revokes the order")]);
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    let [one, two, _] = lines;
+    let revived = lab.write("a.jsonl", &[one.clone(), two, one]);
+    assert_eq!(whats(&revived), [(3, "x", What::New)]);
+}
+
+#[test]
+fn events_of_one_file_reach_orders_of_another_once() {
+    let mut lab = Lab::new();
+    lab.write("a.jsonl", &[put("x", &["x.com"])]);
+    let add = event("add", "x", r#","names":["x.net"]"#);
+    assert_eq!(whats(&lab.write("b.jsonl", std::slice::from_ref(&add))), [(1, "x", What::Changed)]);
+    assert_eq!(lab.source("x"), "a.jsonl");
+    lab.cli(Event::Remove { order: "x".to_owned(), names: names(&["x.net"]) });
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    assert_eq!(lab.orders(), ["x: x.com"]);
+    lab.write("b.jsonl", &[add, event("add", "x", r#","names":["x.org"]"#)]);
+    assert_eq!(lab.orders(), ["x: x.com x.net x.org"]);
+    // A later version of the put replaces.
+    lab.write("a.jsonl", &[put("x", &["x.com", "x.de"])]);
+    assert_eq!(lab.orders(), ["x: x.com x.de"]);
+}
+
+#[test]
+fn what_the_operator_revoked_stays_revoked_until_the_file_changes_it() {
+    let mut lab = Lab::new();
+    lab.write("a.jsonl", &[put("x", &["x.com"]), put("y", &["y.com"])]);
+    assert_eq!(whats(&lab.cli(revoke("x"))), [(1, "x", What::Revoked)]);
+    assert_eq!(whats(&lab.cli(revoke("x"))), [(1, "x", What::Unchanged)]);
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    fs::rename(lab.path("a.jsonl"), lab.path("b.jsonl")).unwrap();
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    assert_eq!(lab.orders(), ["y: y.com"]);
+    assert_eq!((lab.source("x"), lab.source("y")), ("b.jsonl".to_owned(), "b.jsonl".to_owned()));
+    lab.write("b.jsonl", &[put("x", &["x.com", "x.net"]), put("y", &["y.com"])]);
+    assert_eq!(lab.orders(), ["x: x.com x.net", "y: y.com"]);
+}
+
+#[test]
+fn f1_what_is_refused_leaves_the_last_good_version() {
+    let mut lab = Lab::new();
+    let (x, y) = (put("x", &["x.com"]), put("y", &["y.com"]));
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+    let broken_put = x.replace("\"dns\":\"nxdomain\"", "\"dns\":\"block\"");
+    for lines in [
+        // A put with a mistake; x stays, y is withdrawn only where it is known to be absent.
+        vec![broken_put.clone(), y.clone()],
+        vec![x.clone(), put("x", &["x.net"]), y.clone()],
+        vec![x.clone(), y[..y.len() / 2].to_owned()],
+        vec!["\u{feff}".to_owned() + &x, y.clone()],
+        vec![],
+        vec!["\n\n".to_owned()],
+    ] {
+        let applied = lab.write("a.jsonl", &lines);
+        assert_eq!(applied.changes, [], "{lines:?}");
+        assert_ne!(applied.refusals, []);
+        assert_eq!(lab.book.refusals().unwrap(), applied.refusals);
+    }
+    let applied = lab.write("a.jsonl", std::slice::from_ref(&broken_put));
+    assert_eq!(whats(&applied), [(0, "y", What::Revoked)]);
+    // What follows the broken put applies to the last good version, and is no claim of its own.
+    lab.write("a.jsonl", &[broken_put, event("add", "x", r#","names":["x.net"]"#)]);
+    assert_eq!(lab.orders(), ["x: x.com x.net"]);
+    assert_eq!(whats(&lab.write("a.jsonl", &[y])), [(1, "y", What::New), (0, "x", What::Revoked)]);
+    assert_eq!(lab.book.refusals().unwrap(), []);
+}
+
+#[test]
+fn an_order_belongs_to_one_file() {
+    let mut lab = Lab::new();
+    lab.write("a.jsonl", &[put("x", &["x.com"])]);
+    let other = lab.write("b.jsonl", &[put("x", &["x.net"])]);
+    let why = format!("the order belongs to {}, and differs there", lab.path("a.jsonl").display());
+    assert_eq!(refusals(&other), [(1, "x", why.as_str())]);
+    assert_eq!(refusals(&lab.cli(Event::Put(lab_order(&put("x", &["x.org"]))))), [(1, "x", why.as_str())]);
+    assert_eq!(lab.orders(), ["x: x.com"]);
+    // Once the one lets it go, the other has it.
+    let freed = lab.delete("a.jsonl");
+    assert_eq!(whats(&freed), [(0, "x", What::Revoked), (1, "x", What::New)]);
+    assert_eq!(lab.orders(), ["x: x.net"]);
+    // The same in two files: the one that stays has it, and it never ends.
+    lab.write("c.jsonl", &[put("x", &["x.net"])]);
+    assert_eq!(lab.delete("b.jsonl").changes, []);
+    assert_eq!((lab.orders(), lab.source("x")), (vec!["x: x.net".to_owned()], "c.jsonl".to_owned()));
+    // Moved and changed at once: changed, never ended.
+    lab.write("d.jsonl", &[]);
+    fs::remove_file(lab.path("c.jsonl")).unwrap();
+    fs::write(lab.path("d.jsonl"), put("x", &["x.net", "x.de"])).unwrap();
+    assert_eq!(whats(&lab.sync(&Which::All)), [(1, "x", What::Changed)]);
+    assert_eq!(lab.source("x"), "d.jsonl");
+}
+
+fn lab_order(line: &str) -> Order {
+    let read = native::read("f", line.as_bytes(), &context()).unwrap();
+    match read.entries.into_iter().next().map(|entry| entry.event) {
+        Some(Event::Put(order)) => order,
+        other => panic!("a put, not {other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_read_changes_nothing() {
+    let mut lab = Lab::new();
+    lab.write("a.jsonl", &[put("x", &["x.com"])]);
+    let orders = lab.path("a.jsonl");
+    fs::remove_file(&orders).unwrap();
+    symlink(&orders, &orders).unwrap();
+    let looped = lab.sync(&Which::All);
+    assert_eq!(looped.changes, []);
+    assert!(looped.refusals[0].why.ends_with("; its orders stay as they are"), "{looped:?}");
+    fs::remove_file(&orders).unwrap();
+    fs::create_dir(&orders).unwrap();
+    assert_eq!(lab.sync(&Which::All).changes, []);
+
+    // The whole folder gone, as if it were not mounted.
+    fs::remove_dir(&orders).unwrap();
+    let folder = lab.folder.path().join("orders");
+    fs::remove_dir(&folder).unwrap();
+    let unmounted = lab.sync(&Which::All);
+    assert_eq!(unmounted.changes, []);
+    assert_eq!(refusals(&unmounted), [(0, "", "No such file or directory (os error 2)")]);
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(whats(&lab.sync(&Which::All)), [(0, "x", What::Revoked)]);
+}
+
+#[test]
+fn single_files_and_what_the_configuration_drops() {
+    let mut lab = Lab::new();
+    let other = lab.folder.path().join("other.orders");
+    fs::write(&other, put("y", &["y.com"])).unwrap();
+    fs::write(lab.path(".hidden.jsonl"), put("h", &["h.com"])).unwrap();
+    fs::write(lab.path("a.jsonl"), put("x", &["x.com"])).unwrap();
+    fs::write(lab.path("a.txt"), put("t", &["t.com"])).unwrap();
+    lab.files = Files::new(&[lab.folder.path().join("orders"), other.clone()]);
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+    fs::remove_file(&other).unwrap();
+    assert_eq!(whats(&lab.sync(&Which::All)), [(1, "x", What::Unchanged), (0, "y", What::Revoked)]);
+    // A path that is not there may be a typing error: then nothing outside the configuration is withdrawn.
+    lab.files = Files::new(std::slice::from_ref(&other));
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    fs::write(&other, put("y", &["y.com"])).unwrap();
+    assert_eq!(whats(&lab.sync(&Which::All)), [(1, "y", What::New), (0, "x", What::Revoked)]);
+}
+
+#[test]
+fn orders_without_a_book() {
+    let lab = Lab::new();
+    fs::write(lab.path("a.jsonl"), put("x", &["x.com"]) + &put("y", &["y.com"]) + &event("revoke", "y", "")).unwrap();
+    fs::write(lab.path("b.jsonl"), put("x", &["x.net"]) + &event("add", "x", r#","names":["com"]"#)).unwrap();
+    let (orders, refused) = lab.files.orders(&context()).unwrap();
+    assert_eq!(orders, [lab_order(&put("x", &["x.com"]))]);
+    let told: Vec<_> =
+        refused.iter().map(|refusal| (refusal.line, refusal.text.as_str(), refusal.why.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (2, "com", "is a top-level domain"),
+            (2, "", "no name is left"),
+            (1, "x", "another file puts the order, and differs"),
+        ]
+    );
+    let missing = Files::new(&[lab.path("none.jsonl")]).orders(&context()).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        format!("{}: No such file or directory (os error 2)", lab.path("none.jsonl").display())
+    );
+}
+
+#[test]
+#[ignore = "measures; run with --release --ignored --nocapture"]
+fn a_million_names() {
+    let mut lab = Lab::new();
+    let names: Vec<_> = (0..1_000_000_u64)
+        .map(|n| format!("h{:016x}.example{}.com", n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n % 977))
+        .collect();
+    let texts: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut file = fs::File::create(lab.path("a.jsonl")).unwrap();
+    file.write_all(put("big", &texts).as_bytes()).unwrap();
+    let start = std::time::Instant::now();
+    let mut step = start;
+    let mut tell = |what: &str| {
+        println!("{what}: {:?}", step.elapsed());
+        step = std::time::Instant::now();
+    };
+    assert!(texts.iter().all(|name| Name::parse(name).is_ok()));
+    tell("parse the names");
+    native::read("f", io::BufReader::new(fs::File::open(lab.path("a.jsonl")).unwrap()), &context()).unwrap();
+    tell("read the file");
+    lab.files.sync(&mut lab.book, &context(), &Which::All).unwrap();
+    tell("read and import");
+    lab.files.sync(&mut lab.book, &context(), &Which::All).unwrap();
+    tell("read again, unchanged");
+    let loaded = lab.book.load().unwrap();
+    tell("load");
+    assert_eq!(loaded[0].order.names.len(), 1_000_000);
+    let entry = Entry {
+        line: 1,
+        seq: None,
+        at: None,
+        event: Event::Add { order: "big".to_owned(), names: self::names(&["new.com"]) },
+    };
+    step = std::time::Instant::now();
+    lab.book.apply("cli", vec![entry]).unwrap();
+    println!("add one name: {:?}", step.elapsed());
+    fs::write(lab.path("a.jsonl"), put("big", &texts[1..])).unwrap();
+    step = std::time::Instant::now();
+    lab.files.sync(&mut lab.book, &context(), &Which::All).unwrap();
+    println!("read and change one name: {:?}", step.elapsed());
+}

@@ -1,0 +1,42 @@
+//! What Cordon costs: `cargo xtask bench`.
+
+mod load;
+mod names;
+mod packets;
+mod spread;
+
+use anyhow::{Result, bail};
+use filter_user::kernel::{Capacity, bench::Bench};
+
+/// How much is measured.
+pub struct Size {
+    names: usize,
+    short: u32,
+    long: u32,
+    rounds: usize,
+    repeat: u32,
+}
+
+const FULL: Size = Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000 };
+const QUICK: Size = Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000 };
+
+fn main() -> Result<()> {
+    let size = match std::env::args().nth(1).as_deref() {
+        None => FULL,
+        Some("--quick") => QUICK,
+        Some(other) => bail!("unknown argument {other}; there is --quick"),
+    };
+    // SAFETY: no arguments, no failure.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("the benchmark loads BPF programs: run it as root");
+    }
+    let capacity = Capacity { event_bytes: 1 << 16, ..Capacity::default() };
+    let bench = Bench::new(&capacity, size.short, size.long)?;
+    for program in bench.programs() {
+        println!("{}: {} verified instructions", program.name, program.verified_instructions);
+    }
+    let file = load::order_file(size.names)?;
+    load::run(bench.tables(), &file, &size)?;
+    packets::run(&bench, &file.four_labels, &size)?;
+    Ok(())
+}

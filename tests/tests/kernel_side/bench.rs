@@ -1,0 +1,34 @@
+//! The benchmark object takes its packets in turn.
+
+use filter_common::verdict::Reason;
+use filter_user::kernel::{Bench, Entry, Error, LONG, SHORT};
+
+use crate::support::CAPACITY;
+
+#[test]
+fn each_run_takes_the_next_packet() {
+    let bench = Bench::new(&CAPACITY, 4, 2).unwrap();
+    // The third packet is IPv4 of no length at all.
+    let empty = [&[0x88; 12][..], &[0x08, 0x00, 0x45]].concat();
+    bench.short().set([vec![0x88; SHORT], vec![0x88; 60], empty].into_iter()).unwrap();
+    bench.long().set([vec![0x88; LONG], vec![0x88; 60]].into_iter()).unwrap();
+    let five = std::iter::repeat_n(vec![0x88; 60], 5);
+    assert!(matches!(bench.short().set(five), Err(Error::Full { .. })));
+    let mut programs: Vec<_> = bench.programs().map(|program| program.name.as_str()).collect();
+    programs.sort_unstable();
+    assert_eq!(programs, ["long_empty", "long_run", "nothing", "short_empty", "short_run"]);
+
+    let counted = || {
+        let counters = bench.tables().counters().unwrap();
+        let of = |reason| counters.iter().find(|(found, _)| *found == reason).unwrap().1.packets;
+        (of(Reason::NotIp), of(Reason::FrameMalformed))
+    };
+    bench.run(Entry::ShortRun, 9).unwrap();
+    assert_eq!(counted(), (6, 3));
+    bench.run(Entry::LongRun, 4).unwrap();
+    assert_eq!(counted(), (10, 3));
+    for entry in [Entry::ShortEmpty, Entry::LongEmpty, Entry::Nothing] {
+        bench.run(entry, 100).unwrap();
+    }
+    assert_eq!(counted(), (10, 3));
+}

@@ -1,0 +1,83 @@
+//! What these tests need: network namespaces of their own, pin roots that go away, small tables.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use filter_user::kernel::{Capacity, Kernel};
+
+/// Small tables load quickly.
+pub const CAPACITY: Capacity = Capacity {
+    names: 65_536,
+    orders: 64,
+    policies: 64,
+    prefixes: 64,
+    targets: 4,
+    own_addresses: 16,
+    event_bytes: 65_536,
+};
+
+/// Runs a test in a network namespace of its own, which ends with it.
+pub fn in_namespace(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let run = || {
+            // SAFETY: no pointers; only this thread moves.
+            let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(moved, 0, "unshare (these tests need root): {}", io::Error::last_os_error());
+            sh("ip link set lo up");
+            test();
+        };
+        if let Err(panic) = scope.spawn(run).join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Runs a command line, which must succeed; returns what it wrote.
+pub fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A veth pair whose first end takes XDP programs.
+pub fn veth(name: &str, peer: &str) {
+    sh(&format!("ip link add {name} type veth peer name {peer}"));
+    sh(&format!("ip link set {name} up && ip link set {peer} up && ethtool -K {name} rxvlan off"));
+}
+
+/// A pin root that is removed in the end.
+pub struct PinRoot(PathBuf);
+
+impl PinRoot {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(PathBuf::from(format!("/sys/fs/bpf/cordon-test-{}-{number}", std::process::id())))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A folder of pins, by layout version.
+    pub fn layout(&self, version: u32) -> PathBuf {
+        self.0.join(format!("v{version}"))
+    }
+
+    pub fn open(&self) -> Kernel {
+        Kernel::open(&self.0, &CAPACITY).unwrap()
+    }
+}
+
+impl Drop for PinRoot {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A frame that the filter passes: not IP.
+pub const NOT_IP: [u8; 64] = [0x88; 64];
