@@ -227,7 +227,7 @@ impl Replay<'_> {
         let mut orders = vec![event.order];
         // Names with octets that no listed name has are covered by a parent; then only the deciding order is told.
         if let Ok(name) = Name::parse(&event.name) {
-            let asker = Asker { scopes: event.scopes, protocol: event.protocol as u8, now: event.time };
+            let asker = Asker::new(event.scopes, event.protocol, event.time);
             let judgement = image::judge(&KernelView(self.kernel.tables()), &name, &asker);
             orders.extend(judgement.concerned.into_iter().filter(|slot| *slot != event.order));
         }

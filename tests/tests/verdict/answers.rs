@@ -172,8 +172,9 @@ fn flags_of_stub_and_resolver() {
 #[test]
 fn ede_codes_and_texts() {
     let full = "x".repeat(64);
-    for (code, text) in [(15, "a"), (16, ""), (17, full.as_str()), (16, TEXT)] {
-        let filter = Filter::new([&example().ede(code, text)]);
+    // An order without a public reference is told by its id.
+    for (code, reference, text) in [(15, "a", "a"), (16, "", "o"), (17, &full, &full), (16, TEXT, TEXT)] {
+        let filter = Filter::new([&example().ede(code, reference)]);
         let answer = ask(&filter, &Query::new(NAME).edns(&Edns::new(1232).padding(30)), Reason::AnsweredNxdomain);
         assert_eq!(answer.opt, Some(options(code, text)));
     }
@@ -203,15 +204,18 @@ fn dnssec_ok_and_cookies() {
 
 #[test]
 fn ttl_is_what_the_order_has_left_at_most_a_minute() {
-    let query = Query::new(NAME);
-    for (left, ttl) in [(3600, 60..=60), (61, 60..=60), (40, 35..=40), (8, 3..=8)] {
-        let end = Timestamp::now() + SignedDuration::from_secs(left);
-        let filter = Filter::new([&example().until(end)]);
-        let soa = ask(&filter, &query, Reason::AnsweredNxdomain).soa.expect("an SOA");
-        assert!(ttl.contains(&soa.ttl) && soa.minimum == soa.ttl, "{soa:?} of {left}");
-        let filter = Filter::new([&example().dns(Action::Address).until(end)]);
-        let (_, seconds, _) = ask(&filter, &query, Reason::AnsweredAddress).addresses[0];
-        assert!(ttl.contains(&seconds), "{seconds} of {left}");
+    for seconds in [3600, 70, 40, 20] {
+        let end = Timestamp::now() + SignedDuration::from_secs(seconds);
+        let left = || end.duration_since(Timestamp::now()).as_secs().clamp(0, 60) as u32;
+        let names = order("n", ["n.example"]).until(end);
+        let addresses = order("a", ["a.example"]).dns(Action::Address).address(Some(A), None).until(end);
+        let filter = Filter::new([&names, &addresses]);
+        let before = left();
+        let soa = ask(&filter, &Query::new("n.example"), Reason::AnsweredNxdomain).soa.expect("an SOA");
+        let address = ask(&filter, &Query::new("a.example"), Reason::AnsweredAddress);
+        let ttls = [soa.ttl, soa.minimum, address.addresses[0].1];
+        let range = left()..=before;
+        assert!(ttls.iter().all(|ttl| range.contains(ttl)), "{ttls:?} of {range:?}");
     }
 }
 

@@ -8,5 +8,6 @@ mod frames;
 mod lengths;
 mod orders;
 mod overblocking;
+mod redirect;
 mod tls;
 mod verifier;

@@ -6,7 +6,7 @@ mod packets;
 mod spread;
 
 use anyhow::{Result, bail};
-use filter_user::kernel::{Capacity, bench::Bench};
+use filter_user::kernel::{Bench, Capacity};
 
 /// How much is measured.
 pub struct Size {

@@ -11,7 +11,7 @@ use cordon_tests::packet::{
     tls::Hello,
     transport::Transport,
 };
-use filter_user::kernel::bench::{Bench, Entry};
+use filter_user::kernel::{Bench, Entry};
 
 use crate::{
     Size,
