@@ -225,7 +225,7 @@ fn d09_never_longer_than_three_queries_nor_than_the_client_takes() {
     for action in [Action::Nxdomain, Action::Nodata, Action::Refused, Action::Address] {
         let filter = Filter::new([&order("o", ["x"]).dns(action).ede(16, &text).address(Some(A), Some(AAAA))]);
         for octets in (0..=63).chain([100, 150, 200, 250]) {
-            let mut labels = vec![b"a".to_vec(); 0];
+            let mut labels = Vec::new();
             let mut left = octets;
             while left > 0 {
                 let label = left.min(50);

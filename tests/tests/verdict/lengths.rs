@@ -168,7 +168,7 @@ fn t20_every_length_of_the_records() {
 fn t20_every_length_of_the_hello() {
     let filter = filter();
     // Octets that would be no good as lengths.
-    let hello = Hello { ciphers: vec![0xfefe; 9], compression: vec![0xfe, 0], ..Hello::new(NAME) };
+    let hello = Hello { ciphers: vec![0xfefe; 9], compression: vec![0, 0xfe], ..Hello::new(NAME) };
     let packet = Packet::tls(Ip::v4(), &hello);
     let frame = packet.build();
     let payload = packet.positions().payload;
