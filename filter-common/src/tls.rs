@@ -107,12 +107,15 @@ impl Extensions {
     /// The host name of a server_name extension: where it lies, a trailing dot left out (RFC 6066 3).
     #[inline(always)]
     pub fn host_name<B: Bytes>(&self, bytes: &B, name: &ServerName) -> Result<Payload, Reason> {
+        if name.len < MIN_SERVER_NAME {
+            return Err(Reason::TlsSniInvalid);
+        }
         let here = Self { at: name.at, ..*self };
         let list = u32::from(here.be16(bytes, 0)?);
         let kind = here.be16(bytes, 2)?;
         let len = u32::from(here.be16(bytes, 3)?);
         // "The ServerNameList MUST NOT contain more than one name of the same name_type."
-        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len == 0 || len > MAX_NAME {
+        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len > MAX_NAME {
             return Err(Reason::TlsSniInvalid);
         }
         let start = name.at + 5;
@@ -157,6 +160,8 @@ impl Extensions {
     }
 }
 
+/// Lengths of list and name, type, and one octet of name.
+const MIN_SERVER_NAME: u32 = 6;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u32 = 254;
 const CHANGE_CIPHER_SPEC: u16 = 20;
