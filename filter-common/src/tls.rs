@@ -51,8 +51,17 @@ impl Extensions {
             _ => return Err(Reason::TlsNotHello),
         };
         let mut hello = Self { at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
-        if first == CHANGE_CIPHER_SPEC && (start >= payload.end || hello.be16(bytes, 0)? >> 8 != HANDSHAKE) {
-            return Err(Reason::TlsNotHello);
+        if first == CHANGE_CIPHER_SPEC {
+            let before = Self { at: payload.start, ..hello };
+            let head = before.be32(bytes, 0).map_err(|_| Reason::TlsNotHello)?;
+            let tail = before.be16(bytes, 4).map_err(|_| Reason::TlsNotHello)?;
+            // A record of version 3.x with one octet, which is 1; and one of handshake behind it.
+            if head & 0xffff_00ff != 0x1403_0000 || tail != 0x0101 || start == payload.end {
+                return Err(Reason::TlsNotHello);
+            }
+            if hello.be16(bytes, 0)? >> 8 != HANDSHAKE {
+                return Err(Reason::TlsNotHello);
+            }
         }
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);
@@ -107,12 +116,15 @@ impl Extensions {
     /// The host name of a server_name extension: where it lies, a trailing dot left out (RFC 6066 3).
     #[inline(always)]
     pub fn host_name<B: Bytes>(&self, bytes: &B, name: &ServerName) -> Result<Payload, Reason> {
+        if name.len < MIN_SERVER_NAME {
+            return Err(Reason::TlsSniInvalid);
+        }
         let here = Self { at: name.at, ..*self };
         let list = u32::from(here.be16(bytes, 0)?);
         let kind = here.be16(bytes, 2)?;
         let len = u32::from(here.be16(bytes, 3)?);
         // "The ServerNameList MUST NOT contain more than one name of the same name_type."
-        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len == 0 || len > MAX_NAME {
+        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len > MAX_NAME {
             return Err(Reason::TlsSniInvalid);
         }
         let start = name.at + 5;
@@ -157,6 +169,8 @@ impl Extensions {
     }
 }
 
+/// Lengths of list and name, type, and one octet of name.
+const MIN_SERVER_NAME: u32 = 6;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u32 = 254;
 const CHANGE_CIPHER_SPEC: u16 = 20;
