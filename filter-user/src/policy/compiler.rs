@@ -105,7 +105,7 @@ impl Compiler {
         let wanted = slot_for(&order.terms, &self.scopes, &self.targets)?;
         let id = &order.terms.id;
         let held = self.handles.get(id).map_or(0, |handle| self.order(*handle).names.len());
-        self.reserve(id, order.names.iter().chain(&order.except), order.names.len().saturating_sub(held))?;
+        self.reserve(Some(id), order.names.iter().chain(&order.except), order.names.len().saturating_sub(held))?;
         let handle = match self.handles.get(id) {
             Some(handle) => *handle,
             None => self.add_order(order.terms.clone(), wanted.clone()),
@@ -146,7 +146,7 @@ impl Compiler {
     pub fn add_names<'a>(&mut self, order: &str, names: impl IntoIterator<Item = &'a Name>) -> Result<(), OrderError> {
         let handle = self.handle(order)?;
         let names: Vec<_> = names.into_iter().collect();
-        self.reserve(order, names.iter().copied(), names.len())?;
+        self.reserve(Some(order), names.iter().copied(), names.len())?;
         let rule = Rule { order: handle, kind: self.order(handle).kind() };
         self.note_changed(handle);
         for id in self.tree.make_all(names.into_iter()) {
@@ -216,7 +216,7 @@ impl Compiler {
     /// Replaces the operator's allow list, which beats every order.
     pub fn set_allow(&mut self, allow: impl IntoIterator<Item = (Name, Match)>) -> Result<(), OrderError> {
         let allow: BTreeSet<_> = allow.into_iter().collect();
-        self.reserve("", allow.iter().map(|(name, _)| name), allow.len().saturating_sub(self.allow.len()))?;
+        self.reserve(None, allow.iter().map(|(name, _)| name), allow.len().saturating_sub(self.allow.len()))?;
         let old = std::mem::take(&mut self.allow);
         for (name, reach) in old.difference(&allow) {
             if let Some(id) = self.tree.find(name) {
@@ -307,12 +307,16 @@ impl Compiler {
 
     fn reserve<'a>(
         &mut self,
-        order: &str,
+        order: Option<&str>,
         names: impl Iterator<Item = &'a Name>,
         new: usize,
     ) -> Result<(), OrderError> {
         let octets = names.map(|name| name.as_str().len()).sum();
-        if self.tree.reserve(new, octets) { Ok(()) } else { Err(OrderError::TooManyNames { order: order.to_owned() }) }
+        if self.tree.reserve(new, octets) {
+            Ok(())
+        } else {
+            Err(OrderError::TooManyNames { order: order.map(str::to_owned) })
+        }
     }
 
     /// Those of `old` that are not among `new`.
