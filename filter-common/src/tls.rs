@@ -50,11 +50,14 @@ impl Extensions {
         let mut hello = Self { at: payload.start, end: u32::MAX, record: u32::MAX, segment: payload.end };
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);
-        let kind = hello.be32(bytes, 5)?;
-        if record >> 16 & 0xff != 3 || kind >> 24 != CLIENT_HELLO {
+        if record >> 16 & 0xff != 3 {
             return Err(Reason::TlsNotHello);
         }
         hello.record = payload.start + 5 + record_len;
+        let kind = hello.be32(bytes, 5)?;
+        if kind >> 24 != CLIENT_HELLO {
+            return Err(Reason::TlsNotHello);
+        }
         let hello_end = payload.start + 9 + (kind & 0xff_ffff);
         hello.end = hello_end;
         // Version and random come before the session id.
