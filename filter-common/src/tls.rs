@@ -43,22 +43,32 @@ impl Extensions {
     #[inline(always)]
     pub fn begin<B: Bytes>(bytes: &B, payload: &Payload) -> Result<Self, Reason> {
         // The octet before the payload is a TCP header's, so this reads one octet of payload.
-        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)?;
-        if first & 0xff != HANDSHAKE {
+        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)? & 0xff;
+        let start = match first {
+            HANDSHAKE => payload.start,
+            // The second ClientHello, after a HelloRetryRequest, may have this before it (RFC 8446 D.4).
+            CHANGE_CIPHER_SPEC => payload.start + 6,
+            _ => return Err(Reason::TlsNotHello),
+        };
+        let mut hello = Self { at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
+        if first == CHANGE_CIPHER_SPEC
+            && (start >= payload.end
+                || bytes.be16(payload.start + 3) != Some(1)
+                || hello.be16(bytes, 0)? >> 8 != HANDSHAKE)
+        {
             return Err(Reason::TlsNotHello);
         }
-        let mut hello = Self { at: payload.start, end: u32::MAX, record: u32::MAX, segment: payload.end };
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);
         if record >> 16 & 0xff != 3 {
             return Err(Reason::TlsNotHello);
         }
-        hello.record = payload.start + 5 + record_len;
+        hello.record = start + 5 + record_len;
         let kind = hello.be32(bytes, 5)?;
         if kind >> 24 != CLIENT_HELLO {
             return Err(Reason::TlsNotHello);
         }
-        let hello_end = payload.start + 9 + (kind & 0xff_ffff);
+        let hello_end = start + 9 + (kind & 0xff_ffff);
         hello.end = hello_end;
         // Version and random come before the session id.
         let session = u32::from(hello.be16(bytes, 43)? >> 8);
@@ -161,6 +171,7 @@ impl Extensions {
 const MIN_SERVER_NAME: u32 = 6;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u32 = 254;
+const CHANGE_CIPHER_SPEC: u16 = 20;
 const HANDSHAKE: u16 = 22;
 const CLIENT_HELLO: u32 = 1;
 const SERVER_NAME: u32 = 0;

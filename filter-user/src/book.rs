@@ -20,7 +20,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior::Immediate};
+use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use self::{
@@ -71,7 +73,7 @@ pub enum BookError {
 }
 
 /// An order as the book has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stored {
     /// The order, as changed by every event so far.
     pub order: Order,
@@ -84,7 +86,7 @@ pub struct Stored {
 }
 
 /// One entry of the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
     /// Number of the entry, from 1, without gaps.
     pub number: i64,
@@ -98,8 +100,8 @@ pub struct Record {
     pub op: String,
     /// Order id.
     pub order: String,
-    /// JSON: what changed.
-    pub detail: String,
+    /// What changed.
+    pub detail: Value,
 }
 
 /// What came of events.
@@ -114,7 +116,7 @@ pub struct Applied {
 }
 
 /// What became of one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// Who gave it.
     pub source: Arc<str>,
@@ -127,7 +129,8 @@ pub struct Outcome {
 }
 
 /// See [`Outcome`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// The order is new, or back after it was revoked.
     New,
@@ -229,7 +232,7 @@ impl Book {
     /// Nothing was changed.
     pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
         let source: Arc<str> = source.into();
-        let mut writer = Writer::new(self.connection.transaction()?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         for entry in entries {
             writer.event(&Origin { source: source.clone(), place: entry.place() }, entry.event)?;
         }

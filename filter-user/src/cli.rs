@@ -65,19 +65,41 @@ enum Command {
     /// Tells what is attached and loaded; needs no daemon
     Status,
     /// Attaches the filter to interfaces
+    ///
+    /// Another program that is there is left alone, unless --replace is given. Without a daemon, the tables that are
+    /// pinned are used: those of the last one.
     Attach(interfaces::Attach),
     /// Takes the filter off interfaces; needs no daemon: the off switch
+    ///
+    /// Other programs are left alone. A running daemon does not attach again by itself; its next start does, where the
+    /// configuration names the interface.
     Detach(interfaces::Detach),
     /// Adds, shows and ends orders
     #[command(subcommand)]
     Order(order::Order),
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
+    ///
+    /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
+    /// not agree.
     Explain(explain::Explain),
     /// Packets by reason and by order
     Stats,
-    /// What was stopped, as it happens; sampled
+    /// What rules met of late: name, rule, order, protocol, scopes
+    ///
+    /// The client is told only where the configuration says so. Events are sampled: over the configured rate they are
+    /// left out. The counters of `cordon stats` leave nothing out.
     Events(events::Events),
     /// Runs captures through the filter, with no interface attached
+    ///
+    /// Captures are pcap or pcapng with Ethernet frames, each taken as if it came in where subscribers are. Needs root;
+    /// a running filter is not touched.
+    ///
+    /// With --output json there is one object a line for every packet that a rule stopped (or met, where the order only
+    /// observes), and last {"summary": ...}. A capture that cannot be read to its end is named in the summary, and the
+    /// exit code is 1.
+    ///
+    /// Orders are taken as in force whatever their dates, unless --at gives a time. Without --config every scope is
+    /// all clients, and no redirect target is ready; the usual configuration file is not read.
     Replay(replay::Replay),
 }
 
@@ -87,7 +109,7 @@ pub fn main() -> ExitCode {
     match cli.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cordon: {error:#}");
+            eprintln!("cordon: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -131,6 +153,19 @@ impl Global {
     fn client(&self) -> Result<Client> {
         Ok(Client::new(&self.config_or_default()?.daemon.socket))
     }
+}
+
+/// An error with its causes, each told once.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

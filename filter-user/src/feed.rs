@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::{
     guard::Guards,
@@ -77,7 +78,7 @@ pub struct Entry {
 }
 
 /// Something of a feed that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// File, or the feed's name.
     pub file: Arc<str>,
@@ -135,19 +136,19 @@ impl Context {
 impl Refusal {
     /// Refuses `text`, of which the report gets an excerpt.
     pub fn new(file: &Arc<str>, line: u64, text: &str, why: impl fmt::Display) -> Self {
-        Self { file: file.clone(), line, text: excerpt(text), why: why.to_string() }
+        Self { file: file.clone(), line, text: excerpt(text, EXCERPT), why: excerpt(&why.to_string(), LONGEST_WHY) }
     }
 }
 
-/// `text` with what cannot be printed escaped, cut to 80 characters.
-fn excerpt(text: &str) -> String {
+/// `text` with what cannot be printed escaped, cut to so many characters.
+fn excerpt(text: &str, most: usize) -> String {
     let mut excerpt = String::new();
     let mut length = 0;
     for character in text.chars() {
         let plain = matches!(character, '"' | '\'' | '\\');
         let escaped = if plain { character.to_string() } else { character.escape_debug().collect() };
         length += escaped.chars().count();
-        if length > EXCERPT {
+        if length > most {
             excerpt.push('…');
             break;
         }
@@ -173,5 +174,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Characters of an excerpt.
+/// Characters of the offending text in a refusal.
 const EXCERPT: usize = 80;
+
+/// Characters of the reason, which may quote the text, too.
+const LONGEST_WHY: usize = 400;

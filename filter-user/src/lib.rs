@@ -1,8 +1,10 @@
 //! Cordon's daemon and command line: from orders to kernel tables, and back to what was done and why.
 
 pub mod book;
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod feed;
 pub mod guard;
 pub mod kernel;

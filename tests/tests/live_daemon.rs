@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use cordon_tests::{
-    foreign,
-    lab::{ACCESS_INTERFACE, Family, Filter, Host, Lab, address, eventually, order},
-};
+use cordon_tests::lab::{ACCESS_INTERFACE, Family, Filter, Host, Lab, address, eventually, order};
 use jiff::Timestamp;
 
 /// Longest that a change of an order file may take to be enforced.
@@ -142,10 +139,7 @@ fn a_broken_file_leaves_the_last_good_state() -> Result<()> {
 #[test]
 fn another_program_is_not_disturbed() -> Result<()> {
     let lab = Lab::new()?;
-    let pin = lab.bpffs().join("foreign");
-    foreign::pin_pass_program(&pin)?;
-    let path = pin.to_str().context("the temporary folder's name is not UTF-8")?;
-    lab.read(Host::Border, &["ip", "link", "set", "dev", ACCESS_INTERFACE, "xdp", "pinned", path])?;
+    lab.attach_pass_program(Host::Border, ACCESS_INTERFACE)?;
     let theirs = program(&lab)?.context("the other program is not attached")?;
 
     let mut filter = Filter::prepare(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;

@@ -157,6 +157,20 @@ fn t10_name_behind_the_first_record() {
 }
 
 #[test]
+fn t01_second_hello_behind_a_change_cipher_spec() {
+    let hello = hello(&[(0, &server_name(b"example.com"))]);
+    let behind = |head: &[u8], octets: usize| read(&[head, &hello[..octets]].concat());
+    let change = [20, 3, 3, 0, 1, 1];
+    assert_eq!(behind(&change, hello.len()), Ok(b"example.com".to_vec()));
+    assert_eq!(behind(&change, hello.len() - 1), Err(Reason::TlsIncomplete));
+    assert_eq!(behind(&change, 1), Err(Reason::TlsIncomplete));
+    assert_eq!(behind(&change, 0), Err(Reason::TlsNotHello));
+    assert_eq!(behind(&change[..5], hello.len()), Err(Reason::TlsNotHello));
+    assert_eq!(behind(&[20, 3, 3, 0, 2, 1], hello.len()), Err(Reason::TlsNotHello));
+    assert_eq!(behind(&[20, 3, 3, 0, 1, 1, 0], hello.len()), Err(Reason::TlsNotHello));
+}
+
+#[test]
 fn o04_other_records_and_messages() {
     let whole = hello(&[(0, &server_name(b"example.com"))]);
     for (at, octets) in [(0, 0..22), (0, 23..255), (1, 0..3), (1, 4..255), (5, 2..255), (5, 0..1)] {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
 
 use super::{
     Applied, Book, BookError, What, rows,
@@ -70,7 +70,7 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction()?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
@@ -99,7 +99,7 @@ impl Book {
 fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
     let Snapshot { source, read } = snapshot;
     let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
-    let Read { entries, mut refusals, held, unidentified, lines } =
+    let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
@@ -121,7 +121,7 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
         let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
         let why = format!("{what}, so {} orders that it put before stay in force", absent.len());
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
-        absent.clear();
+        held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
     for (id, claim) in absent {
         forget(&writer.transaction, &source, &id)?;
@@ -260,11 +260,9 @@ fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError> {
     let mut hash = Fnv::new();
     hash.octets(&[state]);
     hash.octets(rows::terms_json(&order.terms)?.as_bytes());
-    for (kind, names) in [(b"+", &order.names), (b"-", &order.except)] {
-        for name in names {
-            hash.octets(kind);
-            hash.octets(name.as_str().as_bytes());
-        }
+    for names in [&order.names, &order.except] {
+        hash.word(names.len() as u64);
+        names.iter().for_each(|name| hash.octets(name.as_str().as_bytes()));
     }
     Ok(hash.finish())
 }
@@ -277,8 +275,8 @@ fn hash_events(entries: &[Entry]) -> [u8; 16] {
     hash.finish()
 }
 
-/// FNV-1a with 128 bits. It tells whether a source says something else than before; nobody gains by fooling it but
-/// the one who writes that source.
+/// FNV-1a with 128 bits, but over words of eight octets, the last of which holds the length. It tells whether a
+/// source says something else than before; nobody gains by fooling it but the one who writes that source.
 struct Fnv(u128);
 
 impl Fnv {
@@ -287,9 +285,18 @@ impl Fnv {
     }
 
     fn octets(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = (self.0 ^ u128::from(*octet)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        for chunk in octets.chunks(8) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            self.word(u64::from_le_bytes(word));
         }
+        self.word(octets.len() as u64);
+    }
+
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ u128::from(word)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
     }
 
     fn finish(&self) -> [u8; 16] {

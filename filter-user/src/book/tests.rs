@@ -1,13 +1,14 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
+use serde_json::json;
 
 use super::*;
 use crate::feed::Event;
 
 fn order(id: &str, names: &[&str], except: &[&str]) -> Order {
     let parsed = |names: &[&str]| -> BTreeSet<Name> { names.iter().map(|name| Name::parse(name).unwrap()).collect() };
-    let terms = serde_json::json!({
+    let terms = json!({
         "id": id, "issuer": "Court", "basis": "Law", "reference": "1/25", "issued": "2025-03-28",
         "not_before": "2025-03-28T00:00:00Z", "not_after": "2025-11-17T00:00:00Z", "protocols": ["dns", "tls"],
         "actions": {"dns": "address", "tls": "redirect"}, "scopes": ["de", "fr"], "match": "below", "ede": 17,
@@ -92,7 +93,7 @@ fn f3_the_same_twice_changes_nothing_and_different_ends_replace() {
     assert_eq!(copy, BTreeMap::from([("x".to_owned(), longer)]));
     let numbers: Vec<_> = book.history("x").unwrap().iter().map(|record| (record.number, record.line)).collect();
     assert_eq!(numbers, [(1, 2), (2, 4), (3, 7), (4, 10)]);
-    assert_eq!(book.history("x").unwrap()[2].detail, r#"{"seq":70,"why":"appeal"}"#);
+    assert_eq!(book.history("x").unwrap()[2].detail, json!({"seq": 70, "why": "appeal"}));
 }
 
 #[test]

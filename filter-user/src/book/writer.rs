@@ -16,7 +16,7 @@ use super::{
 use crate::{
     feed::{Event, Refusal, fold::Place},
     name::Name,
-    order::{Order, json::OrderOut},
+    order::Order,
 };
 
 /// Writes to the book, and notes what came of it.
@@ -66,8 +66,7 @@ impl<'a> Writer<'a> {
             rows::write_names(&self.transaction, number, Kind::Listed, &order.names, [])?;
             rows::write_names(&self.transaction, number, Kind::Except, &order.except, [])?;
             let (names, except) = (listed(order.names.iter()), listed(order.except.iter()));
-            let detail =
-                json!({"terms": OrderOut::terms(&order.terms), "names": {"added": names}, "except": {"added": except}});
+            let detail = json!({"terms": order.terms, "names": {"added": names}, "except": {"added": except}});
             self.record(origin, "put", id, detail)?;
             self.tell(origin, id, What::New);
             self.applied.changes.push(Change::Put(order));
@@ -95,7 +94,7 @@ impl<'a> Writer<'a> {
         rows::write_names(&self.transaction, known.number, Kind::Except, &except.added, &except.removed)?;
         let mut detail = json!({"names": changed(&names), "except": changed(&except)});
         if let (Some(terms), Some(detail)) = (&terms, detail.as_object_mut()) {
-            detail.insert("terms".to_owned(), json!(OrderOut::terms(terms)));
+            detail.insert("terms".to_owned(), json!(terms));
         }
         self.record(origin, "put", id, detail)?;
         if known.revoked.is_some() {
@@ -117,11 +116,12 @@ impl<'a> Writer<'a> {
         removed: &BTreeSet<Name>,
     ) -> Result<bool, BookError> {
         let Some(known) = self.in_force(origin, id)? else { return Ok(false) };
-        let names = rows::write_names(&self.transaction, known.number, Kind::Listed, added, removed)?;
+        let names = rows::fresh(&self.transaction, known.number, added, removed)?;
         if names.is_empty() {
             self.tell(origin, id, What::Unchanged);
             return Ok(true);
         }
+        rows::write_names(&self.transaction, known.number, Kind::Listed, &names.added, &names.removed)?;
         self.record(origin, op, id, json!({"names": changed(&names)}))?;
         self.tell(origin, id, What::Changed);
         let edit = Change::Edit { id: id.to_owned(), terms: None, names, except: Delta::default() };

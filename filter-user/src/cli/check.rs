@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
         }
     };
     let mut report = Report { orders: 0, names: 0, refusals: Vec::new() };
-    let files = Files::new(config.feeds.iter().map(|feed| feed.path.clone()).collect());
+    let files = Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>());
     let (orders, refusals) = files.orders(&feed_context(&config))?;
     report.orders = orders.len();
     report.names = orders.iter().map(|order| order.names.len()).sum();

@@ -11,11 +11,9 @@ use clap::Args;
 use super::{Global, output::Output};
 use crate::control::{api::EventLine, client::ClientError};
 
-/// Tells what rules met: name, rule, order, protocol, scopes; the client only where the configuration says so. Sampled:
-/// over the configured rate, events are left out. The counters of `cordon stats` leave nothing out.
 #[derive(Args, Debug)]
 pub(super) struct Events {
-    /// Go on until interrupted; without it, end after the first event
+    /// Tell what happens from now on, until interrupted, instead of the latest events
     #[arg(long, short)]
     follow: bool,
 }
@@ -23,22 +21,17 @@ pub(super) struct Events {
 impl Events {
     pub fn run(self, global: &Global) -> Result<ExitCode> {
         let mut out = io::stdout().lock();
-        let mut done = false;
-        let ended = global.client()?.lines("/v1/events", |line| {
+        let ended = global.client()?.lines(&format!("/v1/events?follow={}", self.follow), |line| {
             match global.output {
                 Output::Json => writeln!(out, "{line}")?,
                 Output::Text => writeln!(out, "{}", text(&serde_json::from_str(line)?))?,
             }
-            out.flush()?;
-            done = !self.follow;
-            if done { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+            out.flush()
         });
         match ended {
-            Err(ClientError::Io(_)) if done => Ok(ExitCode::SUCCESS),
             // Whoever reads our output has left.
             Err(ClientError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(ExitCode::SUCCESS),
+            ended => Ok(ended.map(|()| ExitCode::SUCCESS)?),
         }
     }
 }

@@ -11,8 +11,6 @@ use crate::control::{
     client::escaped,
 };
 
-/// Tells, for each protocol, which rule of which order decides about a name: once as the orders say, once as the
-/// kernel's tables do. The exit code is 1 if they do not agree.
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     /// The name

@@ -18,17 +18,17 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Report {
-    /// None: no daemon answers.
-    daemon: Option<Status>,
-    interfaces: Vec<InterfaceStatus>,
+#[serde(untagged)]
+enum Report {
+    Daemon(Box<Status>),
+    Pinned { interfaces: Vec<InterfaceStatus> },
 }
 
 pub(super) fn status(global: &Global) -> Result<ExitCode> {
     let config = global.config_or_default()?;
     let report = match global.client()?.get::<Status>("/v1/status") {
-        Ok(status) => Report { interfaces: status.interfaces.clone(), daemon: Some(status) },
-        Err(ClientError::Unreachable(_)) => Report { daemon: None, interfaces: pinned(&config)? },
+        Ok(status) => Report::Daemon(Box::new(status)),
+        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)? },
         Err(error) => return Err(error.into()),
     };
     global.output.print(&report, status_text)?;
@@ -40,16 +40,18 @@ fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
 }
 
 fn status_text(report: &Report) -> String {
-    let mut text = match &report.daemon {
-        None => "no daemon; what is attached goes on enforcing what it has\n\n".to_owned(),
-        Some(status) => daemon_text(status),
+    let (mut text, interfaces) = match report {
+        Report::Daemon(status) => (daemon_text(status), &status.interfaces),
+        Report::Pinned { interfaces } => {
+            ("no daemon; what is attached goes on enforcing what it has\n\n".to_owned(), interfaces)
+        }
     };
-    if report.interfaces.is_empty() {
+    if interfaces.is_empty() {
         text.push_str("attached to no interface\n");
         return text;
     }
     let mut rows = vec![["interface", "mode", "program", "layout", ""].map(str::to_owned).to_vec()];
-    for line in &report.interfaces {
+    for line in interfaces {
         let number = |number: Option<u32>| number.map_or("-".to_owned(), |number| number.to_string());
         let mode = line.mode.clone().unwrap_or_else(|| "not attached".to_owned());
         let note = match (&line.problem, line.configured) {
@@ -83,9 +85,6 @@ fn daemon_text(status: &Status) -> String {
     text
 }
 
-/// Puts the filter on interfaces. Another program that is there is left alone, unless --replace is given.
-///
-/// Without a daemon, the tables that are pinned are used: those of the last one.
 #[derive(Args, Debug)]
 pub(super) struct Attach {
     /// Interfaces
@@ -143,8 +142,6 @@ fn open_pinned(config: &Config) -> Result<Kernel> {
     Ok(Kernel::open(root, &config.capacity)?)
 }
 
-/// Takes the filter off interfaces: the off switch. Other programs are left alone. A running daemon does not attach
-/// again by itself; its next start does, where the configuration names the interface.
 #[derive(Args, Debug)]
 pub(super) struct Detach {
     /// Interfaces

@@ -196,7 +196,8 @@ fn list_text(orders: &[OrderSummary]) -> String {
     let header = ["order", "state", "from", "to", "names", "scopes", "actions", "issuer"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for order in orders {
-        let actions: Vec<String> = order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
+        let actions: Vec<String> =
+            order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
         rows.push(vec![
             order.id.clone(),
             order.state.word().to_owned(),
@@ -223,7 +224,7 @@ fn detail_text(detail: &OrderDetail) -> String {
     for entry in &detail.history {
         let source = if entry.line > 0 { format!("{}:{}", entry.source, entry.line) } else { entry.source.clone() };
         let time = format!("{:.0}", entry.time);
-        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.clone()]);
+        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.to_string()]);
     }
     text.push_str(&table(&rows));
     text

@@ -22,14 +22,6 @@ use crate::{
     replay::{self, Options, Stop, Summary},
 };
 
-/// Runs captures through the filter: pcap or pcapng with Ethernet frames, each frame as if it came in where
-/// subscribers are. Needs root; nothing is attached, and a running filter is not touched.
-///
-/// With JSON there is one object a line for every packet that a rule stopped (or met, where the order only observes),
-/// and last {"summary": ...}. A capture that cannot be read to its end is named in the summary, and the exit code is 1.
-///
-/// Orders are taken as in force whatever their dates, unless --at gives a time. Without --config every scope is all
-/// clients, and a redirect has no target that is ready; the usual configuration file is not read.
 #[derive(Args, Debug)]
 pub(super) struct Replay {
     /// Orders in the native format: files, or folders of *.jsonl

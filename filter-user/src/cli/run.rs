@@ -14,7 +14,11 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
     // The journal has times of its own.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
-    if is_terminal { log.init() } else { log.without_time().init() }
+    if is_terminal {
+        log.init()
+    } else {
+        log.without_time().init()
+    }
     daemon::run(global.file(), config)?;
     Ok(ExitCode::SUCCESS)
 }

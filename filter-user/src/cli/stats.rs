@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Global, output::table};
 use crate::{
@@ -25,7 +25,8 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
 
 /// Without a daemon the counters are there, but only the daemon knows which order a slot is.
 fn pinned(global: &Global) -> Result<Stats> {
-    let tables = Tables::open(&global.config_or_default()?.daemon.pin_root)?;
+    let root = global.config_or_default()?.daemon.pin_root;
+    let tables = Tables::open(&root).with_context(|| format!("no daemon answers; {}", root.display()))?;
     Ok(Stats { reasons: reason_counts(&tables.counters()?), ..Stats::default() })
 }
 

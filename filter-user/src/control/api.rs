@@ -146,8 +146,8 @@ pub struct HistoryEntry {
     pub line: u64,
     /// The event's word.
     pub op: String,
-    /// What changed, as JSON.
-    pub detail: String,
+    /// What changed.
+    pub detail: serde_json::Value,
 }
 
 /// Answer to `POST /v1/orders` and `DELETE /v1/orders/{id}`.

@@ -15,7 +15,7 @@ use super::api::Failure;
 
 /// No daemon answers.
 #[derive(Debug, thiserror::Error)]
-#[error("no daemon answers at {}: {source}", socket.display())]
+#[error("no daemon answers at {}", socket.display())]
 pub struct Unreachable {
     socket: PathBuf,
     source: io::Error,

@@ -255,8 +255,23 @@ async fn detach(
     daemon.json(|reply| Request::Detach(request, reply)).await
 }
 
-/// Events from now on, until the reader leaves.
-async fn events(State(daemon): State<Handle>) -> Response {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Follow {
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Events from now on, until the reader leaves; or the latest ones.
+async fn events(State(daemon): State<Handle>, Query(Follow { follow }): Query<Follow>) -> Response {
+    const LINES: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/jsonl")];
+    if !follow {
+        return (LINES, daemon.events.latest().concat()).into_response();
+    }
     let (mut body, stream) = http_body_util::channel::Channel::<Bytes>::new(64);
     let mut events = daemon.events.subscribe();
     tokio::spawn(async move {
@@ -266,7 +281,7 @@ async fn events(State(daemon): State<Handle>) -> Response {
             }
         }
     });
-    ([(header::CONTENT_TYPE, "application/jsonl")], Body::new(stream)).into_response()
+    (LINES, Body::new(stream)).into_response()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The compiler and the kernel's tables, kept equal to the orders.
 //!
-//! State: the book's orders by id; which of them are compiled (those whose end is long past are not); what each order
-//! slot holds. Trust: orders were checked by the feed, but may not fit the configuration any more.
+//! State: the book's orders by id, and which of them are compiled: those whose end is long past are not. Trust: orders
+//! were checked by the feed, but may not fit the configuration any more.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,12 +15,12 @@ use jiff::Timestamp;
 
 use super::numbers::Numbers;
 use crate::{
-    book::{Change, Delta},
+    book::Change,
     config::Config,
     kernel::{Clock, Error, InUse, Kernel, Tables},
     name::Name,
     observe::{Directory, HitTotals},
-    order::{Match, Order},
+    order::{Match, Order, Terms},
     policy::{CapacityError, Changes, Compiler, Limits, OrderSlot, ScopeTable},
 };
 
@@ -46,7 +46,6 @@ pub(super) struct Enforcer {
     added: HashMap<String, Vec<Name>>,
     /// Something left the tables, so that orders which did not fit may fit now.
     freed: bool,
-    slots: HashMap<u32, OrderSlot>,
     clock: Clock,
     directory: Arc<RwLock<Directory>>,
     /// The last write failed, so that the tables may be anything between two states.
@@ -77,7 +76,6 @@ impl Enforcer {
             compiled: HashSet::new(),
             added: HashMap::new(),
             freed: false,
-            slots: HashMap::new(),
             clock: Clock::now(),
             directory,
             torn: false,
@@ -105,7 +103,6 @@ impl Enforcer {
         let mut fresh = self.commit();
         self.keep_hits(&fresh);
         self.tables().set_scopes(&scope_prefixes(config, numbers))?;
-        self.slots.clear();
         self.write(&mut fresh, |tables, fresh, clock| tables.take_over(fresh, &old, clock).map(drop))?;
         Ok(())
     }
@@ -121,7 +118,11 @@ impl Enforcer {
 
     /// Names in the tables.
     pub fn names(&self) -> u64 {
-        self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names.len() as u64).sum()
+        self.orders
+            .iter()
+            .filter(|(id, _)| self.compiled.contains(*id))
+            .map(|(_, order)| order.names.len() as u64)
+            .sum()
     }
 
     /// Whether the order's end is so long past that it is not in the tables any more.
@@ -217,7 +218,7 @@ impl Enforcer {
     }
 
     fn rewrite_times(&mut self) -> Result<(), Error> {
-        let mut slots: Vec<_> = self.slots.iter().map(|(slot, order)| (*slot, order.clone())).collect();
+        let mut slots: Vec<_> = self.compiler.order_slots().map(|(slot, order)| (slot, order.clone())).collect();
         slots.iter_mut().for_each(|(_, order)| self.hold(order));
         self.tables().rewrite_times(slots.iter().map(|(slot, order)| (*slot, order)), &self.clock)
     }
@@ -243,9 +244,7 @@ impl Enforcer {
         }
         let result = apply(self.kernel.tables(), changes, &self.clock);
         self.torn |= result.is_err();
-        changes.retired_orders.iter().for_each(|slot| drop(self.slots.remove(slot)));
         self.write_directory(|directory| orders.iter().for_each(|(slot, order)| directory.set_order(*slot, &order.id)));
-        self.slots.extend(orders);
         self.release();
         result
     }
@@ -270,28 +269,29 @@ impl Enforcer {
     }
 
     fn edit(&mut self, change: Change) {
-        let Change::Edit { id, terms, names, except } = change else { return };
-        let Some(mut order) = self.orders.remove(&id) else { return };
-        let names_only = terms.is_none() && except == Delta::default();
-        if names_only && self.compiled.contains(&id) && !self.ending.contains_key(&id) {
-            let removed = self.compiler.remove_names(&id, &names.removed);
-            let added = removed.and_then(|()| self.compiler.add_names(&id, &names.added));
-            match added {
-                Ok(()) => self.added.entry(id.clone()).or_default().extend(names.added.iter().cloned()),
-                Err(error) => drop(self.problems.insert(id.clone(), error.to_string())),
-            }
-            self.freed |= !names.removed.is_empty();
-            update(&mut order, names);
-        } else {
-            update(&mut order, names);
-            except.removed.iter().for_each(|name| drop(order.except.remove(name)));
-            order.except.extend(except.added);
-            if let Some(terms) = terms {
-                order.terms = terms;
-            }
-            self.compile(&order);
+        let Change::Edit { id, terms, names, except } = &change else { return };
+        let id = id.clone();
+        let is_small = except.is_empty() && terms.as_ref().is_none_or(|terms| self.is_other_end(terms));
+        if !is_small || !self.compiled.contains(&id) || self.ending.contains_key(&id) {
+            change.apply_to(&mut self.orders);
+            self.restore(&id);
+            return;
         }
-        self.orders.insert(id, order);
+        let compiler = &mut self.compiler;
+        let extended = terms.as_ref().map_or(Ok(()), |terms| compiler.extend(&id, terms.not_after));
+        let removed = extended.and_then(|()| compiler.remove_names(&id, &names.removed));
+        match removed.and_then(|()| compiler.add_names(&id, &names.added)) {
+            Ok(()) => self.added.entry(id).or_default().extend(names.added.iter().cloned()),
+            Err(error) => drop(self.problems.insert(id, error.to_string())),
+        }
+        self.freed |= !names.removed.is_empty();
+        change.apply_to(&mut self.orders);
+    }
+
+    /// Whether the terms differ from the order's in its end alone.
+    fn is_other_end(&self, terms: &Terms) -> bool {
+        let Some(order) = self.orders.get(&terms.id) else { return false };
+        Terms { not_after: terms.not_after, ..(*order.terms).clone() } == *terms
     }
 
     /// Commits. What does not fit is left out, until something else has left.
@@ -304,10 +304,11 @@ impl Enforcer {
                 }
                 Err(error) => error,
             };
-            let (CapacityError::Orders { order, .. }
-            | CapacityError::Policies { order, .. }
-            | CapacityError::Names { order, .. }) = &error;
-            let culprit = if self.compiled.contains(order) { Some(order.clone()) } else { self.compiled.iter().next().cloned() };
+            let named = match &error {
+                CapacityError::Orders { order, .. } | CapacityError::Policies { order, .. } => Some(order),
+                CapacityError::Names { order, .. } => order.as_ref(),
+            };
+            let culprit = named.filter(|id| self.compiled.contains(*id)).cloned().or_else(|| self.largest());
             // Without any order there is only the allow list, which stops nothing if it is not written.
             let Some(culprit) = culprit else { return Changes::default() };
             self.problems.insert(culprit.clone(), error.to_string());
@@ -317,6 +318,12 @@ impl Enforcer {
             }
             self.freed = false;
         }
+    }
+
+    /// The order that makes the most room.
+    fn largest(&self) -> Option<String> {
+        let size = |id: &&String| self.orders.get(*id).map_or(0, |order| order.names.len());
+        self.compiled.iter().max_by_key(size).cloned()
     }
 
     /// While the clock is wrong, what was in force at the book's newest entry stays in force, and nothing else is.
@@ -360,11 +367,6 @@ fn is_empty(changes: &Changes) -> bool {
         && update.is_empty()
         && delete.is_empty()
         && retired_orders.is_empty()
-}
-
-fn update(order: &mut Order, names: Delta) {
-    names.removed.iter().for_each(|name| drop(order.names.remove(name)));
-    order.names.extend(names.added);
 }
 
 fn is_long_over(order: &Order, now: Timestamp) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, RwLock,
         mpsc::{Receiver, Sender},
@@ -98,7 +98,9 @@ impl Engine {
         let numbers = Numbers::load(&config.daemon.state_dir, config).context("numbers of scopes and targets")?;
         let Contents { orders, clock_behind } = contents;
         if let Some(newest) = clock_behind {
-            tracing::error!("the clock is behind the order book, whose newest entry is of {newest}: no order starts or ends until it is right");
+            tracing::error!(
+                "the clock is behind the order book, whose newest entry is of {newest}: no order starts or ends until it is right"
+            );
         }
         let mut engine = Self {
             targets: Targets::new(numbers.target_specs(config)),
@@ -126,7 +128,9 @@ impl Engine {
         for attached in kernel::status(self.pin_root())? {
             if attached.mode.is_some() && self.config.mode(&attached.interface).is_none() {
                 let interface = attached.interface;
-                tracing::warn!("{interface} is not in the configuration, and stays attached: `cordon detach {interface}` ends that");
+                tracing::warn!(
+                    "{interface} is not in the configuration, and stays attached: `cordon detach {interface}` ends that"
+                );
                 self.attach(&interface, attached.mode.unwrap_or(Mode::Native), false);
             }
         }
@@ -199,7 +203,9 @@ impl Engine {
         if new + changed + revoked > 0 {
             let took = begun.elapsed().as_millis();
             let names = self.enforcer.names();
-            tracing::info!("{new} orders new, {changed} changed, {revoked} revoked; {names} names; in force after {took} ms");
+            tracing::info!(
+                "{new} orders new, {changed} changed, {revoked} revoked; {names} names; in force after {took} ms"
+            );
         }
     }
 
@@ -331,8 +337,11 @@ impl Engine {
     /// Interfaces come and go.
     fn attach_again(&mut self) {
         let Ok(pinned) = kernel::status(self.pin_root()) else { return };
-        let is_attached = |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
-        let missing = |interface: &&crate::config::Interface| !is_attached(&interface.name) && !self.off.contains(&interface.name);
+        let is_attached =
+            |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
+        let missing = |interface: &&crate::config::Interface| {
+            !is_attached(&interface.name) && !self.off.contains(&interface.name)
+        };
         let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
         missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
     }
@@ -384,7 +393,10 @@ impl Engine {
         let configured = |interface: &str| Some(self.config.mode(interface).is_some());
         let mut lines: Vec<InterfaceStatus> = kernel::status(self.pin_root())?
             .iter()
-            .map(|attached| InterfaceStatus { configured: configured(&attached.interface), ..interface_status(attached) })
+            .map(|attached| InterfaceStatus {
+                configured: configured(&attached.interface),
+                ..interface_status(attached)
+            })
             .collect();
         for interface in &self.config.interfaces {
             if lines.iter().any(|line| line.interface == interface.name) {
@@ -420,7 +432,11 @@ impl Engine {
         })
     }
 
-    fn explain(&self, name: &str, client: Option<std::net::IpAddr>) -> Result<crate::control::api::Explanation, Failed> {
+    fn explain(
+        &self,
+        name: &str,
+        client: Option<std::net::IpAddr>,
+    ) -> Result<crate::control::api::Explanation, Failed> {
         let name = Name::parse(name).map_err(|error| Failed::Invalid(format!("{name}: {error}")))?;
         let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let asked = Asked { name: &name, client, config: &self.config, numbers: &self.numbers };

@@ -45,7 +45,7 @@ pub(super) fn explain(enforcer: &Enforcer, directory: &Directory, asked: &Asked<
     let decide = |protocol: Protocol| {
         let question = Question { name: asked.name, scopes: by_orders, protocol, time: now };
         let orders = by_definition(enforcer, &question);
-        let asker = Asker { scopes: by_kernel, protocol: protocol as u8, now: boot };
+        let asker = Asker::new(by_kernel, protocol, boot);
         let kernel = by_tables(&image::judge(&view, asked.name, &asker), asked.name, protocol, directory);
         let agree = orders == kernel;
         ProtocolExplanation { protocol: protocol.word().to_owned(), orders, kernel, agree }

@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::Result;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::{engine::Message, feed_context, refusal_line};
 use crate::{
-    book::{Applied, Book, BookError, Change, Record, Stored},
+    book::{Book, BookError, Record, Stored},
     config::{Config, Feed},
     control::{
         api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
@@ -34,6 +35,8 @@ pub(super) const CONTROL_SOURCE: &str = "cli";
 pub(super) enum Job {
     /// Read files.
     Sync(Which),
+    /// Tell when everything before is done.
+    Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
     Take {
         /// The events.
@@ -101,7 +104,8 @@ impl Keeper {
 
     /// What the book holds.
     pub fn contents(&self) -> Result<Contents, BookError> {
-        let orders = self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
+        let orders =
+            self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
         Ok(Contents { orders, clock_behind: self.book.clock_behind() })
     }
 
@@ -110,6 +114,7 @@ impl Keeper {
         while let Ok(job) = jobs.recv() {
             match job {
                 Job::Sync(which) => self.sync(&which),
+                Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
                 Job::Export(reply) => drop(reply.send(self.export())),
@@ -147,10 +152,11 @@ impl Keeper {
     /// The book cannot be written, but what files end must end.
     fn end_early(&mut self) {
         let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
-        let now_listed: HashMap<&str, &Order> =
-            orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
+        let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
+        // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
         let is_whole = |source: &str| {
-            std::fs::exists(source).unwrap_or(false) && refusals.iter().all(|refusal| *refusal.file != *source)
+            std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
+                && refusals.iter().all(|refusal| *refusal.file != *source)
         };
         let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
         let gone: Vec<String> = gone
@@ -164,7 +170,9 @@ impl Keeper {
     }
 
     fn take(&mut self, entries: Vec<Entry>, refusals: Vec<Refusal>, ended: Vec<String>, reply: Reply<Submitted>) {
-        match self.book.apply(CONTROL_SOURCE, &entries) {
+        let is_end = |entry: &&Entry| matches!(entry.event, Event::Revoke { .. });
+        let ends: Vec<Entry> = entries.iter().filter(is_end).cloned().collect();
+        match self.book.apply(CONTROL_SOURCE, entries) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
                 self.tell(Message::Applied { applied, ended, reply: Some(reply) });
@@ -179,14 +187,14 @@ impl Keeper {
                     ..Submitted::default()
                 };
                 drop(reply.send(Ok(submitted)));
-                self.unwritten.extend(entries.into_iter().filter(|entry| matches!(entry.event, Event::Revoke { .. })));
+                self.unwritten.extend(ends);
             }
         }
     }
 
     fn retry(&mut self) {
         if !self.unwritten.is_empty()
-            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, &self.unwritten)
+            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, self.unwritten.clone())
         {
             let entries = std::mem::take(&mut self.unwritten);
             let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
@@ -265,7 +273,7 @@ pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
 }
 
 fn files(config: &Config) -> Files {
-    Files::new(config.feeds.iter().map(|feed| feed.path.clone()).collect())
+    Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>())
 }
 
 fn impossible(error: BookError) -> Failed {

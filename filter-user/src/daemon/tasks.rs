@@ -11,7 +11,8 @@ use axum::body::Bytes;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -25,12 +26,7 @@ use crate::{
         api::Submitted,
         server::{Failed, Reply, Request, Socket},
     },
-    feed::{
-        Context, Entry, Event,
-        file::Which,
-        native,
-        watch::{self, Watch},
-    },
+    feed::{Context, Entry, Event, file::Which, native, watch},
     kernel::{Clock, ClockWatch, Events},
     observe::{self, Directory, EventHub},
 };
@@ -63,8 +59,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (requests, arriving) = mpsc::channel(64);
-    let served = tokio::spawn(socket.serve(requests, events.clone(), async { drop(stopped.await) }));
-    tokio::spawn(read_events(reader, directory, events));
+    tokio::spawn(read_events(reader, directory, events.clone()));
     tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
     let context = Arc::new(RwLock::new(feed_context(&config)));
@@ -73,6 +68,11 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     // Watched first, so that no change falls between.
     let mut watched = watch_files(&config, &to_keeper);
     let _ = to_keeper.send(Job::Sync(Which::All));
+    let (reach, reached) = oneshot::channel();
+    let _ = to_keeper.send(Job::Reach(reach));
+    // So that whoever gets an answer finds the files' orders in force; but a disk that hangs must not hold up control.
+    let _ = timeout(LONGEST_START, reached).await;
+    let served = tokio::spawn(socket.serve(requests, events, async { drop(stopped.await) }));
     loop {
         tokio::select! {
             _ = arrives(&mut terminate) => break,
@@ -81,7 +81,9 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
                 Err(mistakes) => tracing::error!("the configuration stays as it was:\n{mistakes}"),
                 Ok(new) => {
                     *context.write().unwrap_or_else(PoisonError::into_inner) = feed_context(&new);
-                    drop(watched.take());
+                    if let Some(watched) = watched.take() {
+                        watched.abort();
+                    }
                     watched = watch_files(&new, &to_keeper);
                     // The engine first: it must know a scope before an order names it.
                     let _ = to_engine.send(Message::Reload(Box::new(new.clone())));
@@ -101,6 +103,8 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     Ok(())
 }
 
+const LONGEST_START: Duration = Duration::from_secs(60);
+
 async fn arrives(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending().await
@@ -108,24 +112,23 @@ async fn arrives(signal: &mut Signal) {
 }
 
 /// Goes on without a watch if there can be none: SIGHUP reads the files, too.
-fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<Watch> {
+fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<JoinHandle<()>> {
     let paths: Vec<PathBuf> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
-    let (watch, mut changes) = match watch::watch(&paths) {
-        Ok(watched) => watched,
+    let mut changes = match watch::watch(&paths) {
+        Ok(changes) => changes,
         Err(error) => {
             tracing::error!("order files cannot be watched, and are read on SIGHUP only: {error}");
             return None;
         }
     };
     let keeper = keeper.clone();
-    tokio::spawn(async move {
+    Some(tokio::spawn(async move {
         while let Some(which) = changes.recv().await {
             if keeper.send(Job::Sync(which)).is_err() {
                 return;
             }
         }
-    });
-    Some(watch)
+    }))
 }
 
 async fn read_events(mut reader: Events, directory: Arc<RwLock<Directory>>, events: EventHub) {

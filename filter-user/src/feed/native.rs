@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::lines::{Line, Lines};
 use super::{Context, Entry, Event, Refusal};
-use crate::order::{Order, json::OrderOut};
+use crate::order::Order;
 
 mod line;
 mod lines;
@@ -57,9 +57,9 @@ pub fn write(output: &mut impl Write, order: &Order) -> io::Result<()> {
     #[derive(Serialize)]
     struct Put<'a> {
         op: &'static str,
-        order: OrderOut<'a>,
+        order: &'a Order,
     }
-    serde_json::to_writer(&mut *output, &Put { op: "put", order: OrderOut::whole(order) })?;
+    serde_json::to_writer(&mut *output, &Put { op: "put", order })?;
     output.write_all(b"\n")
 }
 

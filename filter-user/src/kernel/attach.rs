@@ -49,12 +49,12 @@ impl Mode {
 /// A pinned link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Interface name.
+    /// Interface name: as it is now, or as it was when it was attached to, if the interface is not here any more.
     pub interface: String,
     /// Interface index; 0 if the interface is gone.
     pub index: u32,
     /// Mode in force, which may not be the one that was asked for, since a link keeps its mode; `None` if the
-    /// interface is gone.
+    /// interface is gone, or in another network namespace.
     pub mode: Option<Mode>,
     /// Program id.
     pub program: u32,
@@ -67,7 +67,7 @@ pub struct Attached {
 /// # Errors
 /// If the folder cannot be read; a folder that is not there is empty.
 pub fn status(pin_root: &Path) -> Result<Vec<Attached>, Error> {
-    pinned(pin_root)?.iter().map(PinnedLink::attached).collect()
+    Ok(pinned(pin_root)?.iter().map(PinnedLink::attached).collect())
 }
 
 /// Takes our program off an interface. Other programs are left alone. Tells whether there was one.
@@ -76,9 +76,11 @@ pub fn status(pin_root: &Path) -> Result<Vec<Attached>, Error> {
 /// If the pin cannot be removed.
 pub fn detach(pin_root: &Path, interface: &str) -> Result<bool, Error> {
     let mut found = false;
-    for link in pinned(pin_root)?.iter().filter(|link| link.interface() == interface) {
-        link.remove()?;
-        found = true;
+    for link in pinned(pin_root)? {
+        if link.interface == interface && (link.mode.is_some() || link.is_stale()) {
+            link.remove()?;
+            found = true;
+        }
     }
     Ok(found)
 }
@@ -98,10 +100,10 @@ pub fn attach(
     let path = folder.join(pins::encode(interface));
 
     let links = pinned(pin_root)?;
-    for stale in links.iter().filter(|link| link.info.interface == 0 && link.interface() == interface) {
+    for stale in links.iter().filter(|link| link.interface == interface && link.is_stale()) {
         stale.remove()?;
     }
-    if let Some(link) = links.iter().find(|link| link.info.interface == index) {
+    if let Some(link) = links.iter().find(|link| link.info.interface == index && link.mode.is_some()) {
         if link.layout != LAYOUT_VERSION && !replace {
             return Err(Error::OtherLayout { interface: interface.into(), found: link.layout, ours: LAYOUT_VERSION });
         }
@@ -116,7 +118,7 @@ pub fn attach(
         let link = create(program, interface, index, mode)?;
         sys::pin(link.as_fd(), &path).map_err(Error::system(format!("pinning {}", path.display())))?;
     }
-    PinnedLink::open(path, LAYOUT_VERSION)?.attached()
+    Ok(PinnedLink::open(path, LAYOUT_VERSION)?.attached())
 }
 
 fn refuse_offloads(interface: &str) -> Result<(), Error> {
@@ -150,7 +152,8 @@ fn create(program: BorrowedFd<'_>, interface: &str, index: u32, mode: Mode) -> R
     sys::link_create(program, index, mode.flags()).map_err(|source| match source.raw_os_error() {
         Some(libc::EOPNOTSUPP) if mode == Mode::Native => Error::NativeUnsupported { interface: interface.into() },
         Some(libc::ENODEV) => Error::Interface { interface: interface.into() },
-        _ => Error::System { what: format!("{interface}: attaching in {} mode", mode.word()), source },
+        // Drivers say why (an MTU that is too large, another feature that is on) in the kernel's log, if at all.
+        _ => Error::System { what: format!("{interface}: attaching in {} mode (see `dmesg`)", mode.word()), source },
     })
 }
 
@@ -182,38 +185,43 @@ struct PinnedLink {
     layout: u32,
     fd: OwnedFd,
     info: LinkInfo,
+    pinned_as: String,
+    interface: String,
+    mode: Option<Mode>,
 }
 
 impl PinnedLink {
     fn open(path: PathBuf, layout: u32) -> Result<Self, Error> {
         let fd = sys::open_pin(&path).map_err(Error::system(format!("opening {}", path.display())))?;
         let info = sys::link_info(fd.as_fd()).map_err(Error::system(format!("reading {}", path.display())))?;
-        Ok(Self { path, layout, fd, info })
+        // In another network namespace the index may be another interface's, which does not run our program.
+        let here = if info.interface == 0 { None } else { device::link(info.interface).ok() };
+        let runs = |program: Option<u32>| program == Some(info.program);
+        let mode = here.and_then(|device| match (runs(device.native), runs(device.generic)) {
+            (true, _) => Some(Mode::Native),
+            (_, true) => Some(Mode::Generic),
+            _ => None,
+        });
+        let pinned_as = pins::decode(&path.file_name().unwrap_or_default().to_string_lossy());
+        let interface = mode.and_then(|_| device::name(info.interface)).unwrap_or_else(|| pinned_as.clone());
+        Ok(Self { path, layout, fd, info, pinned_as, interface, mode })
     }
 
-    /// The interface's name as it is now, or as it was when it was pinned if the interface is gone.
-    fn interface(&self) -> String {
-        device::name(self.info.interface)
-            .unwrap_or_else(|| pins::decode(&self.path.file_name().unwrap_or_default().to_string_lossy()))
+    /// Of two links with one index, that which bears the interface's name is here, and the other one elsewhere.
+    fn is_shadowed_by(&self, other: &Self) -> bool {
+        self.info.interface == other.info.interface
+            && other.pinned_as == self.interface
+            && self.pinned_as != self.interface
     }
 
-    fn attached(&self) -> Result<Attached, Error> {
-        let interface = self.interface();
+    /// Its interface is gone.
+    fn is_stale(&self) -> bool {
+        self.info.interface == 0
+    }
+
+    fn attached(&self) -> Attached {
         let LinkInfo { interface: index, program, .. } = self.info;
-        // An interface in another network namespace has an index, but none that we could ask for.
-        let state = match index {
-            0 => device::Link::default(),
-            _ => match device::link(index) {
-                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => device::Link::default(),
-                other => other.map_err(Error::system(format!("{interface}: asking for its XDP program")))?,
-            },
-        };
-        let mode = if state.native == Some(program) {
-            Some(Mode::Native)
-        } else {
-            (state.generic == Some(program)).then_some(Mode::Generic)
-        };
-        Ok(Attached { interface, index, mode, program, layout: self.layout })
+        Attached { interface: self.interface.clone(), index, mode: self.mode, program, layout: self.layout }
     }
 
     fn remove(&self) -> Result<(), Error> {
@@ -233,6 +241,12 @@ fn pinned(pin_root: &Path) -> Result<Vec<PinnedLink>, Error> {
                 links.push(link);
             }
         }
+    }
+    let shadowed: Vec<bool> =
+        links.iter().map(|link: &PinnedLink| links.iter().any(|other| link.is_shadowed_by(other))).collect();
+    for (link, _) in links.iter_mut().zip(shadowed).filter(|(_, shadowed)| *shadowed) {
+        link.interface.clone_from(&link.pinned_as);
+        link.mode = None;
     }
     Ok(links)
 }

@@ -39,14 +39,14 @@ pub enum Error {
         needed: u32,
     },
     /// A map is full.
-    #[error("{map} is full at {capacity} entries: raise `capacity.{key}` in the configuration")]
+    #[error("{map} is full at {capacity} entries{}", key.map(|key| format!(": raise `capacity.{key}` in the configuration")).unwrap_or_default())]
     Full {
         /// The map.
         map: &'static str,
         /// Its size.
         capacity: u32,
-        /// Key under `capacity` in the configuration.
-        key: &'static str,
+        /// Key under `capacity` in the configuration, where there is one.
+        key: Option<&'static str>,
     },
     /// No such interface.
     #[error("{interface}: no such interface")]
@@ -107,13 +107,11 @@ impl Error {
     /// The map of that name is full.
     pub(super) fn full(map: &'static str, capacity: u32) -> Self {
         let key = match map {
-            map::NAMES => "names",
-            map::POLICIES => "policies",
-            map::ORDERS | map::HITS => "orders",
-            map::SCOPES_V4 | map::SCOPES_V6 => "prefixes",
-            map::TARGETS | map::TARGET_DEVICES => "targets",
-            map::OWN_ADDRESSES => "own_addresses",
-            _ => "event_bytes",
+            map::NAMES => Some("names"),
+            map::POLICIES => Some("policies"),
+            map::ORDERS => Some("orders"),
+            map::SCOPES_V4 | map::SCOPES_V6 => Some("prefixes"),
+            _ => None,
         };
         Self::Full { map, capacity, key }
     }

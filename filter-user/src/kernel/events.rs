@@ -13,7 +13,7 @@ use filter_common::{
     verdict::{Protocol, Reason},
 };
 
-use super::{error::Error, sys};
+use super::{error::Error, plain};
 
 /// One packet that a rule met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl fmt::Debug for Events {
 }
 
 fn decode(record: &[u8]) -> Option<Event> {
-    let event: layout::Event = sys::read(record)?;
+    let event: layout::Event = plain::read(record)?;
     let name = event.name.get(..usize::from(event.name_len))?;
     let labels: Vec<String> = if event.wire == 1 { wire_labels(name)? } else { dotted_labels(name) };
     let rule = labels.get(labels.len().checked_sub(event.depth.into())?..)?;
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn record(name: &[u8], wire: u8, depth: u8) -> layout::Event {
-        let mut event: layout::Event = sys::zeroed();
+        let mut event: layout::Event = plain::zeroed();
         event.time = 5;
         event.order = 7;
         event.reason = Reason::Dropped as u32;

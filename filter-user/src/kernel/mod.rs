@@ -17,6 +17,7 @@ mod neighbours;
 mod netlink;
 mod object;
 mod pins;
+mod plain;
 mod redirect;
 mod run;
 mod scopes;

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     error::Error,
-    sys::{self, Cursor, Plain},
+    plain::{self, Plain},
+    sys::{self, Cursor},
 };
 
 /// A map with keys `K` and values `V`. Its shape was compared with these types when it was opened.
@@ -37,7 +38,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
 
     /// A value.
     pub fn get(&self, key: &K) -> Result<Option<V>, Error> {
-        let mut value = [sys::zeroed::<V>()];
+        let mut value = [plain::zeroed::<V>()];
         match sys::lookup(self.fd(), key, &mut value) {
             Ok(()) => Ok(value.first().copied()),
             Err(error) if is(&error, libc::ENOENT) => Ok(None),
@@ -101,7 +102,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
     /// Every element, in no order. Elements that come or go meanwhile may be seen or not.
     pub fn for_each(&self, mut visit: impl FnMut(K, V)) -> Result<(), Error> {
         let mut room = BATCH.min(self.entries as usize).max(1);
-        let (mut keys, mut values) = (vec![sys::zeroed(); room], vec![sys::zeroed(); room]);
+        let (mut keys, mut values) = (vec![plain::zeroed(); room], vec![plain::zeroed(); room]);
         let mut cursor = Cursor::default();
         loop {
             match sys::lookup_batch(self.fd(), &mut cursor, &mut keys, &mut values) {
@@ -114,8 +115,8 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 // A bucket with more elements than there is room for.
                 Err(error) if is(&error, libc::ENOSPC) && room < 1 << 24 => {
                     room *= 2;
-                    keys.resize(room, sys::zeroed());
-                    values.resize(room, sys::zeroed());
+                    keys.resize(room, plain::zeroed());
+                    values.resize(room, plain::zeroed());
                 }
                 Err(error) if no_batches(&error) => return self.for_each_singly(visit),
                 Err(error) => return Err(self.error("reading", error)),
@@ -161,7 +162,7 @@ impl<V: Plain> PerCpu<V> {
     /// The values of every slot.
     pub fn for_each(&self, mut visit: impl FnMut(u32, &[V])) -> Result<(), Error> {
         let room = (self.table.entries as usize).clamp(1, 1024);
-        let (mut keys, mut values) = (vec![0u32; room], vec![sys::zeroed::<V>(); room * self.cpus]);
+        let (mut keys, mut values) = (vec![0u32; room], vec![plain::zeroed::<V>(); room * self.cpus]);
         let mut cursor = Cursor::default();
         loop {
             match sys::lookup_batch(self.table.fd(), &mut cursor, &mut keys, &mut values) {
@@ -177,7 +178,7 @@ impl<V: Plain> PerCpu<V> {
             }
         }
         for slot in 0..self.table.entries {
-            let mut values = vec![sys::zeroed::<V>(); self.cpus];
+            let mut values = vec![plain::zeroed::<V>(); self.cpus];
             sys::lookup(self.table.fd(), &slot, &mut values).map_err(|error| self.table.error("reading", error))?;
             visit(slot, &values);
         }

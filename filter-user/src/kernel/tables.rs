@@ -27,9 +27,9 @@ use super::{
     events::Events,
     names::NameTable,
     pins,
+    plain::{self, Plain},
     scopes::{self, Entries, Prefix},
     shape,
-    sys::{self, Plain},
     table::{PerCpu, Table},
 };
 use crate::name::Name;
@@ -69,11 +69,20 @@ impl Tables {
     /// # Errors
     /// [`Error::Missing`] if not all of them are pinned, [`Error::Shape`] if one does not fit.
     pub fn open(pin_root: &Path) -> Result<Self, Error> {
-        Self::new(shape::open_pinned(&pins::folder(pin_root))?)
+        let maps = shape::open_pinned(&pins::folder(pin_root))?;
+        // The key is made by whoever holds the folder's lock, so that there is never a second one.
+        Self::from_maps(maps, |_| Err(Error::Missing("hash key".into())))
     }
 
-    /// From an object's maps by name. Makes the hash key if there is none yet.
-    pub(super) fn new(mut maps: HashMap<String, OwnedFd>) -> Result<Self, Error> {
+    /// From an object's maps by name, which no other process is opening. Makes the hash key if there is none yet.
+    pub(super) fn new(maps: HashMap<String, OwnedFd>) -> Result<Self, Error> {
+        Self::from_maps(maps, make_hash_key)
+    }
+
+    fn from_maps(
+        mut maps: HashMap<String, OwnedFd>,
+        make_key: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
+    ) -> Result<Self, Error> {
         let shapes = shape::check(&maps)?;
         let mut take = |name: &'static str| {
             let fd = maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")))?;
@@ -99,7 +108,7 @@ impl Tables {
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
             events: (events, event_bytes),
-            key: hash_key(&table(take(map::HASH_KEY)?))?,
+            key: Box::new(hash_key(&table(take(map::HASH_KEY)?), make_key)?),
             writing: Mutex::new(()),
         })
     }
@@ -134,7 +143,7 @@ impl Tables {
     /// If the map cannot be written.
     pub fn set_ports(&self, dns: &[u16], tls: &TlsPorts) -> Result<(), Error> {
         let _writing = self.lock();
-        let mut ports: Ports = sys::zeroed();
+        let mut ports: Ports = plain::zeroed();
         let mut add = |port: u16, role| {
             if let Some(roles) = ports.roles.get_mut(usize::from(port)) {
                 *roles |= role;
@@ -335,14 +344,21 @@ fn write_scopes<P: Prefix + Plain>(table: &Table<P, u64>, new: &Entries<P::Addre
     difference.delete.iter().try_for_each(|prefix| table.delete(prefix))
 }
 
-/// The installation's hash key; made if the map is new, which is when it is all zero.
-fn hash_key(table: &Table<u32, HashKey>) -> Result<Box<HashKey>, Error> {
-    let mut key: HashKey = table.get(&0)?.unwrap_or_else(sys::zeroed);
-    if key.terms.iter().flatten().chain(key.start.iter().flatten()).all(|word| *word == 0) {
-        sys::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
-        table.set(&0, &key)?;
-    }
-    Ok(Box::new(key))
+/// The installation's hash key. It is all zero in a new map.
+fn hash_key(
+    table: &Table<u32, HashKey>,
+    make: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
+) -> Result<HashKey, Error> {
+    let key: HashKey = table.get(&0)?.unwrap_or_else(plain::zeroed);
+    let is_new = key.terms.iter().flatten().chain(key.start.iter().flatten()).all(|word| *word == 0);
+    if is_new { make(table) } else { Ok(key) }
+}
+
+fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
+    let mut key = plain::zeroed();
+    plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
+    table.set(&0, &key)?;
+    Ok(key)
 }
 
 /// IPv4 as `::ffff:a.b.c.d`.

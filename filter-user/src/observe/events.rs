@@ -4,9 +4,10 @@
 //! counted; nobody waits for it.
 
 use std::{
+    collections::VecDeque,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,17 +24,26 @@ use crate::{
 /// Events that wait for a slow listener.
 const WAITING: usize = 4096;
 
+/// Latest events that are kept.
+const LATEST: usize = 1000;
+
 /// Where events come together.
 #[derive(Clone, Debug)]
 pub struct EventHub {
     lines: broadcast::Sender<Bytes>,
+    latest: Arc<Mutex<VecDeque<Bytes>>>,
     read: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
 }
 
 impl Default for EventHub {
     fn default() -> Self {
-        Self { lines: broadcast::Sender::new(WAITING), read: Arc::default(), lost: Arc::default() }
+        Self {
+            lines: broadcast::Sender::new(WAITING),
+            latest: Arc::default(),
+            read: Arc::default(),
+            lost: Arc::default(),
+        }
     }
 }
 
@@ -41,13 +51,22 @@ impl EventHub {
     /// Hands an event to every listener.
     pub fn publish(&self, event: &EventLine) {
         self.read.fetch_add(1, Ordering::Relaxed);
-        if self.lines.receiver_count() == 0 {
-            return;
-        }
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
-        // Fails if the last listener has just left.
-        let _ = self.lines.send(line.into());
+        let line = Bytes::from(line);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.len() >= LATEST {
+            latest.pop_front();
+        }
+        latest.push_back(line.clone());
+        drop(latest);
+        // Fails if nobody listens.
+        let _ = self.lines.send(line);
+    }
+
+    /// The latest events, oldest first, each a line of JSON.
+    pub fn latest(&self) -> Vec<Bytes> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Whether anybody listens.
@@ -135,6 +154,8 @@ mod tests {
         let first: EventLine = serde_json::from_slice(&stream.next().await.unwrap()).unwrap();
         assert_eq!((first.name.as_str(), hub.lost()), ("3", 3));
         assert_eq!(hub.read(), WAITING as u64 + 4);
+        let latest: EventLine = serde_json::from_slice(hub.latest().last().unwrap()).unwrap();
+        assert_eq!((hub.latest().len(), latest.name), (LATEST, (WAITING + 2).to_string()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use filter_common::verdict::{Action, Protocol};
 use jiff::{Timestamp, civil::Date};
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error as _, MapAccess, Visitor},
 };
 
@@ -53,7 +53,7 @@ struct RawActions(Vec<(String, String)>);
 
 /// An order to be written. Without names it is what the book keeps as terms.
 #[derive(Serialize)]
-pub(crate) struct OrderOut<'a> {
+struct OrderOut<'a> {
     id: &'a str,
     issuer: &'a str,
     basis: &'a str,
@@ -213,13 +213,8 @@ impl RawOrder {
 }
 
 impl<'a> OrderOut<'a> {
-    /// The whole order.
-    pub(crate) fn whole(order: &'a Order) -> Self {
-        Self { names: Some(&order.names), except: Some(&order.except), ..Self::terms(&order.terms) }
-    }
-
     /// All but the names.
-    pub(crate) fn terms(terms: &'a Terms) -> Self {
+    fn terms(terms: &'a Terms) -> Self {
         Self {
             id: &terms.id,
             issuer: &terms.issuer,
@@ -240,6 +235,19 @@ impl<'a> OrderOut<'a> {
             redirect: terms.redirect.as_deref(),
             insist_nxdomain: terms.insist_nxdomain,
         }
+    }
+}
+
+impl Serialize for Order {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        OrderOut { names: Some(&self.names), except: Some(&self.except), ..OrderOut::terms(&self.terms) }
+            .serialize(serializer)
+    }
+}
+
+impl Serialize for Terms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        OrderOut::terms(self).serialize(serializer)
     }
 }
 

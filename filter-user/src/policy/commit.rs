@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use filter_common::layout::{ENTRY_NODATA, Node, POLICY_ALLOW, POLICY_NONE, PolicyEntry};
+use filter_common::layout::{Node, PolicyEntry};
 
 use super::{
     Changes, OrderSlot,
-    compiler::{Compiler, OrderState},
-    tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, Kind, NIL, NodeId, ROOT, TOUCHED},
+    compiler::Compiler,
+    interner::Interner,
+    tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, NodeId, ROOT, TOUCHED},
 };
 
 /// Why a commit is not possible. Nothing was changed; once the order is revoked or made smaller, or the tables are
@@ -34,10 +35,10 @@ pub enum CapacityError {
         limit: u32,
     },
     /// More names than the table holds; while changes are written, it holds the old and the new ones.
-    #[error("order {order}: its names would make more than {limit} in all")]
+    #[error("{}: more than {limit} names in all", order.as_ref().map_or("allow list".into(), |id| format!("order {id}")))]
     Names {
-        /// Id of an order with new names.
-        order: String,
+        /// Id of an order with new names; `None` if only the allow list has some.
+        order: Option<String>,
         /// Names in all.
         limit: u32,
     },
@@ -45,37 +46,13 @@ pub enum CapacityError {
 
 /// A commit under way.
 #[derive(Default)]
-struct Undo {
+pub(super) struct Undo {
     /// Nodes whose content changed, with what the tables hold for them.
-    touched: Vec<(NodeId, Option<Node>)>,
+    pub touched: Vec<(NodeId, Option<Node>)>,
     /// Nodes that were marked.
-    marked: Vec<NodeId>,
+    pub marked: Vec<NodeId>,
     /// Orders that took a new slot.
     moved: Vec<Handle>,
-}
-
-/// What holds below a node for names that have no node of their own.
-#[derive(Clone, Default)]
-struct Context {
-    /// Oldest order first.
-    covers: Vec<Cover>,
-    allowed: bool,
-    /// Slot of the policy with these entries.
-    policy: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Cover {
-    order: Handle,
-    /// Labels of the rule's name.
-    depth: u8,
-}
-
-/// Which of a node's two policies.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    At,
-    Below,
 }
 
 impl Compiler {
@@ -99,7 +76,7 @@ impl Compiler {
             self.tree.ids().filter_map(|id| self.tree[id].published.map(|node| (id, node))).collect();
         nodes.sort_by_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
         Changes {
-            orders: self.orders.iter().flatten().filter_map(|order| order.written.clone()).collect(),
+            orders: self.order_slots().map(|(slot, order)| (slot, order.clone())).collect(),
             policies: self.policies.all().collect(),
             depths_during: depths,
             insert: nodes.into_iter().map(|(id, node)| (self.tree.name(id), node)).collect(),
@@ -135,18 +112,17 @@ impl Compiler {
             self.visit_marked(undo)?;
         }
 
-        let before: u32 = self.depths.iter().sum::<u32>();
         let deleted = undo.touched.iter().filter(|(id, old)| old.is_some() && self.tree[*id].published.is_none());
-        if before as usize + deleted.count() > self.limits.names as usize {
-            let new = undo.touched.iter().find(|(id, old)| old.is_none() && self.tree[*id].published.is_some());
-            let orders = new.map_or(&[][..], |(id, _)| self.tree.rules(*id)).iter().map(|rule| rule.order);
+        if self.nodes() as usize + deleted.count() > self.limits.names as usize {
+            let new = undo.touched.iter().filter(|(id, old)| old.is_none() && self.tree[*id].published.is_some());
+            let orders = new.flat_map(|(id, _)| self.tree.rules(*id)).map(|rule| rule.order);
             return Err(CapacityError::Names { order: self.blamed(orders), limit: self.limits.names });
         }
         Ok(())
     }
 
     fn move_order(&mut self, handle: Handle, undo: &mut Undo) -> Result<(), CapacityError> {
-        let Some(slot) = self.order_slots.take() else {
+        let Some(slot) = self.free_orders.take() else {
             let order = self.order(handle).wanted.id.clone();
             return Err(CapacityError::Orders { order, limit: self.limits.orders });
         };
@@ -156,128 +132,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// Compiles the marked nodes anew, parents first.
-    fn visit_marked(&mut self, undo: &mut Undo) -> Result<(), CapacityError> {
-        let mut marked = std::mem::take(&mut self.dirty);
-        marked.sort_by_key(|id| self.tree[*id].depth);
-        let start = undo.marked.len();
-        undo.marked.append(&mut marked);
-        for index in start..undo.marked.len() {
-            let id = undo.marked[index];
-            if self.tree[id].flags & DIRTY != 0 {
-                let inherited = self.context(self.tree[id].parent)?;
-                self.visit(id, &inherited, false, undo)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn visit(
-        &mut self,
-        id: NodeId,
-        inherited: &Context,
-        everything: bool,
-        undo: &mut Undo,
-    ) -> Result<(), CapacityError> {
-        let node = &mut self.tree[id];
-        let everything = everything || node.flags & DIRTY_BELOW != 0;
-        node.flags &= !(DIRTY | DIRTY_BELOW);
-
-        let at = self.covers(id, inherited, Side::At);
-        let at = self.policy(&at, Some(id))?;
-        let mut below = self.covers(id, inherited, Side::Below);
-        below.policy = self.policy(&below, None)?;
-        let node = Node { at, below: below.policy };
-        let same_as_parent = Node { at: inherited.policy, below: inherited.policy };
-        self.publish(id, (node != same_as_parent).then_some(node), undo);
-
-        if everything {
-            let mut child = self.tree[id].child;
-            while child != NIL {
-                self.visit(child, &below, true, undo)?;
-                child = self.tree[child].next;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the children of a node inherit.
-    fn context(&mut self, id: NodeId) -> Result<Context, CapacityError> {
-        let mut path = Vec::new();
-        let mut above = id;
-        while above != ROOT {
-            if !self.tree.rules(above).is_empty() {
-                path.push(above);
-            }
-            above = self.tree[above].parent;
-        }
-        let mut context = Context::default();
-        for id in path.into_iter().rev() {
-            context = self.covers(id, &context, Side::Below);
-        }
-        context.policy = self.policy(&context, None)?;
-        Ok(context)
-    }
-
-    /// What holds at a node or below it, without the policy's slot. Of one order the deeper rule wins, whether it
-    /// covers or excepts; at one name the exception wins.
-    fn covers(&self, id: NodeId, inherited: &Context, side: Side) -> Context {
-        let mut context = inherited.clone();
-        let covers = &mut context.covers;
-        let (rules, depth) = (self.tree.rules(id), self.tree[id].depth);
-        for rule in rules {
-            match (rule.kind, side) {
-                (Kind::Subtree, _) | (Kind::Exact, Side::At) | (Kind::Below, Side::Below) => {}
-                _ => continue,
-            }
-            if rule.order == ALLOW {
-                context.allowed = true;
-            } else if let Some(cover) = covers.iter_mut().find(|cover| cover.order == rule.order) {
-                cover.depth = depth;
-            } else {
-                covers.push(Cover { order: rule.order, depth });
-            }
-        }
-        for rule in rules.iter().filter(|rule| rule.kind == Kind::Except) {
-            covers.retain(|cover| cover.order != rule.order);
-        }
-        covers.sort_by_key(|cover| {
-            let terms = &self.order(cover.order).terms;
-            (terms.issued, &terms.id)
-        });
-        context
-    }
-
-    /// Slot of the policy for a name itself (`at`), or for what lies below one.
-    fn policy(&mut self, context: &Context, at: Option<NodeId>) -> Result<u32, CapacityError> {
-        if context.allowed {
-            return Ok(POLICY_ALLOW);
-        }
-        if context.covers.is_empty() {
-            return Ok(POLICY_NONE);
-        }
-        let entry = |cover: &Cover| {
-            let order = self.order(cover.order);
-            let nodata = at.is_some_and(|id| self.has_uncovered_below(id, cover.order, order));
-            let flags = if nodata { ENTRY_NODATA } else { 0 };
-            PolicyEntry { order: order.slot.unwrap_or_default(), depth: cover.depth, flags, pad: [0; 2] }
-        };
-        let entries: Vec<_> = context.covers.iter().map(entry).collect();
-        self.policies.intern(&entries).map_err(|_| {
-            let orders = context.covers.iter().map(|cover| cover.order);
-            CapacityError::Policies { order: self.blamed(orders), limit: self.limits.policies }
-        })
-    }
-
-    /// Whether NXDOMAIN by this order for the name itself would say more than the order does: RFC 8020 takes
-    /// everything below the name along. Below a name without a node everything is covered, because all parents of
-    /// a hole have nodes.
-    fn has_uncovered_below(&self, id: NodeId, handle: Handle, order: &OrderState) -> bool {
-        order.is_nxdomain()
-            && (!order.reaches_below() && !order.terms.insist_nxdomain || self.tree.has_hole_below(id, handle))
-    }
-
-    fn publish(&mut self, id: NodeId, wanted: Option<Node>, undo: &mut Undo) {
+    pub(super) fn publish(&mut self, id: NodeId, wanted: Option<Node>, undo: &mut Undo) {
         let node = &mut self.tree[id];
         let current = node.published;
         if current == wanted {
@@ -370,7 +225,7 @@ impl Compiler {
             let revoked = order.revoked;
             if let Some((old, _)) = before.as_ref().filter(|(old, _)| Some(*old) != slot) {
                 changes.retired_orders.push(*old);
-                self.order_slots.retire(*old);
+                self.free_orders.retire(*old);
             }
             changes.orders.extend(now.filter(|now| before.as_ref() != Some(now)));
             if revoked {
@@ -394,7 +249,7 @@ impl Compiler {
             let order = self.order_mut(handle);
             let taken = std::mem::replace(&mut order.slot, order.written.as_ref().map(|(slot, _)| *slot));
             if let Some(slot) = taken {
-                self.order_slots.give_back(slot);
+                self.free_orders.give_back(slot);
             }
         }
         let marked: Vec<_> = undo.marked.into_iter().chain(std::mem::take(&mut self.dirty)).collect();
@@ -406,11 +261,12 @@ impl Compiler {
         }
     }
 
-    /// The order to name in an error: one that changed, or else the last of them.
-    fn blamed(&self, orders: impl DoubleEndedIterator<Item = Handle> + Clone) -> String {
-        let mut newest_first = orders.rev().filter(|order| *order != ALLOW).map(|order| self.order(order));
-        let changed = newest_first.clone().find(|order| order.changed);
-        changed.or_else(|| newest_first.next()).map_or_else(String::new, |order| order.wanted.id.clone())
+    /// The order to name in an error: one of these that changed, or else the first of them. `None` if there is only
+    /// the allow list.
+    pub(super) fn blamed(&self, orders: impl Iterator<Item = Handle> + Clone) -> Option<String> {
+        let mut orders = orders.filter(|order| *order != ALLOW).map(|order| self.order(order));
+        let changed = orders.clone().find(|order| order.changed);
+        changed.or_else(|| orders.next()).map(|order| order.wanted.id.clone())
     }
 
     fn depth_bits(&self) -> [u64; 2] {
@@ -422,7 +278,7 @@ impl Compiler {
     }
 }
 
-fn drop_policies(policies: &mut super::interner::Interner, node: Option<Node>) {
+fn drop_policies(policies: &mut Interner, node: Option<Node>) {
     if let Some(node) = node {
         policies.drop(node.at);
         policies.drop(node.below);

@@ -1,20 +1,18 @@
 //! The compiler's operations: orders and the allow list into the rule tree and out of it again.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
 
-use filter_common::{
-    layout::{MAX_LABELS, MAX_TEXT},
-    verdict::{Action, Protocol},
-};
+use filter_common::layout::MAX_LABELS;
 use jiff::Timestamp;
 
 use super::{
     OrderSlot, ScopeTable,
     interner::Interner,
+    orders::{OrderError, OrderState, kind, slot_for},
     slots::Slots,
     tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, KEPT, Kind, NodeId, ROOT, Rule, Tree},
 };
@@ -32,45 +30,6 @@ pub struct Limits {
     pub policies: u32,
     /// Entries in `NAMES`.
     pub names: u32,
-}
-
-/// Why an order cannot be taken in. The compiler is as it was before.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
-    /// Names a scope that is not configured.
-    #[error("order {order}: scope {scope:?} is not configured")]
-    UnknownScope {
-        /// Order id.
-        order: String,
-        /// The scope's name.
-        scope: String,
-    },
-    /// Names a redirect target that is not configured.
-    #[error("order {order}: redirect target {target:?} is not configured")]
-    UnknownTarget {
-        /// Order id.
-        order: String,
-        /// The target's name.
-        target: String,
-    },
-    /// Redirects, but nowhere.
-    #[error("order {order}: its action is redirect, but it names no target")]
-    NoTarget {
-        /// Order id.
-        order: String,
-    },
-    /// There is no order with this id.
-    #[error("order {order} is not known")]
-    UnknownOrder {
-        /// Order id.
-        order: String,
-    },
-    /// The names take more memory than the compiler's 32-bit indices reach.
-    #[error("order {order}: too many names")]
-    TooManyNames {
-        /// Order id, or empty for the allow list.
-        order: String,
-    },
 }
 
 /// The rule tree, and what the tables hold of it.
@@ -92,45 +51,9 @@ pub struct Compiler {
     /// Nodes with a dirty flag.
     pub(super) dirty: Vec<NodeId>,
     pub(super) policies: Interner,
-    pub(super) order_slots: Slots,
+    pub(super) free_orders: Slots,
     /// Nodes in the tables, by number of labels.
     pub(super) depths: [u32; MAX_LABELS + 1],
-}
-
-#[derive(Debug)]
-pub(super) struct OrderState {
-    pub terms: Arc<Terms>,
-    /// What its slot should hold.
-    pub wanted: OrderSlot,
-    /// Its slot from this commit on.
-    pub slot: Option<u32>,
-    /// Its slot, and what that held at the last commit.
-    pub written: Option<(u32, OrderSlot)>,
-    /// Is in [`Compiler::changed`].
-    pub changed: bool,
-    pub revoked: bool,
-    /// Every node with a rule of this order, and some that have none any more.
-    pub names: Vec<NodeId>,
-    /// How many of `names` may be superfluous.
-    stale: usize,
-    /// Every node with an exception of this order.
-    except: Vec<NodeId>,
-}
-
-impl OrderState {
-    fn kind(&self) -> Kind {
-        kind(self.terms.reach)
-    }
-
-    /// Whether its rules reach below their names.
-    pub fn reaches_below(&self) -> bool {
-        self.terms.reach != Match::Exact
-    }
-
-    /// Whether DNS queries are answered NXDOMAIN.
-    pub fn is_nxdomain(&self) -> bool {
-        self.wanted.actions[Protocol::Dns as usize] == Action::Nxdomain as u8
-    }
 }
 
 impl Compiler {
@@ -148,28 +71,38 @@ impl Compiler {
             changed: Vec::new(),
             dirty: Vec::new(),
             policies: Interner::new(limits.policies),
-            order_slots: Slots::new(0, limits.orders),
+            free_orders: Slots::new(0, limits.orders),
             depths: [0; MAX_LABELS + 1],
         }
     }
 
     /// Keeps away from slots that the tables hold from an earlier run, as if they had been freed just now. To be
     /// called before the first order is put.
-    pub fn occupy(&mut self, orders: &HashSet<u32>, policies: &HashSet<u32>) {
-        self.order_slots.occupy(orders);
+    pub fn occupy(&mut self, orders: &BTreeSet<u32>, policies: &BTreeSet<u32>) {
+        self.free_orders.occupy(orders);
         self.policies.occupy(policies);
     }
 
     /// To be called when all changes so far are in the tables, and every few seconds: slots that those changes freed
     /// may be used again from [`GRACE`](super::GRACE) after the first such call.
     pub fn release(&mut self, now: Instant) {
-        self.order_slots.release(now);
+        self.free_orders.release(now);
         self.policies.release(now);
+    }
+
+    /// The order slots in the tables.
+    pub fn order_slots(&self) -> impl Iterator<Item = (u32, &OrderSlot)> {
+        self.orders.iter().flatten().filter_map(|order| order.written.as_ref()).map(|(slot, order)| (*slot, order))
+    }
+
+    /// Number of nodes in the tables.
+    pub fn nodes(&self) -> u32 {
+        self.depths.iter().sum()
     }
 
     /// Adds an order, or replaces the one with its id.
     pub fn put(&mut self, order: &Order) -> Result<(), OrderError> {
-        let wanted = self.slot_for(&order.terms)?;
+        let wanted = slot_for(&order.terms, &self.scopes, &self.targets)?;
         let id = &order.terms.id;
         let held = self.handles.get(id).map_or(0, |handle| self.order(*handle).names.len());
         self.reserve(id, order.names.iter().chain(&order.except), order.names.len().saturating_sub(held))?;
@@ -434,47 +367,5 @@ impl Compiler {
             }
             above = self.tree[above].parent;
         }
-    }
-
-    fn slot_for(&self, terms: &Terms) -> Result<OrderSlot, OrderError> {
-        let order = || terms.id.clone();
-        let scopes = self
-            .scopes
-            .bits(terms.scopes.iter().map(String::as_str))
-            .map_err(|scope| OrderError::UnknownScope { order: order(), scope: scope.to_owned() })?;
-        let redirects = terms.actions.values().any(|action| *action == Action::Redirect);
-        let target = match &terms.redirect {
-            Some(name) => *self
-                .targets
-                .get(name)
-                .ok_or_else(|| OrderError::UnknownTarget { order: order(), target: name.clone() })?,
-            None if redirects => return Err(OrderError::NoTarget { order: order() }),
-            None => 0,
-        };
-        let mut actions = [0; 4];
-        for (protocol, action) in &terms.actions {
-            actions[*protocol as usize] = *action as u8;
-        }
-        let text = if terms.reference.is_empty() { &terms.id } else { &terms.reference };
-        Ok(OrderSlot {
-            id: order(),
-            start: terms.not_before,
-            end: terms.not_after,
-            scopes,
-            actions,
-            target,
-            ede: terms.ede,
-            text: text[..text.floor_char_boundary(MAX_TEXT)].to_owned(),
-            a: terms.address.a,
-            aaaa: terms.address.aaaa,
-        })
-    }
-}
-
-fn kind(reach: Match) -> Kind {
-    match reach {
-        Match::Exact => Kind::Exact,
-        Match::Subtree => Kind::Subtree,
-        Match::Below => Kind::Below,
     }
 }

@@ -2,7 +2,7 @@
 //! it frees it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -50,7 +50,7 @@ impl Interner {
         }
     }
 
-    pub fn occupy(&mut self, slots: &HashSet<u32>) {
+    pub fn occupy(&mut self, slots: &BTreeSet<u32>) {
         self.slots.occupy(slots);
     }
 

@@ -18,6 +18,8 @@ mod commit;
 mod compiler;
 pub mod image;
 mod interner;
+mod nodes;
+mod orders;
 pub mod reference;
 mod scopes;
 mod slots;
@@ -26,7 +28,8 @@ mod tests;
 mod tree;
 
 pub use commit::CapacityError;
-pub use compiler::{Compiler, Limits, OrderError};
+pub use compiler::{Compiler, Limits};
+pub use orders::OrderError;
 pub use scopes::{ScopeTable, TooManyScopes};
 pub use slots::GRACE;
 

@@ -2,7 +2,7 @@
 //! is being judged, or an event on its way, never meets another order's content under the same number.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -25,8 +25,8 @@ impl Slots {
     }
 
     /// Slots that the tables hold from before: they count as retired. To be called before any slot is taken.
-    pub fn occupy(&mut self, slots: &HashSet<u32>) {
-        let end = slots.iter().map(|slot| slot.saturating_add(1)).max().unwrap_or(0).min(self.limit);
+    pub fn occupy(&mut self, slots: &BTreeSet<u32>) {
+        let end = slots.last().map_or(0, |slot| slot.saturating_add(1)).min(self.limit);
         self.free.extend((self.next..end).rev().filter(|slot| !slots.contains(slot)));
         self.retired.extend(slots.iter().filter(|slot| (self.next..self.limit).contains(slot)));
         self.next = self.next.max(end);

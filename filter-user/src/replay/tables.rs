@@ -1,9 +1,6 @@
 //! Tables for one replay: the orders of the files, compiled from nothing.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use filter_common::layout::client_detail;

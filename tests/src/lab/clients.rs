@@ -89,10 +89,17 @@ impl Lab {
     /// # Errors
     /// dig cannot be started or does not end.
     pub fn dig(&self, family: Family, source: Source, name: &str, kind: &str, options: &[&str]) -> Result<Answer> {
-        let server = format!("@{}", family.of(address::DNS));
-        let words = ["dig", &server, "-b", family.of(source), "-q", name, "-t", kind];
-        let finished = self.exec(Host::Client, &[&words, options].concat())?;
-        Ok(Answer::read(finished))
+        self.ask(family.of(address::DNS), name, kind, &[&["-b", family.of(source)], options].concat())
+    }
+
+    /// Asks any server with dig.
+    ///
+    /// # Errors
+    /// dig cannot be started or does not end.
+    pub fn ask(&self, server: &str, name: &str, kind: &str, options: &[&str]) -> Result<Answer> {
+        let server = format!("@{server}");
+        let words = ["dig", &server, "-q", name, "-t", kind];
+        Ok(Answer::read(self.exec(Host::Client, &[&words, options].concat())?))
     }
 
     /// Fetches `https://NAME/` with curl. DNS is left out: the address is given.

@@ -32,8 +32,10 @@ pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Source};
 pub use filter::{Counters, Filter, order, order_of_each_action};
 pub use process::{Finished, Process};
+pub use servers::root_zone;
 pub use watch::Capture;
 
+use crate::xdp_pass;
 use files::Folder;
 use namespaces::Namespaces;
 
@@ -130,6 +132,9 @@ impl Lab {
         drop(guard);
         let mut lab = Self { servers: Vec::new(), namespaces, folder };
         lab.servers = servers::start(&lab)?;
+        // What XDP sends back out of one end of a veth pair is taken at the other end only where that, too, has a
+        // program (veth_xdp_flush in drivers/net/veth.c, Linux 6.18): on a wire it needs none.
+        lab.attach_pass_program(Host::Client, CLIENT_INTERFACE)?;
         Ok(lab)
     }
 
@@ -141,6 +146,18 @@ impl Lab {
     /// An empty BPF file system of this lab's own; what is pinned in it goes with the lab.
     pub fn bpffs(&self) -> PathBuf {
         self.folder.bpffs()
+    }
+
+    /// Puts an XDP program on an interface that is not Cordon's and lets every packet pass.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn attach_pass_program(&self, host: Host, interface: &str) -> Result<()> {
+        let pin = self.bpffs().join(format!("pass-{}-{interface}", host.word()));
+        xdp_pass::pin(&pin)?;
+        let pin = pin.to_str().context("the temporary folder's name is not UTF-8")?;
+        self.read(host, &["ip", "link", "set", "dev", interface, "xdpdrv", "pinned", pin])?;
+        Ok(())
     }
 
     /// A command on one of the hosts. On [`Host::Client`] it finds the lab's name server in /etc/resolv.conf.

@@ -72,10 +72,10 @@ impl Namespaces {
                 namespaces.ip(host, &format!("route add default via {gateway}"))?;
             }
         }
-        // Frames leave the client as they would be on a wire: whole checksums, one segment each. Its receive side has
-        // to run under NAPI (GRO on), or what XDP sends back out of the other end is not taken.
-        namespaces.ethtool(Host::Client, CLIENT_INTERFACE, "tx off tso off gso off gro on")?;
+        // Frames leave the client as they would be on a wire: whole checksums, one segment each.
+        namespaces.ethtool(Host::Client, CLIENT_INTERFACE, "tx off tso off gso off")?;
         namespaces.ethtool(Host::Border, ACCESS_INTERFACE, "rxvlan off")?;
+        // What XDP redirects to one end of a veth pair is taken at the other only under NAPI, which GRO brings.
         namespaces.ethtool(Host::Dpi, "eth0", "gro on")?;
         Ok(namespaces)
     }
@@ -95,10 +95,12 @@ impl Namespaces {
         let there = self.name(right);
         self.ip(left, &format!("link add {near} mtu {mtu} type veth peer name {far} mtu {mtu} netns {there}"))?;
         for ((host, interface), addresses) in link.hosts.into_iter().zip(link.interfaces).zip(link.addresses) {
-            for [v4, v6] in addresses {
+            for (number, [v4, v6]) in addresses.iter().enumerate() {
                 self.ip(host, &format!("address add {v4}/24 dev {interface}"))?;
-                // Without duplicate address detection, which would take a second.
-                self.ip(host, &format!("address add {v6}/64 dev {interface} nodad"))?;
+                // Without duplicate address detection, which would take a second. The first is the one that clients
+                // use unless told otherwise, as it is with IPv4.
+                let preferred = if number == 0 { "" } else { " preferred_lft 0" };
+                self.ip(host, &format!("address add {v6}/64 dev {interface} nodad{preferred}"))?;
             }
             self.ip(host, &format!("link set {interface} up"))?;
         }

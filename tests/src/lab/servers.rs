@@ -4,7 +4,12 @@
 //! addresses: a name without an answer is one that the filter took. The web server (nginx) has a certificate for every
 //! name that tests fetch, and says which name it was asked for.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -52,34 +57,21 @@ fn answers(lab: &Lab) -> Result<()> {
 }
 
 fn name_server(lab: &Lab) -> Result<Process> {
-    let folder = lab.folder().display();
     let [v4, v6] = address::DNS;
-    write(
-        lab,
-        "named.conf",
-        &format!(
-            r#"options {{
-    directory "{folder}";
-    pid-file none;
-    session-keyfile none;
-    listen-on {{ {v4}; }};
-    listen-on-v6 {{ {v6}; }};
-    recursion no;
-    dnssec-validation no;
-    empty-zones-enable no;
-    notify no;
-}};
-controls {{ }};
-zone "." {{ type primary; file "root.zone"; }};
-"#
-        ),
-    )?;
+    write(lab, "root.zone", &root_zone())?;
+    lab.name_server(
+        Host::Server,
+        &format!("listen-on {{ {v4}; }}; listen-on-v6 {{ {v6}; }}; recursion no;"),
+        r#"zone "." { type primary; file "root.zone"; };"#,
+    )
+}
+
+/// The root, in which every name has the web server's addresses.
+pub fn root_zone() -> String {
+    let [v4, v6] = address::DNS;
     let [web4, web6] = address::WEB;
-    write(
-        lab,
-        "root.zone",
-        &format!(
-            r#"$TTL 60
+    format!(
+        r#"$TTL 60
 . SOA ns.invalid. host.invalid. 1 60 60 60 60
 . NS ns.invalid.
 ns.invalid. A {v4}
@@ -89,14 +81,43 @@ ns.invalid. AAAA {v6}
 * TXT "reached"
 * HTTPS 1 . alpn="h2"
 "#
-        ),
-    )?;
-    // A copy, because where AppArmor is on, its profile for Debian's own path lets the server read /etc/bind alone.
-    let original = process::find("named").context("named is not installed")?;
-    let copy = lab.folder().join("named");
-    fs::copy(&original, &copy).with_context(|| original.display().to_string())?;
-    let copy = copy.to_str().context("the temporary folder's name is not UTF-8")?;
-    lab.spawn(Host::Server, &[copy, "-g", "-n", "1", "-c", "named.conf"]).context("named")
+    )
+}
+
+impl Lab {
+    /// Starts BIND on a host, with these options and further statements; relative paths are in the lab's folder.
+    ///
+    /// # Errors
+    /// It cannot be started. Whether it then answers is the caller's to find out.
+    pub fn name_server(&self, host: Host, options: &str, statements: &str) -> Result<Process> {
+        let folder = self.folder().display();
+        let configuration = format!(
+            r#"options {{
+    directory "{folder}";
+    pid-file none;
+    session-keyfile none;
+    empty-zones-enable no;
+    notify no;
+    {options}
+}};
+controls {{ }};
+{statements}
+"#
+        );
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let file = format!("named-{}.conf", NUMBER.fetch_add(1, Ordering::Relaxed));
+        write(self, &file, &configuration)?;
+        // A copy, because where AppArmor is on, its profile for Debian's own path lets the server read /etc/bind alone.
+        // Made by another process: one that is forked here meanwhile would have the file open for writing, and then
+        // nobody can execute it.
+        let original = process::find("named").context("named is not installed")?;
+        let copy = self.folder().join("named");
+        if !copy.exists() {
+            process::done(Command::new("cp").arg(original).arg(&copy))?;
+        }
+        let copy = copy.to_str().context("the temporary folder's name is not UTF-8")?;
+        self.spawn(host, &[copy, "-g", "-n", "1", "-c", &file]).context("named")
+    }
 }
 
 fn web_server(lab: &Lab) -> Result<Process> {

@@ -208,3 +208,26 @@ fn another_layout_is_named_and_taken_over_only_when_told() {
         assert_eq!(fs::metadata(root.layout(LAYOUT_VERSION).join("links/c0")).unwrap().ino(), link, "without a gap");
     });
 }
+
+#[test]
+fn an_interface_of_another_namespace_is_not_taken_for_one_of_this() {
+    let root = PinRoot::new();
+    let kernel = root.open();
+    in_namespace(|| {
+        veth("c0", "c1");
+        kernel.attach("c0", Mode::Native, false).unwrap();
+        let there = index("c0");
+        in_namespace(|| {
+            veth("c9", "c1");
+            assert_eq!(index("c9"), there, "two new namespaces count alike");
+            let elsewhere = status(root.path()).unwrap();
+            assert_eq!((&elsewhere[0].interface[..], elsewhere[0].mode), ("c0", None));
+            assert!(!detach(root.path(), "c9").unwrap());
+            assert!(!detach(root.path(), "c0").unwrap());
+            kernel.attach("c9", Mode::Native, false).unwrap();
+            assert!(detach(root.path(), "c9").unwrap());
+        });
+        assert_eq!(program_on("c0"), Some(program(&kernel)));
+        assert!(detach(root.path(), "c0").unwrap());
+    });
+}

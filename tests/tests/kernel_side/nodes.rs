@@ -165,7 +165,7 @@ fn a_full_table_names_its_key_and_stops_nobody_else() {
     tables.apply(&state(names(0..3), 3, 5), &Clock::now()).unwrap();
     let error = tables.apply(&state(names(3..20), 4, 6), &Clock::now()).unwrap_err();
     assert_eq!(error.to_string(), "NAMES is full at 4 entries: raise `capacity.names` in the configuration");
-    assert!(matches!(error, Error::Full { key: "names", .. }));
+    assert!(matches!(error, Error::Full { key: Some("names"), .. }));
     for n in 0..3 {
         assert_eq!(ask(&kernel, &format!("n{n}.example")), DROP);
     }

@@ -85,3 +85,17 @@ fn the_program_tells_its_verified_instructions() {
     assert_eq!(program.name, "cordon");
     assert!((1..200_000).contains(&program.verified_instructions), "{program:?}");
 }
+
+#[test]
+fn frames_of_every_size_run() {
+    let kernel = Kernel::ephemeral(&CAPACITY).unwrap();
+    for length in [14, 60, 1514, 3000, 9014, 16_000] {
+        let frame = vec![0x88; length];
+        let outcome = kernel.run(&frame, 1).unwrap();
+        assert_eq!((outcome.xdp_action, outcome.data_out), (2, frame), "{length}");
+    }
+    assert_eq!(
+        kernel.run(&[0x88; 13], 1).unwrap_err().to_string(),
+        "running a frame of 13 octets through the program: Invalid argument (os error 22)"
+    );
+}

@@ -75,7 +75,7 @@ fn own_addresses_and_ports_are_replaced() {
     tables.set_own_addresses(&[]).unwrap();
     tables.set_own_addresses(&sixteen).unwrap();
     let too_many: Vec<_> = (1..=17u8).map(|n| IpAddr::from([198, 51, 100, n])).collect();
-    assert!(matches!(tables.set_own_addresses(&too_many), Err(Error::Full { key: "own_addresses", .. })));
+    assert!(matches!(tables.set_own_addresses(&too_many), Err(Error::Full { map: "OWN_ADDRESSES", key: None, .. })));
     tables.set_ports(&[53, 5353], &TlsPorts::Any).unwrap();
     tables.set_ports(&[53], &TlsPorts::List(vec![443, 8443])).unwrap();
 }

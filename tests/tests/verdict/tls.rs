@@ -65,6 +65,18 @@ fn t01_every_order_of_extensions() {
 }
 
 #[test]
+fn t01_second_hello_behind_a_change_cipher_spec() {
+    let filter = filter();
+    for ip in Ip::both() {
+        for name in [NAME, "other.net"] {
+            let payload = [&[20, 3, 3, 0, 1, 1][..], &Hello::new(name).build()].concat();
+            let reason = if name == NAME { Reason::Reset } else { Reason::NotListed };
+            filter.expect(&Packet::new(ip.clone(), Transport::tcp(443), payload), reason);
+        }
+    }
+}
+
+#[test]
 fn t02_post_quantum_hello_with_the_name_in_the_first_segment() {
     let filter = filter();
     for hello in [Hello::post_quantum(NAME, true), Hello::post_quantum(NAME, true).grease()] {

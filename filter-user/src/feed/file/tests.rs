@@ -1,5 +1,6 @@
 use std::{fs, io::Write as _, os::unix::fs::symlink, path::PathBuf};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -135,8 +136,8 @@ fn a_file_says_what_holds() {
     let history = lab.book.history("x").unwrap();
     let told: Vec<_> = history.iter().map(|record| (record.op.as_str(), record.line)).collect();
     assert_eq!(told, [("put", 1), ("put", 2), ("revoke", 0)]);
-    assert_eq!(history[1].detail, r#"{"except":{},"names":{"added":["x.org"],"removed":["x.com"]}}"#);
-    assert_eq!(history[2].detail, r#"{"why":"the file puts the order no longer"}"#);
+    assert_eq!(history[1].detail, json!({"except": {}, "names": {"added": ["x.org"], "removed": ["x.com"]}}));
+    assert_eq!(history[2].detail, json!({"why": "the file puts the order no longer"}));
 }
 
 #[test]
@@ -229,6 +230,11 @@ fn f1_what_is_refused_leaves_the_last_good_version() {
         assert_ne!(applied.refusals, []);
         assert_eq!(lab.book.refusals().unwrap(), applied.refusals);
     }
+    // Events on an order whose put is out of sight do not make the file forget that it put it.
+    lab.write("a.jsonl", &["{".to_owned(), "\n".to_owned(), y.clone(), event("add", "x", r#","names":["x.com"]"#)]);
+    let applied = lab.write("a.jsonl", std::slice::from_ref(&y));
+    assert_eq!(whats(&applied), [(1, "y", What::Unchanged), (0, "x", What::Revoked)]);
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
     let applied = lab.write("a.jsonl", std::slice::from_ref(&broken_put));
     assert_eq!(whats(&applied), [(0, "y", What::Revoked)]);
     // What follows the broken put applies to the last good version, and is no claim of its own.

@@ -9,7 +9,10 @@ use serde::{
 
 use super::super::{Context, Entry, Event};
 use crate::{
-    name::{Name, list::NameList},
+    name::{
+        Name,
+        list::{NameList, sorted},
+    },
     order::{
         Order, Unfit,
         json::{RawOrder, end, timestamp},
@@ -111,18 +114,20 @@ fn event(text: &str, context: &Context, rows: &mut Vec<Unfit>) -> Result<Entry, 
             Event::Extend { order, not_after: end(&not_after).map_err(|error| vec![error])? }
         }
         ("revoke", RawSubject::Id(order)) => Event::Revoke { order, why: why.unwrap_or_default() },
-        ("put", RawSubject::Id(id)) => return Err(vec![unfit(&id, "`put` needs the whole order, not its id")]),
-        ("add" | "remove" | "extend" | "revoke", RawSubject::Order(order)) => {
+        (_, RawSubject::Id(id)) => return Err(vec![unfit(&id, "`put` needs the whole order, not its id")]),
+        (_, RawSubject::Order(order)) => {
             return Err(vec![unfit(order.id(), &format!("`{op}` needs the id of the order, not the order"))]);
         }
-        _ => return Err(vec![unfit(&op, "unknown `op`; known: put add remove extend revoke")]),
     };
     Ok(Entry { line: 0, seq, at, event })
 }
 
 impl RawLine {
-    /// Refuses fields that belong to another `op`.
+    /// Refuses an unknown `op`, and fields that belong to another one.
     fn check_fields(&self) -> Result<(), Vec<Unfit>> {
+        if !["put", "add", "remove", "extend", "revoke"].contains(&self.op.as_str()) {
+            return Err(vec![unfit(&self.op, "unknown `op`; known: put add remove extend revoke")]);
+        }
         let fields = [
             ("names", self.names.is_some(), matches!(self.op.as_str(), "add" | "remove")),
             ("not_after", self.not_after.is_some(), self.op == "extend"),
@@ -182,7 +187,7 @@ fn admitted(
     if names.is_empty() {
         return Err(vec![unfit("", "no name is left")]);
     }
-    Ok(names.into_iter().collect())
+    Ok(sorted(names))
 }
 
 fn probe(text: &str) -> Subject {

@@ -175,7 +175,11 @@ fn f1_a_bad_line_is_refused_with_its_text_and_loses_no_other() {
             false,
         ),
         (br#"{"op":"revoke","order":"x","names":["a.b"]}"#, "f:1: names: unknown field of `revoke`", false),
-        (br#"{"op":"erase","order":"x"}"#, "f:1: erase: unknown `op`; known: put add remove extend revoke", false),
+        (
+            br#"{"op":"erase","order":"x","names":[]}"#,
+            "f:1: erase: unknown `op`; known: put add remove extend revoke",
+            false,
+        ),
         (br#"{"op":"put","order":"x"}"#, "f:1: x: `put` needs the whole order, not its id", false),
         (br#"{"op":"add","order":"x"}"#, "f:1: `names` is missing", false),
         (br#"{"op":"add","order":"x","names":[]}"#, "f:1: `names` is empty", false),
@@ -315,6 +319,16 @@ fn f1_a_line_over_the_limit_is_passed_over() {
 }
 
 #[test]
+fn f1_a_line_of_10_mb_is_told_in_a_few_words() {
+    let long = "a".repeat(10 << 20);
+    let read =
+        read(format!("{{\"op\":\"revoke\",\"order\":\"x\",\"{long}\":1}}\n{}\n{PUT}\n", put(json!({"id": long}))));
+    assert_eq!(read.refusals.iter().map(|refusal| refusal.line).collect::<Vec<_>>(), [1, 2]);
+    assert!(read.refusals.iter().all(|refusal| refusal.to_string().len() < 500));
+    assert_eq!(order(&read).terms.id, "x");
+}
+
+#[test]
 fn f3_the_same_put_twice_is_one_and_two_different_ones_are_none() {
     let same = read(format!("{PUT}\n{}\n", put(json!({"except": null, "ede": null}))));
     assert_eq!(same.refusals, []);
@@ -347,6 +361,8 @@ fn excerpts_are_short_and_printable() {
     let read = read(put(json!({"match": "é\u{202e}\t".repeat(50)})));
     let text = &read.refusals[0].text;
     assert!(text.starts_with("é\\u{202e}\\té") && text.ends_with('…') && text.chars().count() <= 81, "{text}");
+    let why = &super::tests::read(format!("{{\"{}\":1}}", "\\n".repeat(1000))).refusals[0].why;
+    assert!(why.starts_with("unknown field `\\n\\n") && why.chars().count() <= 401, "{why}");
 }
 
 fn any_order() -> impl Strategy<Value = Order> {

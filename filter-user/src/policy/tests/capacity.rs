@@ -44,7 +44,7 @@ fn too_many_names() {
     let (mut compiler, before) = small(Limits { names: 3, ..LIMITS });
     compiler.put(&order("b", &["b.net", "c.net", "d.net"])).unwrap();
     for _ in 0..2 {
-        assert_eq!(compiler.commit(), Err(CapacityError::Names { order: "b".to_owned(), limit: 3 }));
+        assert_eq!(compiler.commit(), Err(CapacityError::Names { order: Some("b".to_owned()), limit: 3 }));
         assert_eq!(compiler.whole(), before);
     }
     compiler.remove_names("b", &[name("d.net")]).unwrap();
@@ -55,6 +55,6 @@ fn too_many_names() {
 fn old_and_new_names_are_in_the_table_together() {
     let (mut compiler, before) = small(Limits { names: 1, ..LIMITS });
     compiler.put(&order("a", &["y.net"])).unwrap();
-    assert_eq!(compiler.commit(), Err(CapacityError::Names { order: "a".to_owned(), limit: 1 }));
+    assert_eq!(compiler.commit(), Err(CapacityError::Names { order: Some("a".to_owned()), limit: 1 }));
     assert_eq!(compiler.whole(), before);
 }

@@ -119,7 +119,7 @@ struct Decided {
 }
 
 fn by_tables(image: &Image, name: &Name, asks: Asks) -> Seen {
-    let asker = Asker { scopes: asks.scopes, protocol: asks.protocol, now: image::clock(asks.time) };
+    let asker = Asker::new(asks.scopes, asks.protocol, image::clock(asks.time));
     let judgement = judge(image, name, &asker);
     let id = |slot| image.order_slot(slot).unwrap().id.clone();
     let decision = match judgement.outcome {

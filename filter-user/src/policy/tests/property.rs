@@ -9,7 +9,10 @@ use std::{
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::policy::image::{Step, Tables};
+use crate::policy::{
+    CapacityError, GRACE,
+    image::{Step, Tables},
+};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -225,6 +228,45 @@ proptest! {
             committed = model.clone();
             compiler.release(now);
             now += Duration::from_secs(3);
+        }
+    }
+
+    #[test]
+    fn full_tables_keep_their_last_good_state(ops in vec(op(), 1..24), questions in questions()) {
+        let names = all_names();
+        let limits = Limits { orders: 5, policies: 12, names: 12 };
+        let (mut compiler, mut image) = (Compiler::new(scopes(), [], limits), Image::default());
+        let (mut model, mut now) = (Model::default(), Instant::now());
+        for op in ops.into_iter().chain([Op::Commit]) {
+            model.apply(&op, &mut compiler);
+            if !matches!(op, Op::Commit) {
+                continue;
+            }
+            let before = compiler.whole();
+            let changes = loop {
+                let order = match compiler.commit() {
+                    Ok(changes) => break changes,
+                    Err(CapacityError::Orders { order, .. } | CapacityError::Policies { order, .. }) => Some(order),
+                    Err(CapacityError::Names { order, .. }) => order,
+                };
+                prop_assert_eq!(&compiler.whole(), &before);
+                match order {
+                    Some(order) => {
+                        prop_assert!(model.orders.remove(&order).is_some(), "{order} is named, but not there");
+                        compiler.revoke(&order).unwrap();
+                    }
+                    None => model.apply(&Op::Allow(Vec::new()), &mut compiler),
+                }
+                // Freed slots would be free again by now.
+                compiler.release(now);
+                now += GRACE;
+                compiler.release(now);
+            };
+            image.apply(&changes);
+            prop_assert!(image.nodes() <= 12);
+            for name in &names {
+                prop_assert_eq!(see(&image, name, &questions), model.see(name, &questions), "{:?}", name);
+            }
         }
     }
 }

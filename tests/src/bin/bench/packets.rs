@@ -5,12 +5,7 @@
 //! sees them: there the table is not in the cache.
 
 use anyhow::{Context as _, Result};
-use cordon_tests::packet::{
-    Ip, Packet,
-    dns::{Edns, Query},
-    tls::Hello,
-    transport::Transport,
-};
+use cordon_tests::packet::{Edns, Hello, Ip, Packet, Query, Transport};
 use filter_user::kernel::{Bench, Entry};
 
 use crate::{

@@ -1,4 +1,4 @@
-//! An XDP program that is not ours: two instructions that let every packet pass.
+//! An XDP program that is not Cordon's: two instructions that let every packet pass.
 
 use std::{
     ffi::{CString, c_long},
@@ -28,7 +28,7 @@ struct Load {
 
 /// As `union bpf_attr` begins for BPF_OBJ_PIN.
 #[repr(C)]
-struct Pin {
+struct ObjectPin {
     path: u64,
     descriptor: u32,
     flags: u32,
@@ -38,7 +38,7 @@ struct Pin {
 ///
 /// # Errors
 /// The kernel refuses it, or the path is not on a BPF file system.
-pub fn pin_pass_program(path: &Path) -> Result<()> {
+pub fn pin(path: &Path) -> Result<()> {
     let license = c"GPL";
     let load = Load {
         kind: BPF_PROG_TYPE_XDP,
@@ -48,7 +48,7 @@ pub fn pin_pass_program(path: &Path) -> Result<()> {
     };
     let program = bpf(BPF_PROG_LOAD, &load).context("loading an XDP program")?;
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let pin = Pin { path: name.as_ptr() as u64, descriptor: program as u32, flags: 0 };
+    let pin = ObjectPin { path: name.as_ptr() as u64, descriptor: program as u32, flags: 0 };
     let pinned = bpf(BPF_OBJ_PIN, &pin);
     // SAFETY: the descriptor was just opened by us and is used nowhere else.
     unsafe { libc::close(program) };
