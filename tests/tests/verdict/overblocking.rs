@@ -252,6 +252,8 @@ fn o04_other_octets_on_the_tls_port() {
         [&[20, 3, 3, 0, 1, 1][..], &with(0, 23)].concat(),
         [&[20, 3, 3, 0, 1, 1, 20, 3, 3, 0, 1, 1][..], &hello].concat(),
         [&[20, 3, 3, 0, 200, 1][..], &hello].concat(),
+        [&[20, 3, 3, 0, 1, 2][..], &hello].concat(),
+        [&[20, 3, 3, 0, 2, 1][..], &hello].concat(),
         b"\x16".repeat(100),
     ];
     for payload in payloads {
