@@ -1,3 +1,5 @@
 //! The command `cordon`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    filter_user::cli::main()
+}
