@@ -5,7 +5,8 @@ use core::{arch::asm, ffi::c_void};
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::generated::{
-        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_csum_diff, bpf_loop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_xdp_store_bytes,
     },
 };
 use filter_common::{
@@ -74,11 +75,9 @@ impl Packet {
     /// Puts the octets `start..end` of the buffer in place of everything from `at` on.
     #[inline(always)]
     pub fn replace(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
-        // SAFETY: the helper reads the context only.
-        let len = unsafe { bpf_xdp_get_buff_len(self.context) } as u32;
-        let grow = (at + end).wrapping_sub(start).wrapping_sub(len) as i32;
+        let grow = (at + end).wrapping_sub(start).wrapping_sub(self.len()) as i32;
         // SAFETY: the helper checks what it can do; the packet is as it was where it can not.
-        if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 {
+        if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
         }
         let (start, len) = (bounded(start), bounded(end.wrapping_sub(start)));
@@ -91,18 +90,28 @@ impl Packet {
             bpf_xdp_store_bytes(self.context, at, from.cast(), len as u32) == 0
         }
     }
+
+    /// Grows the packet in front, for where there is no room behind (on a veth pair there is next to none). Of what it
+    /// held, the octets 6 to 22 are moved along: Ethernet source, tags and type.
+    #[inline(always)]
+    fn grow_head(&self, grow: i32) -> bool {
+        let mut kept = [0u8; 16];
+        // SAFETY: the helpers check the packet's side, and get the array with its length.
+        unsafe {
+            let array = kept.as_mut_ptr().cast();
+            bpf_xdp_load_bytes(self.context, 6, array, 16) == 0
+                && bpf_xdp_adjust_head(self.context, -grow) == 0
+                && bpf_xdp_store_bytes(self.context, 6, array, 16) == 0
+        }
+    }
 }
 
 impl Bytes for Packet {
     #[inline(always)]
     fn len(&self) -> u32 {
-        // SAFETY: the context is the program's. What lies in further buffers (XDP frags) is not read. The assembly
-        // keeps LLVM from taking the difference apart, which the verifier forbids.
-        unsafe {
-            let mut len = (*self.context).data_end as u64 - (*self.context).data as u64;
-            asm!("{0} = {0}", inout(reg) len);
-            len as u32
-        }
+        // SAFETY: the helper reads the context only. It counts further buffers (XDP frags), too, although what lies
+        // in them is not read.
+        unsafe { bpf_xdp_get_buff_len(self.context) as u32 }
     }
 
     #[inline(always)]

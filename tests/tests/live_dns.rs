@@ -54,11 +54,15 @@ fn each_action_answers_as_designed() -> Result<()> {
             assert_eq!(gained, one("answered_refused"), "{name}");
         }
 
-        for (kind, data) in [("A", vec![notice.to_owned()]), ("AAAA", vec![notice6.to_owned()]), ("TXT", vec![])] {
+        for (kind, data, reason) in [
+            ("A", vec![notice.to_owned()], "answered_address"),
+            ("AAAA", vec![notice6.to_owned()], "answered_address"),
+            ("TXT", vec![], "answered_nodata"),
+        ] {
             let (answer, gained) = ask("address.example", kind)?;
             assert_eq!((answer.status.as_deref(), &answer.answer), (Some("NOERROR"), &data), "{kind}");
             assert_ede(&answer, "4 (Forged Answer): (Lab address)");
-            assert_eq!(gained, one("answered_address"), "{kind}");
+            assert_eq!(gained, one(reason), "{kind}");
         }
 
         let before = lab.received(Host::Dpi, "eth0")?;

@@ -19,6 +19,8 @@ pub struct Filter<'a> {
     lab: &'a Lab,
     program: PathBuf,
     daemon: Option<Process>,
+    /// How many it was started with.
+    orders: u64,
 }
 
 /// Packets by reason.
@@ -50,7 +52,7 @@ impl<'a> Filter<'a> {
     /// # Errors
     /// `cordon` was not built.
     pub fn prepare(lab: &'a Lab, orders: &[Value]) -> Result<Self> {
-        let filter = Self { lab, program: built_program()?, daemon: None };
+        let filter = Self { lab, program: built_program()?, daemon: None, orders: orders.len() as u64 };
         let folder = lab.folder();
         fs::create_dir(folder.join(ORDERS)).context(ORDERS)?;
         let [scope4, scope6] = address::SCOPE;
@@ -98,15 +100,22 @@ names = 65536
                 return Ok(Err(error));
             }
             let status = self.json(&["status"])?;
-            let attached = status["interfaces"].as_array().into_iter().flatten();
-            let attached = attached.filter(|one| one["interface"] == ACCESS_INTERFACE && one["program"].is_u64());
-            // The socket answers only once the orders are in the kernel.
-            ensure!(attached.count() == 1 && status["started"].is_string(), "not yet: {status}");
+            ensure!(self.enforces(&status), "not yet: {status}");
             Ok(Ok(()))
         });
         let log = daemon.log();
         self.daemon = Some(daemon);
         up.and_then(|up| up).with_context(|| format!("cordon run: {log}"))
+    }
+
+    /// Whether the filter is attached, its orders are in the kernel and its redirect target is ready.
+    fn enforces(&self, status: &Value) -> bool {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let daemon = &status["daemon"];
+        let known = ["in_force", "waiting", "ended"].map(|state| daemon["orders"][state].as_u64().unwrap_or(0));
+        list(&daemon["interfaces"]).iter().any(|one| one["interface"] == ACCESS_INTERFACE && one["program"].is_u64())
+            && list(&daemon["targets"]).iter().all(|target| target["problem"].is_null())
+            && known.iter().sum::<u64>() >= self.orders
     }
 
     /// Sends the daemon a signal and waits for its end.

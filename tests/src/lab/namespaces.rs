@@ -95,10 +95,12 @@ impl Namespaces {
         let there = self.name(right);
         self.ip(left, &format!("link add {near} mtu {mtu} type veth peer name {far} mtu {mtu} netns {there}"))?;
         for ((host, interface), addresses) in link.hosts.into_iter().zip(link.interfaces).zip(link.addresses) {
-            for [v4, v6] in addresses {
+            for (number, [v4, v6]) in addresses.iter().enumerate() {
                 self.ip(host, &format!("address add {v4}/24 dev {interface}"))?;
-                // Without duplicate address detection, which would take a second.
-                self.ip(host, &format!("address add {v6}/64 dev {interface} nodad"))?;
+                // Without duplicate address detection, which would take a second. The first is the one that clients
+                // use unless told otherwise, as it is with IPv4.
+                let preferred = if number == 0 { "" } else { " preferred_lft 0" };
+                self.ip(host, &format!("address add {v6}/64 dev {interface} nodad{preferred}"))?;
             }
             self.ip(host, &format!("link set {interface} up"))?;
         }
