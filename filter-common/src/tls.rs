@@ -51,8 +51,17 @@ impl Extensions {
             _ => return Err(Reason::TlsNotHello),
         };
         let mut hello = Self { at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
-        if first == CHANGE_CIPHER_SPEC && (start >= payload.end || hello.be16(bytes, 0)? >> 8 != HANDSHAKE) {
-            return Err(Reason::TlsNotHello);
+        if first == CHANGE_CIPHER_SPEC {
+            let before = Self { at: payload.start, ..hello };
+            let head = before.be32(bytes, 0).map_err(|_| Reason::TlsNotHello)?;
+            let tail = before.be16(bytes, 4).map_err(|_| Reason::TlsNotHello)?;
+            // A record of version 3.x with one octet, which is 1; and one of handshake behind it.
+            if head & 0xffff_00ff != 0x1403_0000 || tail != 0x0101 || start == payload.end {
+                return Err(Reason::TlsNotHello);
+            }
+            if hello.be16(bytes, 0)? >> 8 != HANDSHAKE {
+                return Err(Reason::TlsNotHello);
+            }
         }
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);

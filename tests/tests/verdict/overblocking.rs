@@ -247,7 +247,9 @@ fn o04_other_octets_on_the_tls_port() {
         [&[0][..], &hello].concat(),
         hello[1..].to_vec(),
         hello[5..].to_vec(),
-        [&[20, 3, 3, 0, 1, 1][..], &hello].concat(),
+        [&[20, 3, 3, 0, 1, 2][..], &hello].concat(),
+        [&[20, 3, 3, 0, 2, 1][..], &hello].concat(),
+        vec![20, 3, 3, 0, 1, 1],
         b"\x16".repeat(100),
     ];
     for payload in payloads {

@@ -49,6 +49,16 @@ fn t01_server_name_behind_up_to_127_others() {
 }
 
 #[test]
+fn t01_second_hello_behind_change_cipher_spec() {
+    // RFC 8446 D.4: after a HelloRetryRequest, in compatibility mode.
+    let filter = filter();
+    for ip in Ip::both() {
+        let payload = [&[20, 3, 3, 0, 1, 1][..], &Hello::new(NAME).build()].concat();
+        filter.expect(&Packet::new(ip, Transport::tcp(443), payload), Reason::Reset);
+    }
+}
+
+#[test]
 fn t01_grease_around_the_server_name() {
     stopped(&filter(), [Hello::new(NAME).grease(), Hello::name_last(NAME).grease()]);
 }
