@@ -11,6 +11,7 @@ mod run;
 mod stats;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -108,6 +109,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.run() {
         Ok(code) => code,
+        // Whoever reads our output has left.
+        Err(error)
+            if error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("cordon: {}", told(&error));
             ExitCode::from(exit_code(&error))

@@ -9,7 +9,9 @@ mod enforcer;
 mod engine;
 mod explain;
 mod keeper;
+mod memory;
 mod numbers;
+mod requests;
 mod tasks;
 
 use std::{
@@ -30,10 +32,11 @@ use crate::{
     feed::{self, Refusal},
     guard::Guards,
     kernel::{Attached, Kernel},
-    observe::{Directory, EventHub},
+    observe::EventHub,
 };
 use engine::Engine;
 use keeper::Keeper;
+use memory::Memory;
 
 /// What an order is checked against under this configuration.
 pub fn feed_context(config: &Config) -> feed::Context {
@@ -78,13 +81,21 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let book = Book::open(folder)?;
     let kernel = Kernel::open(&config.daemon.pin_root, &config.capacity)?;
 
-    let directory = Arc::new(RwLock::new(Directory::default()));
+    let Memory { slots, totals } = Memory::load(folder);
+    let directory = Arc::new(RwLock::new(slots));
     let events = EventHub::default();
     let reader = kernel.tables().events()?;
     let (to_engine, for_engine) = blocking::channel();
     let (to_keeper, for_keeper) = blocking::channel();
     let keeper = Keeper::new(book, &config, to_engine.clone());
-    let mut engine = Engine::start(&config, kernel, keeper.contents()?, Arc::clone(&directory), to_keeper.clone())?;
+    let start = engine::Start {
+        kernel,
+        contents: keeper.contents()?,
+        totals,
+        directory: Arc::clone(&directory),
+        keeper: to_keeper.clone(),
+    };
+    let mut engine = Engine::start(&config, start)?;
     engine.attach_configured()?;
 
     let threads = [

@@ -29,7 +29,7 @@ pub(super) enum Order {
         /// Order id
         id: String,
     },
-    /// Ends one order at once
+    /// Ends one order at once; the exit code is 1 if there is none of this id
     Revoke {
         /// Order id
         id: String,
@@ -145,7 +145,10 @@ impl Order {
             }
             Self::Revoke { id, why } => {
                 let path = format!("/v1/orders/{}?why={}", escaped(&id), escaped(&why));
-                submitted(global, &client.delete(&path)?)
+                let done: Submitted = client.delete(&path)?;
+                let code = submitted(global, &done)?;
+                let is_unknown = done.outcomes.iter().any(|outcome| outcome.what == "revoked_unknown");
+                Ok(if is_unknown { ExitCode::FAILURE } else { code })
             }
             Self::List => {
                 let orders: Vec<OrderSummary> = client.get("/v1/orders")?;
@@ -181,7 +184,7 @@ fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
             text.push_str(&format!("{}: {}\n", outcome.order, outcome.what.replace('_', " ")));
         }
         for refusal in &done.refusals {
-            text.push_str(&format!("line {}: refused: {}: {}\n", refusal.line, refusal.text, refusal.why));
+            text.push_str(&format!("refused: {refusal}\n"));
         }
         for problem in &done.problems {
             text.push_str(&format!("problem: {problem}\n"));

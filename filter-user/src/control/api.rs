@@ -1,6 +1,6 @@
 //! What goes over the control socket.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,20 @@ pub struct RefusalLine {
     pub text: String,
     /// Why.
     pub why: String,
+}
+
+impl fmt::Display for RefusalLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, text, why } = self;
+        out.write_str(file)?;
+        if *line > 0 {
+            write!(out, ":{line}")?;
+        }
+        if !text.is_empty() {
+            write!(out, ": {text}")?;
+        }
+        write!(out, ": {why}")
+    }
 }
 
 /// One feed in `GET /v1/feeds`.

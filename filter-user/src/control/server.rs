@@ -109,11 +109,21 @@ impl IntoResponse for Failed {
     }
 }
 
-/// A socket file that goes with its listener.
+/// A listener whose file goes with it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A start after a crash copes with a file that is left.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Socket {
@@ -138,10 +148,10 @@ impl Socket {
         }
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, file: SocketFile(path.to_owned()) })
     }
 
-    /// Serves until `stop`, and then removes the file.
+    /// Serves until `stop`.
     ///
     /// # Errors
     /// If the listener fails.
@@ -152,13 +162,12 @@ impl Socket {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let router = router(Handle { requests, events });
+        let _file = self.file;
         // Not graceful: a reader of events never ends by itself.
-        let served = tokio::select! {
+        tokio::select! {
             served = axum::serve(self.listener, router).into_future() => served,
             () = stop => Ok(()),
-        };
-        let _ = fs::remove_file(&self.path);
-        served
+        }
     }
 }
 

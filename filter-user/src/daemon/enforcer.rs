@@ -39,7 +39,10 @@ pub(super) struct Enforcer {
     pub held: Option<Timestamp>,
     /// Orders that ended before the book knows: not to be compiled, whatever older changes say.
     pub ending: HashMap<String, usize>,
+    /// Hits of slots that are another order's now.
     pub totals: HitTotals,
+    /// Slots were given to other orders.
+    pub is_reassigned: bool,
     compiler: Compiler,
     compiled: HashSet<String>,
     /// Names that edits added since the last commit, by order: what goes first if there is no room.
@@ -53,38 +56,30 @@ pub(super) struct Enforcer {
 }
 
 impl Enforcer {
-    /// Compiles the orders and brings the kernel's tables to that state, whatever they hold.
-    pub fn start(
-        kernel: Kernel,
-        config: &Config,
-        numbers: &Numbers,
-        orders: BTreeMap<String, Order>,
-        held: Option<Timestamp>,
-        directory: Arc<RwLock<Directory>>,
-    ) -> anyhow::Result<Self> {
+    /// Nothing compiled yet.
+    pub fn new(kernel: Kernel, numbers: &Numbers, directory: Arc<RwLock<Directory>>) -> anyhow::Result<Self> {
         let scopes = scope_table(numbers)?;
-        let mut enforcer = Self {
+        Ok(Self {
             compiler: compiler(&kernel, &scopes, numbers, &InUse::default()),
             kernel,
             scopes,
             allow: Vec::new(),
-            orders,
+            orders: BTreeMap::new(),
             problems: BTreeMap::new(),
-            held,
+            held: None,
             ending: HashMap::new(),
             totals: HitTotals::default(),
+            is_reassigned: false,
             compiled: HashSet::new(),
             added: HashMap::new(),
             freed: false,
             clock: Clock::now(),
             directory,
             torn: false,
-        };
-        enforcer.rebuild(config, numbers)?;
-        Ok(enforcer)
+        })
     }
 
-    /// Compiles everything anew under a configuration, and has the tables taken over.
+    /// Compiles everything anew under a configuration, and brings the kernel's tables to that state, whatever they hold.
     pub fn rebuild(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
         let old = self.tables().in_use_slots()?;
         self.scopes = scope_table(numbers)?;
@@ -343,6 +338,7 @@ impl Enforcer {
         if given.is_empty() {
             return;
         }
+        self.is_reassigned = true;
         let hits = self.kernel.tables().hits().unwrap_or_default();
         for slot in &given {
             if let Some(order) = directory.known_order(*slot) {

@@ -11,15 +11,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use filter_common::layout::LAYOUT_VERSION;
 use jiff::Timestamp;
 
 use super::{
     addresses,
     enforcer::{Enforcer, scope_prefixes},
-    explain::{self, Asked},
-    interface_status,
-    keeper::{self, Contents, Job},
+    keeper::{Contents, Job},
+    memory::Memory,
     numbers::Numbers,
     refusal_line,
 };
@@ -27,16 +25,11 @@ use crate::{
     book::{Applied, Outcome, What},
     config::Config,
     control::{
-        api::{
-            AttachRequest, Detached, InterfaceStatus, OrderCounts, OrderState, OrderSummary, OutcomeLine, Stats,
-            Status, Submitted, TargetStatus,
-        },
-        server::{Failed, Reply, Request},
+        api::{OutcomeLine, Submitted},
+        server::{Reply, Request},
     },
     kernel::{self, Kernel, Mode, TargetState, Targets},
-    name::Name,
-    observe::{Directory, EventHub, reason_counts},
-    order::Order,
+    observe::{Directory, EventHub, HitTotals},
 };
 
 /// What the engine is told.
@@ -64,23 +57,34 @@ pub(super) enum Message {
     Stop,
 }
 
+/// What a start begins with.
+pub(super) struct Start {
+    pub kernel: Kernel,
+    pub contents: Contents,
+    pub totals: HitTotals,
+    pub directory: Arc<RwLock<Directory>>,
+    pub keeper: Sender<Job>,
+}
+
 /// See the module.
 pub(super) struct Engine {
-    enforcer: Enforcer,
-    config: Config,
-    numbers: Numbers,
-    directory: Arc<RwLock<Directory>>,
-    keeper: Sender<Job>,
+    pub(super) enforcer: Enforcer,
+    pub(super) config: Config,
+    pub(super) numbers: Numbers,
+    pub(super) directory: Arc<RwLock<Directory>>,
+    pub(super) keeper: Sender<Job>,
     targets: Targets,
-    target_states: Vec<TargetState>,
+    pub(super) target_states: Vec<TargetState>,
     /// Why configured interfaces are not attached.
-    unattached: BTreeMap<String, String>,
+    pub(super) unattached: BTreeMap<String, String>,
     /// Interfaces that were detached by hand.
-    off: BTreeSet<String>,
+    pub(super) off: BTreeSet<String>,
     /// What else is wrong, by part.
-    problems: BTreeMap<&'static str, String>,
-    started: Timestamp,
+    pub(super) problems: BTreeMap<&'static str, String>,
+    pub(super) started: Timestamp,
     slow_tick: Instant,
+    /// The keeper is gone.
+    is_alone: bool,
 }
 
 /// How often interfaces, addresses and ended orders are looked at.
@@ -88,13 +92,8 @@ const SLOW: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Brings the kernel to the state of the book and of the configuration.
-    pub fn start(
-        config: &Config,
-        kernel: Kernel,
-        contents: Contents,
-        directory: Arc<RwLock<Directory>>,
-        keeper: Sender<Job>,
-    ) -> Result<Self> {
+    pub fn start(config: &Config, start: Start) -> Result<Self> {
+        let Start { kernel, contents, totals, directory, keeper } = start;
         let numbers = Numbers::load(&config.daemon.state_dir, config).context("numbers of scopes and targets")?;
         let Contents { orders, clock_behind } = contents;
         if let Some(newest) = clock_behind {
@@ -102,9 +101,12 @@ impl Engine {
                 "the clock is behind the order book, whose newest entry is of {newest}: no order starts or ends until it is right"
             );
         }
+        let mut enforcer = Enforcer::new(kernel, &numbers, Arc::clone(&directory))?;
+        (enforcer.orders, enforcer.totals, enforcer.held) = (orders, totals, clock_behind);
+        enforcer.rebuild(config, &numbers)?;
         let mut engine = Self {
             targets: Targets::new(numbers.target_specs(config)),
-            enforcer: Enforcer::start(kernel, config, &numbers, orders, clock_behind, Arc::clone(&directory))?,
+            enforcer,
             config: config.clone(),
             numbers,
             directory,
@@ -115,7 +117,9 @@ impl Engine {
             problems: BTreeMap::new(),
             started: Timestamp::now(),
             slow_tick: Instant::now(),
+            is_alone: false,
         };
+        engine.remember();
         engine.settings()?;
         engine.refresh_targets();
         engine.refresh_addresses();
@@ -156,6 +160,20 @@ impl Engine {
                 Message::Tick => self.tick(),
                 Message::Stop => return,
             }
+            self.remember();
+            // The keeper ends before the engine does, unless something is very wrong.
+            if self.is_alone {
+                return;
+            }
+        }
+    }
+
+    /// Has it written which orders the slots are, if that changed.
+    fn remember(&mut self) {
+        if std::mem::take(&mut self.enforcer.is_reassigned) {
+            let slots = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let memory = Memory { slots, totals: self.enforcer.totals.clone() };
+            self.is_alone |= self.keeper.send(Job::Remember(Box::new(memory))).is_err();
         }
     }
 
@@ -247,7 +265,7 @@ impl Engine {
         self.refresh_addresses();
         self.attach_again();
         self.enforcer.release();
-        let _ = self.keeper.send(Job::Retry);
+        self.is_alone |= self.keeper.send(Job::Retry).is_err();
     }
 
     fn follow_clock(&mut self) {
@@ -313,7 +331,7 @@ impl Engine {
         tracing::info!("the configuration was read again");
     }
 
-    fn pin_root(&self) -> &Path {
+    pub(super) fn pin_root(&self) -> &Path {
         &self.config.daemon.pin_root
     }
 
@@ -345,139 +363,6 @@ impl Engine {
         let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
         missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
     }
-
-    fn request(&mut self, request: Request, events: &EventHub) {
-        // Whoever asked may have left.
-        match request {
-            Request::Status(reply) => drop(reply.send(self.status())),
-            Request::Orders(reply) => drop(reply.send(Ok(self.orders()))),
-            Request::Stats(reply) => drop(reply.send(self.stats(events))),
-            Request::Explain { name, client, reply } => drop(reply.send(self.explain(&name, client))),
-            Request::Attach(request, reply) => drop(reply.send(self.attach_request(&request))),
-            Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
-            Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
-            Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
-            Request::Feeds(reply) => drop(self.keeper.send(Job::Feeds(reply))),
-            Request::Submit(..) | Request::Revoke { .. } => {}
-        }
-    }
-
-    fn status(&self) -> Result<Status, Failed> {
-        let enforcer = &self.enforcer;
-        let now = enforcer.now();
-        let mut orders = OrderCounts::default();
-        for order in enforcer.orders.values() {
-            match keeper::state(order, now) {
-                OrderState::Waiting => orders.waiting += 1,
-                OrderState::InForce => orders.in_force += 1,
-                OrderState::Ended | OrderState::Revoked => orders.ended += 1,
-            }
-        }
-        let is_configured = |state: &&TargetState| self.config.targets.iter().any(|target| target.name == state.name);
-        let target = |state: &TargetState| TargetStatus { name: state.name.clone(), problem: state.problem.clone() };
-        Ok(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: self.started,
-            layout: LAYOUT_VERSION,
-            generation: enforcer.tables().settings().map_err(impossible)?.generation,
-            interfaces: self.interfaces().map_err(impossible)?,
-            orders,
-            names: enforcer.names(),
-            targets: self.target_states.iter().filter(is_configured).map(target).collect(),
-            clock_behind: enforcer.held,
-            problems: enforcer.problems.values().chain(self.problems.values()).cloned().collect(),
-        })
-    }
-
-    fn interfaces(&self) -> Result<Vec<InterfaceStatus>, kernel::Error> {
-        let configured = |interface: &str| Some(self.config.mode(interface).is_some());
-        let mut lines: Vec<InterfaceStatus> = kernel::status(self.pin_root())?
-            .iter()
-            .map(|attached| InterfaceStatus {
-                configured: configured(&attached.interface),
-                ..interface_status(attached)
-            })
-            .collect();
-        for interface in &self.config.interfaces {
-            if lines.iter().any(|line| line.interface == interface.name) {
-                continue;
-            }
-            let why = self.unattached.get(&interface.name).cloned();
-            lines.push(InterfaceStatus {
-                interface: interface.name.clone(),
-                mode: None,
-                program: None,
-                layout: None,
-                configured: Some(true),
-                problem: Some(why.unwrap_or_else(|| "detached by hand".to_owned())),
-            });
-        }
-        Ok(lines)
-    }
-
-    fn orders(&self) -> Vec<OrderSummary> {
-        let now = self.enforcer.now();
-        self.enforcer.orders.values().map(|order| summary(order, now)).collect()
-    }
-
-    fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
-        let tables = self.enforcer.tables();
-        let hits = tables.hits().map_err(impossible)?;
-        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(Stats {
-            reasons: reason_counts(&tables.counters().map_err(impossible)?),
-            orders: self.enforcer.totals.with(&hits, &directory),
-            events_read: events.read(),
-            events_lost: events.lost(),
-        })
-    }
-
-    fn explain(
-        &self,
-        name: &str,
-        client: Option<std::net::IpAddr>,
-    ) -> Result<crate::control::api::Explanation, Failed> {
-        let name = Name::parse(name).map_err(|error| Failed::Invalid(format!("{name}: {error}")))?;
-        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let asked = Asked { name: &name, client, config: &self.config, numbers: &self.numbers };
-        explain::explain(&self.enforcer, &directory, &asked).map_err(impossible)
-    }
-
-    fn attach_request(&mut self, request: &AttachRequest) -> Result<InterfaceStatus, Failed> {
-        let mode = if request.generic { Mode::Generic } else { Mode::Native };
-        let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
-        tracing::info!("{}: attached by hand", request.interface);
-        self.off.remove(&request.interface);
-        self.unattached.remove(&request.interface);
-        let configured = Some(self.config.mode(&request.interface).is_some());
-        Ok(InterfaceStatus { configured, ..interface_status(&attached) })
-    }
-
-    fn detach(&mut self, interface: &str) -> Result<Detached, Failed> {
-        let was_attached = kernel::detach(self.pin_root(), interface).map_err(impossible)?;
-        tracing::warn!("{interface}: detached by hand");
-        self.off.insert(interface.to_owned());
-        self.unattached.remove(interface);
-        Ok(Detached { was_attached })
-    }
-}
-
-fn summary(order: &Order, now: Timestamp) -> OrderSummary {
-    let terms = &order.terms;
-    let action = |(protocol, action): (&filter_common::verdict::Protocol, &filter_common::verdict::Action)| {
-        (protocol.word().to_owned(), action.word().to_owned())
-    };
-    OrderSummary {
-        id: terms.id.clone(),
-        issuer: terms.issuer.clone(),
-        reference: terms.reference.clone(),
-        state: keeper::state(order, now),
-        not_before: terms.not_before,
-        not_after: terms.not_after,
-        actions: terms.actions.iter().map(action).collect(),
-        scopes: terms.scopes.iter().cloned().collect(),
-        names: order.names.len(),
-    }
 }
 
 fn outcome_line(outcome: &Outcome) -> OutcomeLine {
@@ -489,8 +374,4 @@ fn outcome_line(outcome: &Outcome) -> OutcomeLine {
         What::RevokedUnknown => "revoked_unknown",
     };
     OutcomeLine { line: outcome.line, order: outcome.order.clone(), what: what.to_owned() }
-}
-
-fn impossible(error: kernel::Error) -> Failed {
-    Failed::Impossible(error.to_string())
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::mpsc::{Receiver, Sender},
 };
 
@@ -12,7 +13,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{engine::Message, feed_context, refusal_line};
+use super::{engine::Message, feed_context, memory::Memory, refusal_line};
 use crate::{
     book::{Book, BookError, Record, Stored},
     config::{Config, Feed},
@@ -56,6 +57,8 @@ pub(super) enum Job {
     Feeds(Reply<Vec<FeedStatus>>),
     /// Another configuration holds.
     Reconfigure(Box<Config>),
+    /// Write down what the slots of the kernel's tables stand for.
+    Remember(Box<Memory>),
     /// Try again what failed.
     Retry,
     /// End.
@@ -73,6 +76,8 @@ pub(super) struct Contents {
 /// See the module.
 pub(super) struct Keeper {
     book: Book,
+    /// Where the book is.
+    folder: PathBuf,
     feeds: Vec<Feed>,
     files: Files,
     context: Context,
@@ -91,6 +96,7 @@ impl Keeper {
     pub fn new(book: Book, config: &Config, engine: Sender<Message>) -> Self {
         Self {
             book,
+            folder: config.daemon.state_dir.clone(),
             files: files(config),
             feeds: config.feeds.clone(),
             context: feed_context(config),
@@ -123,6 +129,11 @@ impl Keeper {
                     (self.files, self.context) = (files(&config), feed_context(&config));
                     self.feeds = config.feeds;
                     self.sync(&Which::All);
+                }
+                Job::Remember(memory) => {
+                    if let Err(error) = memory.save(&self.folder) {
+                        tracing::warn!("hits of orders: {}: {error}", self.folder.display());
+                    }
                 }
                 Job::Retry => self.retry(),
                 Job::Stop => return,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::body::Bytes;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -60,7 +60,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (requests, arriving) = mpsc::channel(64);
     tokio::spawn(read_events(reader, directory, events.clone()));
-    tokio::spawn(tick(to_engine.clone()));
+    let mut ticking = tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
     let context = Arc::new(RwLock::new(feed_context(&config)));
     tokio::spawn(dispatch(arriving, Arc::clone(&context), to_engine.clone(), to_keeper.clone()));
@@ -77,6 +77,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
         tokio::select! {
             _ = arrives(&mut terminate) => break,
             _ = arrives(&mut interrupt) => break,
+            _ = &mut ticking => bail!("a thread of the daemon ended"),
             () = arrives(&mut hang_up) => match Config::read(&file) {
                 Err(mistakes) => tracing::error!("the configuration stays as it was:\n{mistakes}"),
                 Ok(new) => {

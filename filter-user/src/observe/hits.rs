@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use filter_common::layout::Hits;
+use serde::{Deserialize, Serialize};
 
 use super::Directory;
 use crate::control::api::OrderHits;
 
 /// Hits of slots that were given away.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HitTotals {
-    earlier: BTreeMap<String, Hits>,
+    /// Decided and concerned, by order.
+    earlier: BTreeMap<String, (u64, u64)>,
 }
 
 impl HitTotals {
@@ -28,15 +30,14 @@ impl HitTotals {
         for (slot, hits) in slots {
             add(totals.entry(directory.order(*slot)).or_default(), *hits);
         }
-        let line =
-            |(order, hits): (String, Hits)| OrderHits { order, decided: hits.decided, concerned: hits.concerned };
+        let line = |(order, (decided, concerned))| OrderHits { order, decided, concerned };
         totals.into_iter().map(line).collect()
     }
 }
 
-fn add(total: &mut Hits, hits: Hits) {
-    total.decided = total.decided.saturating_add(hits.decided);
-    total.concerned = total.concerned.saturating_add(hits.concerned);
+fn add((decided, concerned): &mut (u64, u64), hits: Hits) {
+    *decided = decided.saturating_add(hits.decided);
+    *concerned = concerned.saturating_add(hits.concerned);
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl<R: Read> Capture<R> {
             self.fill(&mut length)?;
             let total = self.word(&length, 0);
             // Type, length, and the length again at the end.
-            if total < 12 || total % 4 != 0 || total > LONGEST_BLOCK {
+            if total < 12 || !total.is_multiple_of(4) || total > LONGEST_BLOCK {
                 return Err(CaptureError::Damaged(total));
             }
             self.read_block(total - 8)?;
@@ -162,7 +162,7 @@ impl<R: Read> Capture<R> {
             order => return Err(CaptureError::Damaged(order)),
         };
         let total = self.word(&header, 0);
-        if total < 28 || total % 4 != 0 || total > LONGEST_BLOCK {
+        if total < 28 || !total.is_multiple_of(4) || total > LONGEST_BLOCK {
             return Err(CaptureError::Damaged(total));
         }
         self.read_block(total - 12)?;

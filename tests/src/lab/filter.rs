@@ -126,6 +126,24 @@ names = 65536
         self.daemon.take().context("no daemon")?.stop(signal)
     }
 
+    /// Adds to the configuration, and has the daemon read it again.
+    ///
+    /// # Errors
+    /// There is no daemon, or the file cannot be written.
+    pub fn reconfigure(&self, further: &str) -> Result<()> {
+        let path = self.lab.folder().join(CONFIGURATION);
+        let mut configuration = fs::read_to_string(&path).context(CONFIGURATION)?;
+        configuration.push_str(further);
+        fs::write(&path, configuration).context(CONFIGURATION)?;
+        self.daemon.as_ref().context("no daemon")?.signal(libc::SIGHUP);
+        Ok(())
+    }
+
+    /// The folder of the order book.
+    pub fn state(&self) -> PathBuf {
+        self.lab.folder().join("state")
+    }
+
     /// What the daemon has logged.
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Process::log).unwrap_or_default()

@@ -130,6 +130,11 @@ impl Process {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        send(self.child.id() as i32, signal);
+    }
+
     /// Sends it a signal and waits until it has ended.
     ///
     /// # Errors

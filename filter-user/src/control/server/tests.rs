@@ -129,7 +129,8 @@ fn the_socket_is_the_groups_and_is_taken_over_only_from_the_dead() {
     drop(BlockingListener::bind(&left).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _context = runtime.enter();
-    Socket::bind(&left).unwrap();
+    drop(Socket::bind(&left).unwrap());
+    assert!(!left.exists());
 
     let file = folder.path().join("file");
     fs::write(&file, "precious").unwrap();

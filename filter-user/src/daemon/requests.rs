@@ -1,0 +1,162 @@
+//! What the engine answers to requests of the control socket.
+
+use std::{net::IpAddr, sync::PoisonError};
+
+use filter_common::layout::LAYOUT_VERSION;
+use jiff::Timestamp;
+
+use super::{
+    engine::Engine,
+    explain::{self, Asked},
+    interface_status,
+    keeper::{self, Job},
+};
+use crate::{
+    control::{
+        api::{
+            AttachRequest, Detached, Explanation, InterfaceStatus, OrderCounts, OrderState, OrderSummary, Stats,
+            Status, TargetStatus,
+        },
+        server::{Failed, Request},
+    },
+    kernel::{self, Mode, TargetState},
+    name::Name,
+    observe::{EventHub, reason_counts},
+    order::Order,
+};
+
+impl Engine {
+    /// Answers one request.
+    pub(super) fn request(&mut self, request: Request, events: &EventHub) {
+        // Whoever asked may have left.
+        match request {
+            Request::Status(reply) => drop(reply.send(self.status())),
+            Request::Orders(reply) => drop(reply.send(Ok(self.orders()))),
+            Request::Stats(reply) => drop(reply.send(self.stats(events))),
+            Request::Explain { name, client, reply } => drop(reply.send(self.explain(&name, client))),
+            Request::Attach(request, reply) => drop(reply.send(self.attach_request(&request))),
+            Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
+            Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
+            Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
+            Request::Feeds(reply) => drop(self.keeper.send(Job::Feeds(reply))),
+            Request::Submit(..) | Request::Revoke { .. } => {}
+        }
+    }
+
+    fn status(&self) -> Result<Status, Failed> {
+        let enforcer = &self.enforcer;
+        let now = enforcer.now();
+        let mut orders = OrderCounts::default();
+        for order in enforcer.orders.values() {
+            match keeper::state(order, now) {
+                OrderState::Waiting => orders.waiting += 1,
+                OrderState::InForce => orders.in_force += 1,
+                OrderState::Ended | OrderState::Revoked => orders.ended += 1,
+            }
+        }
+        let is_configured = |state: &&TargetState| self.config.targets.iter().any(|target| target.name == state.name);
+        let target = |state: &TargetState| TargetStatus { name: state.name.clone(), problem: state.problem.clone() };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            layout: LAYOUT_VERSION,
+            generation: enforcer.tables().settings().map_err(impossible)?.generation,
+            interfaces: self.interfaces().map_err(impossible)?,
+            orders,
+            names: enforcer.names(),
+            targets: self.target_states.iter().filter(is_configured).map(target).collect(),
+            clock_behind: enforcer.held,
+            problems: enforcer.problems.values().chain(self.problems.values()).cloned().collect(),
+        })
+    }
+
+    fn interfaces(&self) -> Result<Vec<InterfaceStatus>, kernel::Error> {
+        let configured = |interface: &str| Some(self.config.mode(interface).is_some());
+        let mut lines: Vec<InterfaceStatus> = kernel::status(self.pin_root())?
+            .iter()
+            .map(|attached| InterfaceStatus {
+                configured: configured(&attached.interface),
+                ..interface_status(attached)
+            })
+            .collect();
+        for interface in &self.config.interfaces {
+            if lines.iter().any(|line| line.interface == interface.name) {
+                continue;
+            }
+            let why = self.unattached.get(&interface.name).cloned();
+            lines.push(InterfaceStatus {
+                interface: interface.name.clone(),
+                mode: None,
+                program: None,
+                layout: None,
+                configured: Some(true),
+                problem: Some(why.unwrap_or_else(|| "detached by hand".to_owned())),
+            });
+        }
+        Ok(lines)
+    }
+
+    fn orders(&self) -> Vec<OrderSummary> {
+        let now = self.enforcer.now();
+        self.enforcer.orders.values().map(|order| summary(order, now)).collect()
+    }
+
+    fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
+        let tables = self.enforcer.tables();
+        let hits = tables.hits().map_err(impossible)?;
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Stats {
+            reasons: reason_counts(&tables.counters().map_err(impossible)?),
+            orders: self.enforcer.totals.with(&hits, &directory),
+            events_read: events.read(),
+            events_lost: events.lost(),
+        })
+    }
+
+    fn explain(&self, name: &str, client: Option<IpAddr>) -> Result<Explanation, Failed> {
+        let name = Name::parse(name).map_err(|error| Failed::Invalid(format!("{name}: {error}")))?;
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let asked = Asked { name: &name, client, config: &self.config, numbers: &self.numbers };
+        explain::explain(&self.enforcer, &directory, &asked).map_err(impossible)
+    }
+
+    fn attach_request(&mut self, request: &AttachRequest) -> Result<InterfaceStatus, Failed> {
+        let mode = if request.generic { Mode::Generic } else { Mode::Native };
+        let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
+        tracing::info!("{}: attached by hand", request.interface);
+        self.off.remove(&request.interface);
+        self.unattached.remove(&request.interface);
+        let configured = Some(self.config.mode(&request.interface).is_some());
+        Ok(InterfaceStatus { configured, ..interface_status(&attached) })
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<Detached, Failed> {
+        let was_attached = kernel::detach(self.pin_root(), interface).map_err(impossible)?;
+        tracing::warn!("{interface}: detached by hand");
+        self.off.insert(interface.to_owned());
+        self.unattached.remove(interface);
+        Ok(Detached { was_attached })
+    }
+}
+
+fn summary(order: &Order, now: Timestamp) -> OrderSummary {
+    let terms = &order.terms;
+    let action = |(protocol, action): (&filter_common::verdict::Protocol, &filter_common::verdict::Action)| {
+        (protocol.word().to_owned(), action.word().to_owned())
+    };
+    OrderSummary {
+        id: terms.id.clone(),
+        issuer: terms.issuer.clone(),
+        reference: terms.reference.clone(),
+        state: keeper::state(order, now),
+        not_before: terms.not_before,
+        not_after: terms.not_after,
+        actions: terms.actions.iter().map(action).collect(),
+        scopes: terms.scopes.iter().cloned().collect(),
+        names: order.names.len(),
+    }
+}
+
+fn impossible(error: kernel::Error) -> Failed {
+    Failed::Impossible(error.to_string())
+}

@@ -1,0 +1,180 @@
+//! The daemon under control: orders by the command line, the configuration read again, counters and events.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use cordon_tests::lab::{Family, Filter, Host, Lab, address, eventually, order};
+use serde_json::{Value, json};
+
+/// Longest that a change may take to be enforced.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn an_order_comes_and_goes_by_the_command_line() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[])?;
+    let add = "order add --id added --issuer Court --basis Law --issued 2025-03-28 --not-after none \
+               --action dns=drop,tls=reset --scope fr added.example";
+    let added = filter.json(&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>())?;
+    assert_eq!(added["outcomes"], json!([{"line": 1, "order": "added", "what": "new"}]));
+    assert_dropped(&lab, address::CLIENT, "www.added.example")?;
+    assert_reached(&lab, address::OTHER_CLIENT, "www.added.example")?;
+
+    // It is in the book: a daemon that was killed knows it.
+    filter.stop(libc::SIGKILL)?;
+    filter.run()?;
+    assert_dropped(&lab, address::CLIENT, "www.added.example")?;
+    let shown = filter.json(&["order", "show", "added"])?;
+    assert_eq!((&shown["state"], &shown["source"]), (&"in_force".into(), &"cli".into()));
+    let listed = filter.json(&["order", "list"])?;
+    assert_eq!((&listed[0]["id"], &listed[0]["names"]), (&"added".into(), &1.into()));
+
+    let exported = filter.cordon(&["order", "export"])?;
+    let revoked = filter.json(&["order", "revoke", "added", "--why", "settled"])?;
+    assert_eq!(revoked["outcomes"][0]["what"], "revoked");
+    assert_reached(&lab, address::CLIENT, "www.added.example")?;
+    assert_eq!(filter.json(&["order", "list"])?, json!([]));
+    let history = filter.json(&["order", "show", "added"])?;
+    assert_eq!(history["history"][1]["detail"], json!({"why": "settled"}));
+
+    // What was exported can be imported again.
+    let file = lab.folder().join("exported.jsonl");
+    std::fs::write(&file, exported.stdout)?;
+    filter.json(&["order", "import", file.to_str().context("the temporary folder's name is not UTF-8")?])?;
+    assert_dropped(&lab, address::CLIENT, "www.added.example")?;
+
+    // Mistakes are told, and change nothing.
+    let wrong = filter.cordon(&["order", "revoke", "no-such-order", "--why", "x"])?;
+    assert_eq!(wrong.code(), 1, "{wrong}");
+    file_with(&file, r#"{"op":"add","order":"added","names":["co.uk"],"x":1}"#)?;
+    let wrong = filter.cordon(&["order", "import", file.to_str().unwrap_or_default()])?;
+    assert_eq!(wrong.code(), 1, "{wrong}");
+    assert!(wrong.stdout.contains("unknown field `x`"), "{wrong}");
+    Ok(())
+}
+
+#[test]
+fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[])?;
+    filter.json(&[
+        "order",
+        "add",
+        "--id",
+        "ending",
+        "--issuer",
+        "Court",
+        "--basis",
+        "Law",
+        "--issued",
+        "2025-03-28",
+        "--not-after",
+        "none",
+        "--action",
+        "dns=drop",
+        "ending.example",
+    ])?;
+    assert_dropped(&lab, address::CLIENT, "ending.example")?;
+
+    let mut book = rusqlite::Connection::open(filter.state().join("book.sqlite"))?;
+    let lock = book.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    thread::scope(|scope| -> Result<()> {
+        let begun = Instant::now();
+        let revoked = scope.spawn(|| filter.cordon(&["order", "revoke", "ending", "--why", "settled"]));
+        eventually(PATIENCE, || assert_reached(&lab, address::CLIENT, "ending.example"))?;
+        ensure!(!revoked.is_finished(), "the book was not locked: the order ended after {:?}", begun.elapsed());
+        let revoked = revoked.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        assert_eq!(revoked.code(), 1, "{revoked}");
+        assert!(revoked.stdout.contains("ended: ending; but nothing could be written"), "{revoked}");
+        Ok(())
+    })?;
+    assert_reached(&lab, address::CLIENT, "ending.example")?;
+
+    // As soon as it can be written, it is.
+    lock.rollback()?;
+    eventually(PATIENCE, || {
+        let shown = filter.json(&["order", "show", "ending"])?;
+        ensure!(shown["state"] == "revoked", "{shown}");
+        Ok(())
+    })?;
+    assert_reached(&lab, address::CLIENT, "ending.example")
+}
+
+#[test]
+fn a_configuration_is_read_again() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut bound = order("bound", &["bound.example"], &[("dns", "drop")]);
+    bound["order"]["scopes"] = json!(["fr"]);
+    let filter = Filter::start(&lab, &[bound])?;
+    assert_dropped(&lab, address::CLIENT, "a.bound.example")?;
+
+    filter.reconfigure("[allow]\nsubtree = [\"a.bound.example\"]\n")?;
+    eventually(PATIENCE, || assert_reached(&lab, address::CLIENT, "a.bound.example"))?;
+    assert_dropped(&lab, address::CLIENT, "b.bound.example")?;
+    let decision = filter.explain("x.a.bound.example", address::CLIENT[0], "dns")?;
+    assert_eq!(decision["reason"], "allowed");
+
+    // A mistake leaves all as it was, and is told with its line.
+    filter.reconfigure("[no.such]\nsection = 1\n")?;
+    eventually(PATIENCE, || {
+        ensure!(filter.log().contains("unknown field `no`"), "{}", filter.log());
+        Ok(())
+    })?;
+    assert_dropped(&lab, address::CLIENT, "b.bound.example")?;
+    assert_reached(&lab, address::CLIENT, "a.bound.example")
+}
+
+#[test]
+fn counters_and_events_tell_what_was_stopped() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("counted", &["counted.example"], &[("dns", "drop")])])?;
+    assert_dropped(&lab, address::CLIENT, "WWW.counted.example")?;
+    let events = eventually(PATIENCE, || {
+        let events = filter.cordon(&["events", "--output", "json"])?;
+        ensure!(!events.stdout.is_empty(), "no event yet");
+        Ok(events)
+    })?;
+    let mut event: Value = serde_json::from_str(events.stdout.lines().next().context("no event")?)?;
+    ensure!(event["time"].take().is_string(), "{event}");
+    // The order is for all clients; this one is in a scope. No address.
+    let expected = json!({
+        "time": null, "name": "www.counted.example", "rule": "counted.example", "order": "counted", "protocol": "dns",
+        "verdict": "drop", "reason": "dropped", "scopes": ["fr"],
+    });
+    assert_eq!(event, expected);
+
+    // Hits belong to the order, whichever slot it has: they outlive a killed daemon.
+    let hits = json!([{"order": "counted", "decided": 1, "concerned": 1}]);
+    assert_eq!(filter.json(&["stats"])?["orders"], hits);
+    filter.stop(libc::SIGKILL)?;
+    let without_daemon = filter.counters()?;
+    assert_eq!(without_daemon.get("dropped"), Some(&1));
+    filter.run()?;
+    assert_eq!(filter.json(&["stats"])?["orders"], hits);
+
+    let socket = lab.folder().join("cordon.sock");
+    let socket = socket.to_str().context("the temporary folder's name is not UTF-8")?;
+    let fetched = lab.read(Host::Border, &["curl", "-s", "--unix-socket", socket, "http://cordon/v1/stats"])?;
+    assert_eq!(serde_json::from_str::<Value>(&fetched)?["orders"], hits);
+    Ok(())
+}
+
+fn file_with(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, format!("{text}\n")).with_context(|| file.display().to_string())
+}
+
+fn assert_dropped(lab: &Lab, client: [&'static str; 2], name: &str) -> Result<()> {
+    let answer = lab.dig(Family::V4, client, name, "A", &["+tries=1", "+time=1"])?;
+    ensure!(answer.status.is_none(), "{name}: {answer}");
+    Ok(())
+}
+
+fn assert_reached(lab: &Lab, client: [&'static str; 2], name: &str) -> Result<()> {
+    let answer = lab.dig(Family::V4, client, name, "A", &["+tries=1", "+time=5"])?;
+    ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
+    Ok(())
+}
