@@ -43,19 +43,34 @@ impl Extensions {
     #[inline(always)]
     pub fn begin<B: Bytes>(bytes: &B, payload: &Payload) -> Result<Self, Reason> {
         // The octet before the payload is a TCP header's, so this reads one octet of payload.
-        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)?;
-        if first & 0xff != HANDSHAKE {
-            return Err(Reason::TlsNotHello);
+        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)? & 0xff;
+        let start = match first {
+            HANDSHAKE => payload.start,
+            // The second ClientHello, after a HelloRetryRequest, may have this before it (RFC 8446 D.4).
+            CHANGE_CIPHER_SPEC => payload.start + 6,
+            _ => return Err(Reason::TlsNotHello),
+        };
+        let mut hello = Self { at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
+        if first == CHANGE_CIPHER_SPEC {
+            let before = Self { at: payload.start, ..hello };
+            let head = before.be32(bytes, 0).map_err(|_| Reason::TlsNotHello)?;
+            let tail = before.be16(bytes, 4).map_err(|_| Reason::TlsNotHello)?;
+            // A record of version 3.x with one octet, which is 1; and one of handshake behind it.
+            if head & 0xffff_00ff != 0x1403_0000 || tail != 0x0101 || start == payload.end {
+                return Err(Reason::TlsNotHello);
+            }
+            if hello.be16(bytes, 0)? >> 8 != HANDSHAKE {
+                return Err(Reason::TlsNotHello);
+            }
         }
-        let mut hello = Self { at: payload.start, end: u32::MAX, record: u32::MAX, segment: payload.end };
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);
         let kind = hello.be32(bytes, 5)?;
         if record >> 16 & 0xff != 3 || kind >> 24 != CLIENT_HELLO {
             return Err(Reason::TlsNotHello);
         }
-        hello.record = payload.start + 5 + record_len;
-        let hello_end = payload.start + 9 + (kind & 0xff_ffff);
+        hello.record = start + 5 + record_len;
+        let hello_end = start + 9 + (kind & 0xff_ffff);
         hello.end = hello_end;
         // Version and random come before the session id.
         let session = u32::from(hello.be16(bytes, 43)? >> 8);
@@ -101,12 +116,15 @@ impl Extensions {
     /// The host name of a server_name extension: where it lies, a trailing dot left out (RFC 6066 3).
     #[inline(always)]
     pub fn host_name<B: Bytes>(&self, bytes: &B, name: &ServerName) -> Result<Payload, Reason> {
+        if name.len < MIN_SERVER_NAME {
+            return Err(Reason::TlsSniInvalid);
+        }
         let here = Self { at: name.at, ..*self };
         let list = u32::from(here.be16(bytes, 0)?);
         let kind = here.be16(bytes, 2)?;
         let len = u32::from(here.be16(bytes, 3)?);
         // "The ServerNameList MUST NOT contain more than one name of the same name_type."
-        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len == 0 || len > MAX_NAME {
+        if list + 2 != name.len || len + 3 != list || kind >> 8 != 0 || len > MAX_NAME {
             return Err(Reason::TlsSniInvalid);
         }
         let start = name.at + 5;
@@ -151,8 +169,11 @@ impl Extensions {
     }
 }
 
+/// Lengths of list and name, type, and one octet of name.
+const MIN_SERVER_NAME: u32 = 6;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u32 = 254;
+const CHANGE_CIPHER_SPEC: u16 = 20;
 const HANDSHAKE: u16 = 22;
 const CLIENT_HELLO: u32 = 1;
 const SERVER_NAME: u32 = 0;

@@ -75,9 +75,7 @@ impl Packet {
     /// Puts the octets `start..end` of the buffer in place of everything from `at` on.
     #[inline(always)]
     pub fn replace(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
-        // SAFETY: the helper reads the context only.
-        let len = unsafe { bpf_xdp_get_buff_len(self.context) } as u32;
-        let grow = (at + end).wrapping_sub(start).wrapping_sub(len) as i32;
+        let grow = (at + end).wrapping_sub(start).wrapping_sub(self.len()) as i32;
         // SAFETY: the helper checks what it can do; the packet is as it was where it can not.
         if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
@@ -111,13 +109,9 @@ impl Packet {
 impl Bytes for Packet {
     #[inline(always)]
     fn len(&self) -> u32 {
-        // SAFETY: the context is the program's. What lies in further buffers (XDP frags) is not read. The assembly
-        // keeps LLVM from taking the difference apart, which the verifier forbids.
-        unsafe {
-            let mut len = (*self.context).data_end as u64 - (*self.context).data as u64;
-            asm!("{0} = {0}", inout(reg) len);
-            len as u32
-        }
+        // SAFETY: the helper reads the context only. It counts further buffers (XDP frags), too, although what lies
+        // in them is not read.
+        unsafe { bpf_xdp_get_buff_len(self.context) as u32 }
     }
 
     #[inline(always)]

@@ -8,11 +8,11 @@ use std::{
 };
 
 use filter_common::{
-    layout::{Counter, Hits, Target, client_detail},
+    layout::{Counter, Hits, client_detail},
     verdict::{Reason, Verdict},
 };
 use filter_user::{
-    kernel::{Capacity, Clock, Kernel, TlsPorts},
+    kernel::{Capacity, Clock, Kernel, TargetState, Targets, TlsPorts},
     name::Name,
     order::Match,
     policy::{Compiler, Limits, ScopeTable},
@@ -175,9 +175,13 @@ impl Filter {
         self.change(|compiler| compiler.set_allow(names).expect("an allow list"));
     }
 
-    /// Tells the host's judgement of a target that was written to the tables.
-    pub fn note_target(&mut self, slot: u32, target: Target) {
-        self.image.targets.insert(slot, target);
+    /// Brings redirect targets up to date.
+    pub fn refresh(&mut self, targets: &mut Targets) -> Vec<TargetState> {
+        let states = targets.refresh(self.kernel.tables()).expect("targets");
+        for (slot, _) in (0..).zip(&states) {
+            self.image.targets.insert(slot, self.kernel.tables().target(slot).expect("target slot"));
+        }
+        states
     }
 
     /// The kernel side.

@@ -1,6 +1,6 @@
 //! Rows of the book, in and out.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -70,25 +70,41 @@ pub(super) fn write_order(
     Ok(write.query_row(row, |row| row.get(0))?)
 }
 
-/// Adds and takes out names, and tells which of them were not there, or were.
+/// Adds and takes out names.
 pub(super) fn write_names<'a>(
     transaction: &Transaction<'_>,
     number: i64,
     kind: Kind,
     added: impl IntoIterator<Item = &'a Name>,
     removed: impl IntoIterator<Item = &'a Name>,
-) -> Result<Delta, BookError> {
-    let mut delta = Delta::default();
-    let mut insert =
-        transaction.prepare_cached("INSERT OR IGNORE INTO names (number, kind, name) VALUES (?1, ?2, ?3)")?;
+) -> Result<(), BookError> {
+    let mut insert = transaction.prepare_cached("INSERT INTO names (number, kind, name) VALUES (?1, ?2, ?3)")?;
     for name in added {
-        if insert.execute(params![number, kind as i64, name.as_str()])? > 0 {
-            delta.added.push(name.clone());
-        }
+        insert.execute(params![number, kind as i64, name.as_str()])?;
     }
     let mut delete = transaction.prepare_cached("DELETE FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
     for name in removed {
-        if delete.execute(params![number, kind as i64, name.as_str()])? > 0 {
+        delete.execute(params![number, kind as i64, name.as_str()])?;
+    }
+    Ok(())
+}
+
+/// What of these names an order does not list yet, and what of those it does.
+pub(super) fn fresh(
+    transaction: &Transaction<'_>,
+    number: i64,
+    added: &BTreeSet<Name>,
+    removed: &BTreeSet<Name>,
+) -> Result<Delta, BookError> {
+    let mut query = transaction.prepare_cached("SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
+    let mut delta = Delta::default();
+    for name in added {
+        if !query.exists(params![number, Kind::Listed as i64, name.as_str()])? {
+            delta.added.push(name.clone());
+        }
+    }
+    for name in removed {
+        if query.exists(params![number, Kind::Listed as i64, name.as_str()])? {
             delta.removed.push(name.clone());
         }
     }

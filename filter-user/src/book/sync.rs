@@ -260,11 +260,9 @@ fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError> {
     let mut hash = Fnv::new();
     hash.octets(&[state]);
     hash.octets(rows::terms_json(&order.terms)?.as_bytes());
-    for (kind, names) in [(b"+", &order.names), (b"-", &order.except)] {
-        for name in names {
-            hash.octets(kind);
-            hash.octets(name.as_str().as_bytes());
-        }
+    for names in [&order.names, &order.except] {
+        hash.word(names.len() as u64);
+        names.iter().for_each(|name| hash.octets(name.as_str().as_bytes()));
     }
     Ok(hash.finish())
 }
@@ -277,8 +275,8 @@ fn hash_events(entries: &[Entry]) -> [u8; 16] {
     hash.finish()
 }
 
-/// FNV-1a with 128 bits. It tells whether a source says something else than before; nobody gains by fooling it but
-/// the one who writes that source.
+/// FNV-1a with 128 bits, but over words of eight octets, the last of which holds the length. It tells whether a
+/// source says something else than before; nobody gains by fooling it but the one who writes that source.
 struct Fnv(u128);
 
 impl Fnv {
@@ -287,9 +285,18 @@ impl Fnv {
     }
 
     fn octets(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = (self.0 ^ u128::from(*octet)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        for chunk in octets.chunks(8) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            self.word(u64::from_le_bytes(word));
         }
+        self.word(octets.len() as u64);
+    }
+
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ u128::from(word)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
     }
 
     fn finish(&self) -> [u8; 16] {

@@ -116,11 +116,12 @@ impl<'a> Writer<'a> {
         removed: &BTreeSet<Name>,
     ) -> Result<bool, BookError> {
         let Some(known) = self.in_force(origin, id)? else { return Ok(false) };
-        let names = rows::write_names(&self.transaction, known.number, Kind::Listed, added, removed)?;
+        let names = rows::fresh(&self.transaction, known.number, added, removed)?;
         if names.is_empty() {
             self.tell(origin, id, What::Unchanged);
             return Ok(true);
         }
+        rows::write_names(&self.transaction, known.number, Kind::Listed, &names.added, &names.removed)?;
         self.record(origin, op, id, json!({"names": changed(&names)}))?;
         self.tell(origin, id, What::Changed);
         let edit = Change::Edit { id: id.to_owned(), terms: None, names, except: Delta::default() };

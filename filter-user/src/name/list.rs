@@ -1,6 +1,6 @@
 //! The names of an order, read from JSON one by one: a row that is no name is told, and loses no other.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -109,6 +109,19 @@ impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
+}
+
+/// The names as a set. To sort them they are compared by their first octets, which lie beside each other in memory;
+/// to look each name up where it lies costs a cache miss a comparison.
+pub(crate) fn sorted(names: Vec<Name>) -> BTreeSet<Name> {
+    let mut keyed: Vec<_> = names.into_iter().map(|name| (beginning_key(&name), name)).collect();
+    keyed.sort_unstable();
+    keyed.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Compares as the name does, as far as it goes.
+fn beginning_key(name: &Name) -> u128 {
+    name.as_str().bytes().chain(std::iter::repeat(0)).take(16).fold(0, |key, octet| key << 8 | u128::from(octet))
 }
 
 /// As much of a text as a report can want.

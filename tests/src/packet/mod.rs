@@ -6,11 +6,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod answer;
-mod dns;
-mod ip;
+pub mod dns;
+pub mod ip;
 pub mod received;
-mod tls;
-mod transport;
+pub mod tls;
+pub mod transport;
 
 pub use self::{
     dns::{Edns, Query, kind, name_wire},

@@ -68,7 +68,7 @@ impl Hello {
         list.extend(share);
         let key_share = (KEY_SHARE, list);
         let mut extensions: Vec<_> = ordinary().into_iter().filter(|(kind, _)| *kind != KEY_SHARE).collect();
-        extensions.push((21, vec![0; 180]));
+        extensions.push((21, vec![0; 320]));
         let name = server_name(name);
         let pair = if name_first { [name, key_share] } else { [key_share, name] };
         Self::with_extensions(extensions.into_iter().chain(pair))

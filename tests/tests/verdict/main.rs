@@ -1,3 +1,13 @@
 //! Verdict tables: one frame, one verdict, one counter, by BPF_PROG_TEST_RUN. Names begin with the case's id.
 
+mod actions;
+mod agreement;
+mod answers;
+mod dns;
+mod frames;
+mod lengths;
+mod orders;
+mod overblocking;
+mod redirect;
 mod tls;
+mod verifier;

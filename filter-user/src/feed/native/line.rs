@@ -9,7 +9,10 @@ use serde::{
 
 use super::super::{Context, Entry, Event};
 use crate::{
-    name::{Name, list::NameList},
+    name::{
+        Name,
+        list::{NameList, sorted},
+    },
     order::{
         Order, Unfit,
         json::{RawOrder, end, timestamp},
@@ -184,7 +187,7 @@ fn admitted(
     if names.is_empty() {
         return Err(vec![unfit("", "no name is left")]);
     }
-    Ok(names.into_iter().collect())
+    Ok(sorted(names))
 }
 
 fn probe(text: &str) -> Subject {
