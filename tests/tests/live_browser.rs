@@ -1,5 +1,7 @@
 //! Headless Chromium behind the filter. It resolves names by the lab's name server and then connects.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use cordon_tests::lab::{Filter, Lab, address, order, order_of_each_action};
 use serde_json::json;
@@ -44,6 +46,8 @@ fn a_reset_shows_at_once() -> Result<()> {
     assert_eq!(page.error.as_deref(), Some("ERR_CONNECTION_RESET"), "{page:?}");
     assert!(gained.contains_key("reset"), "{gained:?}");
     assert!(!gained.contains_key("tls_incomplete"), "{gained:?}");
+    // For an answer that never comes it would wait for minutes.
+    assert!(page.finished.took < Duration::from_secs(30), "{page:?}");
     let (page, gained) = filter.counting(|| lab.browse("other.example"))?;
     assert!(page.document.contains("reached other.example"), "{page:?}");
     assert!(!gained.contains_key("reset"), "{gained:?}");

@@ -9,7 +9,7 @@ use super::{Finished, Host, Lab, process};
 /// What the browser showed.
 #[derive(Debug)]
 pub struct Page {
-    /// The document, its own error page where the site could not be reached.
+    /// The document; empty where the site could not be reached.
     pub document: String,
     /// The error's word, such as ERR_CONNECTION_RESET.
     pub error: Option<String>,
@@ -47,11 +47,10 @@ impl Lab {
         command.args(OPTIONS).arg(format!("--user-data-dir={}", profile.path().display()));
         command.arg(format!("https://{name}/")).env("HOME", profile.path());
         let finished = process::finish(&mut command, PATIENCE)?;
+        // Where a page cannot be loaded, nothing is dumped, and Chromium says why on standard error.
+        let error = finished.stderr.split("Page load failed: net::").nth(1);
+        let error = error.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
         let document = finished.stdout.clone();
-        let error = document.find("ERR_").and_then(|start| {
-            let word = document.get(start..)?;
-            word.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_').next().map(str::to_owned)
-        });
         Ok(Page { document, error, finished })
     }
 }
