@@ -73,9 +73,11 @@ fn build(workspace: &Path, linker: &Path) -> Result<PathBuf, Box<dyn Error>> {
         // 32-bit arithmetic and jumps.
         "-Ctarget-cpu=v3".into(),
     ];
+    let features = if env::var_os("CARGO_FEATURE_BPF_LOG").is_some() { "log" } else { "" };
     let output = Command::new(env::var("CARGO")?)
         .current_dir(workspace)
         .args(["build", "--package", "filter-ebpf", "--bins", "--release", "--target", TARGET])
+        .args(["--features", features])
         .args(["-Z", "build-std=core", "--color", "never", "--target-dir"])
         .arg(&target_dir)
         // Only for the BPF build: build-std is not stable.

@@ -1,5 +1,6 @@
 //! Sampled events: what was met, by which rule, for which scopes. Whether they fit never changes a verdict.
 
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use filter_common::{
     bytes::Bytes,
     layout::{Event, client_detail},
@@ -58,6 +59,6 @@ fn client(packet: &Packet, scratch: &Scratch, detail: u32) -> [u8; 16] {
 #[inline(always)]
 pub fn send(scratch: &mut Scratch, reason: Reason) {
     scratch.event.reason = reason as u32;
-    // The kernel wakes the reader only when it has read everything before.
-    let _ = EVENTS.output::<Event>(&scratch.event, 0);
+    // Readers poll: a wake-up would cost more than all the rest.
+    let _ = EVENTS.output::<Event>(&scratch.event, u64::from(BPF_RB_NO_WAKEUP));
 }

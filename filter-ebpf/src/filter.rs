@@ -44,6 +44,8 @@ pub fn judge(packet: Packet) -> u32 {
         Err(reason) => Outcome::of(reason),
     };
     count(outcome.reason, len);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&packet.context(), "{} octets: reason {}", len, outcome.reason as u32);
     outcome.action
 }
 

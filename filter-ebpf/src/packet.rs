@@ -28,6 +28,12 @@ impl Packet {
         Self { context }
     }
 
+    /// For logging.
+    #[cfg(feature = "log")]
+    pub fn context(&self) -> aya_ebpf::programs::XdpContext {
+        aya_ebpf::programs::XdpContext::new(self.context)
+    }
+
     /// Index of the interface that it came in at.
     #[inline(always)]
     pub fn interface(&self) -> u32 {

@@ -105,6 +105,8 @@ pub fn load(
     }
     let mut ebpf = loader.load(bytes).map_err(|error| Error::Object(chain(&error)))?;
     let programs = load_programs(&mut ebpf)?;
+    #[cfg(feature = "bpf-log")]
+    print_log(&mut ebpf);
     let names: Vec<_> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
     let mut maps = HashMap::new();
     for name in names {
@@ -114,6 +116,20 @@ pub fn load(
         }
     }
     Ok((programs, maps))
+}
+
+/// Hands on to tracing (through `log`) what the programs log, for as long as the process lives.
+#[cfg(feature = "bpf-log")]
+fn print_log(ebpf: &mut Ebpf) {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => drop(std::thread::spawn(move || {
+            loop {
+                logger.flush();
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        })),
+        Err(error) => tracing::warn!("the program's log cannot be read: {error}"),
+    }
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<Vec<Loaded>, Error> {
