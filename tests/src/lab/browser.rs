@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Finished, Host, Lab, process};
+use super::{Family, Finished, Host, Lab, address, clients::bracketed, process};
 
 /// What the browser showed.
 #[derive(Debug)]
@@ -41,10 +41,23 @@ impl Lab {
     /// # Errors
     /// Chromium is not installed, or does not end.
     pub fn browse(&self, name: &str) -> Result<Page> {
+        self.open(name, &[])
+    }
+
+    /// As [`Lab::browse`], but without DNS: the web server's address is given.
+    ///
+    /// # Errors
+    /// As [`Lab::browse`].
+    pub fn browse_at(&self, family: Family, name: &str) -> Result<Page> {
+        let web = bracketed(family.of(address::WEB))?;
+        self.open(name, &[&format!("--host-resolver-rules=MAP {name} {web}")])
+    }
+
+    fn open(&self, name: &str, options: &[&str]) -> Result<Page> {
         ensure!(process::find("chromium").is_some(), "chromium is not installed: run `cargo xtask setup --tests`");
         let profile = tempfile::Builder::new().prefix("browser-").tempdir_in(self.folder())?;
         let mut command = self.command(Host::Client, "chromium");
-        command.args(OPTIONS).arg(format!("--user-data-dir={}", profile.path().display()));
+        command.args(OPTIONS).args(options).arg(format!("--user-data-dir={}", profile.path().display()));
         command.arg(format!("https://{name}/")).env("HOME", profile.path());
         let finished = process::finish(&mut command, PATIENCE)?;
         // Where a page cannot be loaded, nothing is dumped, and Chromium says why on standard error.
