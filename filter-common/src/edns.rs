@@ -68,7 +68,7 @@ impl Records {
         if self.at + len > self.options {
             return None;
         }
-        if head >> 16 == OPTION_COOKIE && len >= COOKIE_MIN && len <= COOKIE_MAX {
+        if head >> 16 == OPTION_COOKIE && (COOKIE_MIN..=COOKIE_MAX).contains(&len) {
             self.edns.cookie_at = self.at;
             self.edns.cookie_len = len;
         }

@@ -65,11 +65,14 @@ impl Extensions {
         }
         let record = hello.be32(bytes, 0)?;
         let record_len = u32::from(hello.be16(bytes, 3)?);
-        let kind = hello.be32(bytes, 5)?;
-        if record >> 16 & 0xff != 3 || kind >> 24 != CLIENT_HELLO {
+        if record >> 16 & 0xff != 3 {
             return Err(Reason::TlsNotHello);
         }
         hello.record = start + 5 + record_len;
+        let kind = hello.be32(bytes, 5)?;
+        if kind >> 24 != CLIENT_HELLO {
+            return Err(Reason::TlsNotHello);
+        }
         let hello_end = start + 9 + (kind & 0xff_ffff);
         hello.end = hello_end;
         // Version and random come before the session id.

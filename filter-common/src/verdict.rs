@@ -177,7 +177,7 @@ reasons! {
     TlsExtensions = "tls_extensions" => Pass,
     /// A ClientHello without server_name.
     TlsNoSni = "tls_no_sni" => Pass,
-    /// A server_name that is empty, not one single host name, or an address.
+    /// A server_name that is empty, or not one single host name.
     TlsSniInvalid = "tls_sni_invalid" => Pass,
     /// Two server_name extensions (RFC 8446 4.2), the first of them listed.
     TlsSniDuplicate = "tls_sni_duplicate" => Pass,

@@ -131,7 +131,7 @@ impl HostCheck {
         let Some(word) = bytes.be64(self.at.wrapping_sub(8)) else { return Some(false) };
         let left = self.at.wrapping_sub(self.start);
         let others = if left < 8 { u64::MAX << (8 * left) } else { 0 };
-        let word = word & !others | ONES * b'a' as u64 & others;
+        let word = (word & !others) | ((ONES * b'a' as u64) & others);
         if !host_octets(word) {
             return Some(false);
         }
@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn words_of_a_name_give_back_its_labels() {
         // Two labels against one of the same octets, a NUL in front, and lengths that could be octets.
-        let pairs: [(&[&[u8]], &[&[u8]]); 3] =
+        type Labels = &'static [&'static [u8]];
+        let pairs: [(Labels, Labels); 3] =
             [(&[b"x", b"bcdefgh"], &[b"xbcdefgh"]), (&[b"\0a"], &[b"a"]), (&[b"\x01b"], &[b"", b"b"])];
         let key = key();
         for (one, two) in pairs {

@@ -37,6 +37,7 @@ pub fn query(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> 
 
     lookup::begin(scratch, Walk::dns(scratch.question.name, root));
     repeat(STEPS, word, &mut way);
+    lookup::listed(scratch)?;
     lookup::decide(&mut way, Protocol::Dns)?;
 
     let mut records = Records::begin(packet, scratch.payload.start, &scratch.question, scratch.payload.end)

@@ -58,18 +58,23 @@ pub fn probe(scratch: &mut Scratch, key: &NameKey) {
     }
 }
 
-/// Weighs the orders of the node that was found. `Ok` if one holds; it is in [`Scratch::choice`].
+/// Whether the node that was found leads to orders. `Ok` if so; their policy is in [`Scratch::slot`].
+#[inline(always)]
+pub fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
+    let node = scratch.node;
+    scratch.slot = if scratch.node_depth == scratch.walk.depth { node.at } else { node.below };
+    match scratch.slot {
+        POLICY_NONE => Err(Reason::NotListed),
+        POLICY_ALLOW => Err(Reason::Allowed),
+        _ => Ok(()),
+    }
+}
+
+/// Weighs these orders. `Ok` if one holds; it is in [`Scratch::choice`].
 #[inline(always)]
 pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    let node = scratch.node;
-    scratch.slot = if scratch.node_depth == scratch.walk.depth { node.at } else { node.below };
-    match scratch.slot {
-        POLICY_NONE => return Err(Reason::NotListed),
-        POLICY_ALLOW => return Err(Reason::Allowed),
-        _ => {}
-    }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);

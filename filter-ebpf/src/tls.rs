@@ -33,8 +33,9 @@ pub fn hello(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> 
     if scratch.end != GOING_ON {
         return Err(Reason::TlsSniInvalid);
     }
-    lookup::decide(&mut way, Protocol::Tls)?;
+    lookup::listed(scratch)?;
     only_host_name(&mut way)?;
+    lookup::decide(&mut way, Protocol::Tls)?;
     act::tls(&mut way)
 }
 

@@ -26,19 +26,22 @@ fn main() -> Result<()> {
         let mut compiler =
             Compiler::new(ScopeTable::new([])?, [], Limits { orders: 1 << 10, policies: 1 << 16, names: 1 << 21 });
         let before = resident()?;
-        let start = Instant::now();
+        let start = Stopwatch::start()?;
         compiler.put(&big)?;
-        let put = start.elapsed();
+        let put = start.read()?;
+        // Later, what the changes took and gave back would be counted, too.
+        let octets = (resident()? - before) as f64 / big.names.len() as f64;
         let changes = compiler.commit()?;
-        let whole = start.elapsed();
-        let count = changes.insert.len();
+        let whole = start.read()?;
+        println!("round {round}: put {put}; put and commit {whole}; {} nodes", changes.insert.len());
         drop(changes);
-        println!("round {round}: put {put:.0?}, put and commit {whole:.0?}, {count} nodes");
-        println!("  {:.0} octets a name", (resident()? - before) as f64 / count as f64);
+        if round == 1 {
+            println!("  {octets:.0} octets a name");
+        }
 
-        let start = Instant::now();
+        let start = Stopwatch::start()?;
         compiler.put(&big)?;
-        println!("  the same order again: {:.0?}, changes {}", start.elapsed(), writes(&compiler.commit()?));
+        println!("  the same order again: {}; writes {}", start.read()?, writes(&compiler.commit()?));
         small_changes(&mut compiler, &big)?;
     }
     Ok(())
@@ -62,7 +65,7 @@ fn small_changes(compiler: &mut Compiler, big: &Order) -> Result<()> {
             compiler.release(now);
         }
         times.sort();
-        println!("  {what}: median {:.1?}, changes {count}", times[times.len() / 2]);
+        println!("  {what}: median {:.1?}; writes {count}", times[times.len() / 2]);
         Ok(())
     };
 
@@ -148,6 +151,29 @@ fn order(id: &str, names: BTreeSet<Name>) -> Order {
         insist_nxdomain: false,
     };
     Order { terms: Arc::new(terms), names, except: BTreeSet::new() }
+}
+
+/// Wall-clock time, and this thread's processor time, which a busy machine changes less.
+struct Stopwatch {
+    start: Instant,
+    cpu: u64,
+}
+
+impl Stopwatch {
+    fn start() -> Result<Self> {
+        Ok(Self { start: Instant::now(), cpu: cpu()? })
+    }
+
+    fn read(&self) -> Result<String> {
+        let cpu = Duration::from_nanos(cpu()? - self.cpu);
+        Ok(format!("{} ms (processor {} ms)", self.start.elapsed().as_millis(), cpu.as_millis()))
+    }
+}
+
+/// Processor time of this thread in nanoseconds.
+fn cpu() -> Result<u64> {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(schedstat.split(' ').next().context("schedstat has no first field")?.parse()?)
 }
 
 /// Resident memory in octets.

@@ -272,7 +272,7 @@ fn put(compiler: &mut Compiler, order: &TestOrder) {
     compiler.put(&order.build()).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Octets as text, for messages.
+/// Octets as text.
 pub fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

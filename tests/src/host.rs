@@ -79,8 +79,9 @@ fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
         return Err(Reason::NotListed);
     }
     let mut walk = Walk::dns(question.name, question.after() - 5);
-    let node = image.find(|| walk.step_dns(bytes, &image.key, question.labels, &starts)).ok_or(Reason::TableBroken)?;
-    let (entry, action) = image.decide(bytes, network, node, Protocol::Dns, now)?;
+    let slot = image.find(|| walk.step_dns(bytes, &image.key, question.labels, &starts)).ok_or(Reason::TableBroken)?;
+    listed(slot)?;
+    let (entry, action) = image.decide(bytes, network, slot, Protocol::Dns, now)?;
     let order = image.orders.get(&entry.order).ok_or(Reason::TableBroken)?;
     if let Some(reason) = image.plain(action, order) {
         return Ok(reason);
@@ -108,14 +109,15 @@ fn hello(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
     let server_name = next_server_name(bytes, &mut extensions)?;
     let name = extensions.host_name(bytes, &server_name)?;
     let mut walk = Walk::sni(&name);
-    let node = image.find(|| walk.step_sni(bytes, &image.key)).ok_or(Reason::TlsSniInvalid)?;
-    let (entry, action) = image.decide(bytes, network, node, Protocol::Tls, now)?;
+    let slot = image.find(|| walk.step_sni(bytes, &image.key)).ok_or(Reason::TlsSniInvalid)?;
+    listed(slot)?;
     if !is_host_name(bytes, &name) {
         return Err(Reason::TlsSniInvalid);
     }
     if next_server_name(bytes, &mut extensions).is_ok() {
         return Err(Reason::TlsSniDuplicate);
     }
+    let (entry, action) = image.decide(bytes, network, slot, Protocol::Tls, now)?;
     let order = image.orders.get(&entry.order).ok_or(Reason::TableBroken)?;
     if let Some(reason) = image.plain(action, order) {
         return Ok(reason);
@@ -172,11 +174,6 @@ impl Image {
         protocol: Protocol,
         now: u64,
     ) -> Result<(PolicyEntry, u8), Reason> {
-        match slot {
-            POLICY_NONE => return Err(Reason::NotListed),
-            POLICY_ALLOW => return Err(Reason::Allowed),
-            _ => {}
-        }
         let asker = Asker::new(self.scopes_of(source(bytes, network)), protocol, now);
         let mut choice = Choice::NONE;
         while let (true, Some(policy)) = (slot != POLICY_NONE, self.policies.get(&slot)) {
@@ -218,6 +215,15 @@ impl Image {
             return Err(Reason::DroppedUnanswerable);
         }
         Ok(())
+    }
+}
+
+/// Whether a policy slot leads to orders.
+fn listed(slot: u32) -> Result<(), Reason> {
+    match slot {
+        POLICY_NONE => Err(Reason::NotListed),
+        POLICY_ALLOW => Err(Reason::Allowed),
+        _ => Ok(()),
     }
 }
 

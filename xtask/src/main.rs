@@ -1,5 +1,6 @@
 //! Everything that is done with Cordon's source besides `cargo build`: `cargo xtask --help`.
 
+mod bench;
 mod bpf_linker;
 mod ci;
 mod debian;
@@ -32,6 +33,12 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
+    /// Measures what Cordon costs: ns a packet, loading, changes (root or sudo)
+    Bench {
+        /// Smaller counts, within half a minute after the build
+        #[arg(long)]
+        quick: bool,
+    },
     /// Checks everything that must hold before a commit, tests included
     Ci,
     /// Compares the map layout with its lock: a changed layout needs a new version
@@ -47,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Setup { tests } => setup::run(tests),
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
+        Verb::Bench { quick } => bench::run(quick),
         Verb::Ci => ci::run(),
         Verb::Layout { accept } => layout::run(accept),
     };

@@ -47,6 +47,11 @@ impl Tables {
             let _writing = self.lock();
             self.names.set_all(&self.hashed(&changes.insert))?;
             self.names.set_all(&self.hashed(&changes.update))?;
+            // A packet looks from the shallow to the deep. One that has met an old node must not find a deeper old
+            // node gone.
+            if !changes.update.is_empty() && !changes.delete.is_empty() {
+                sys::wait_for_readers();
+            }
             let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key)).collect();
             self.names.delete_all(&delete)?;
         }

@@ -159,6 +159,16 @@ unsafe impl Plain for ProgramInfo {}
 // SAFETY: as above.
 unsafe impl Plain for LinkInfo {}
 
+/// Waits until every program that runs now has come to its end: an RCU grace period (membarrier(2), GLOBAL, Linux 4.3),
+/// or where nohz_full CPUs forbid that, longer than any run takes.
+pub fn wait_for_readers() {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: no pointers.
+    if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } < 0 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Calls bpf(2) and returns what it returned.
 fn call<A>(command: libc::c_int, argument: &mut A) -> io::Result<i32> {
     // SAFETY: `argument` lives over the call and is as long as we say. The pointers in it are made by the functions

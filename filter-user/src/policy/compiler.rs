@@ -105,7 +105,7 @@ impl Compiler {
         let wanted = slot_for(&order.terms, &self.scopes, &self.targets)?;
         let id = &order.terms.id;
         let held = self.handles.get(id).map_or(0, |handle| self.order(*handle).names.len());
-        self.reserve(id, order.names.iter().chain(&order.except), order.names.len().saturating_sub(held))?;
+        self.reserve(Some(id), order.names.iter().chain(&order.except), order.names.len().saturating_sub(held))?;
         let handle = match self.handles.get(id) {
             Some(handle) => *handle,
             None => self.add_order(order.terms.clone(), wanted.clone()),
@@ -119,14 +119,14 @@ impl Compiler {
         state.stale = 0;
         self.note_changed(handle);
 
-        let names = self.make_all(&order.names);
+        let names = self.tree.make_all(order.names.iter());
         for id in self.leftover(old_names, if old_kind == new_kind { &names } else { &[] }) {
             self.remove_rule(id, Rule { order: handle, kind: old_kind });
         }
         for id in &names {
             self.insert_rule(*id, Rule { order: handle, kind: new_kind });
         }
-        let except = self.make_all(&order.except);
+        let except = self.tree.make_all(order.except.iter());
         for id in self.leftover(old_except, &except) {
             self.remove_rule(id, Rule { order: handle, kind: Kind::Except });
         }
@@ -143,18 +143,13 @@ impl Compiler {
     }
 
     /// Adds names to an order.
-    pub fn add_names<'a>(
-        &mut self,
-        order: &str,
-        names: impl IntoIterator<Item = &'a Name, IntoIter: Clone>,
-    ) -> Result<(), OrderError> {
+    pub fn add_names<'a>(&mut self, order: &str, names: impl IntoIterator<Item = &'a Name>) -> Result<(), OrderError> {
         let handle = self.handle(order)?;
-        let names = names.into_iter();
-        self.reserve(order, names.clone(), names.size_hint().0)?;
+        let names: Vec<_> = names.into_iter().collect();
+        self.reserve(Some(order), names.iter().copied(), names.len())?;
         let rule = Rule { order: handle, kind: self.order(handle).kind() };
         self.note_changed(handle);
-        for name in names {
-            let id = self.tree.make(name);
+        for id in self.tree.make_all(names.into_iter()) {
             if self.insert_rule(id, rule) {
                 self.order_mut(handle).names.push(id);
             }
@@ -221,7 +216,7 @@ impl Compiler {
     /// Replaces the operator's allow list, which beats every order.
     pub fn set_allow(&mut self, allow: impl IntoIterator<Item = (Name, Match)>) -> Result<(), OrderError> {
         let allow: BTreeSet<_> = allow.into_iter().collect();
-        self.reserve("", allow.iter().map(|(name, _)| name), allow.len().saturating_sub(self.allow.len()))?;
+        self.reserve(None, allow.iter().map(|(name, _)| name), allow.len().saturating_sub(self.allow.len()))?;
         let old = std::mem::take(&mut self.allow);
         for (name, reach) in old.difference(&allow) {
             if let Some(id) = self.tree.find(name) {
@@ -312,16 +307,16 @@ impl Compiler {
 
     fn reserve<'a>(
         &mut self,
-        order: &str,
+        order: Option<&str>,
         names: impl Iterator<Item = &'a Name>,
         new: usize,
     ) -> Result<(), OrderError> {
         let octets = names.map(|name| name.as_str().len()).sum();
-        if self.tree.reserve(new, octets) { Ok(()) } else { Err(OrderError::TooManyNames { order: order.to_owned() }) }
-    }
-
-    fn make_all(&mut self, names: &BTreeSet<Name>) -> Vec<NodeId> {
-        names.iter().map(|name| self.tree.make(name)).collect()
+        if self.tree.reserve(new, octets) {
+            Ok(())
+        } else {
+            Err(OrderError::TooManyNames { order: order.map(str::to_owned) })
+        }
     }
 
     /// Those of `old` that are not among `new`.

@@ -45,10 +45,10 @@ pub enum OrderError {
         order: String,
     },
     /// The names take more memory than the compiler's 32-bit indices reach.
-    #[error("order {order}: too many names")]
+    #[error("{}: too many names", order.as_ref().map_or("allow list".into(), |id| format!("order {id}")))]
     TooManyNames {
-        /// Order id, or empty for the allow list.
-        order: String,
+        /// Order id; `None` for the allow list.
+        order: Option<String>,
     },
 }
 

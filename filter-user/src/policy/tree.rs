@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
+    hint::black_box,
     ops::{Index, IndexMut},
 };
 
@@ -131,7 +132,7 @@ impl Tree {
         if names > self.nodes.len() / 2 {
             self.nodes.reserve_exact(names);
             let Self { nodes, labels, children, hasher, .. } = self;
-            children.reserve(names, |&id| hash(hasher, nodes[id as usize].parent, label(labels, &nodes[id as usize])));
+            children.reserve(names, |&id| rehash(hasher, nodes, labels, id));
         }
         true
     }
@@ -142,10 +143,36 @@ impl Tree {
 
     /// The node of a name, which is made if there is none. [`Tree::reserve`] must have allowed it.
     pub fn make(&mut self, name: &Name) -> NodeId {
-        name.labels().fold(ROOT, |parent, label| {
-            let hash = hash(&self.hasher, parent, label);
-            self.child(parent, label, hash).unwrap_or_else(|| self.add(parent, label, hash))
-        })
+        self.descend(name.labels())
+    }
+
+    /// The nodes of many names. In a large tree a look-up waits for memory more than it computes; so those of a batch
+    /// are begun together, for the processor to wait for them at once, which nearly halves the time.
+    pub fn make_all<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a Name>) -> Vec<NodeId> {
+        let mut ids = Vec::with_capacity(names.len());
+        let mut names = names.map(Name::as_str);
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut places = Vec::with_capacity(BATCH);
+        loop {
+            batch.extend(names.by_ref().take(BATCH));
+            if batch.is_empty() {
+                return ids;
+            }
+            for name in &batch {
+                black_box(name.as_bytes().first().copied());
+            }
+            for name in batch.drain(..) {
+                let (parent, label) = match name.split_once('.') {
+                    Some((label, parents)) => (self.descend(parents.rsplit('.')), label),
+                    None => (ROOT, name),
+                };
+                places.push((parent, label, hash(&self.hasher, parent, label)));
+            }
+            for (_, _, hash) in &places {
+                black_box(self.children.find(*hash, |_| false));
+            }
+            ids.extend(places.drain(..).map(|(parent, label, hash)| self.child_or_new(parent, label, hash)));
+        }
     }
 
     pub fn name(&self, id: NodeId) -> Name {
@@ -254,12 +281,20 @@ impl Tree {
         }
     }
 
+    fn descend<'a>(&mut self, labels: impl Iterator<Item = &'a str>) -> NodeId {
+        labels.fold(ROOT, |parent, label| self.child_or_new(parent, label, hash(&self.hasher, parent, label)))
+    }
+
+    fn child_or_new(&mut self, parent: NodeId, label: &str, hash: u64) -> NodeId {
+        self.child(parent, label, hash).unwrap_or_else(|| self.add(parent, label, hash))
+    }
+
     fn child(&self, parent: NodeId, name: &str, hash: u64) -> Option<NodeId> {
         let same = |&id: &NodeId| self[id].parent == parent && label(&self.labels, &self[id]) == name;
         self.children.find(hash, same).copied()
     }
 
-    fn add(&mut self, parent: NodeId, name: &str, place: u64) -> NodeId {
+    fn add(&mut self, parent: NodeId, name: &str, hash: u64) -> NodeId {
         let next = self[parent].child;
         let node = TreeNode {
             parent,
@@ -289,8 +324,7 @@ impl Tree {
             self[next].previous = id;
         }
         let Self { nodes, labels, children, hasher, .. } = self;
-        let rehash = |&id: &NodeId| hash(hasher, nodes[id as usize].parent, label(labels, &nodes[id as usize]));
-        children.insert_unique(place, id, rehash);
+        children.insert_unique(hash, id, |&id| rehash(hasher, nodes, labels, id));
         id
     }
 
@@ -353,7 +387,15 @@ fn hash(hasher: &RandomState, parent: NodeId, label: &str) -> u64 {
     hasher.finish()
 }
 
+fn rehash(hasher: &RandomState, nodes: &[TreeNode], labels: &str, id: NodeId) -> u64 {
+    let node = &nodes[id as usize];
+    hash(hasher, node.parent, label(labels, node))
+}
+
+/// Look-ups that are begun together: what a core can wait for at once, and some more.
+const BATCH: usize = 32;
+
 /// Below this, unused labels are not worth the copying.
-const MIN_GARBAGE: usize = 1 << 20;
+const MIN_GARBAGE: usize = 1 << 16;
 
 const _: () = assert!(size_of::<TreeNode>() <= 56);

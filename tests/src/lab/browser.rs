@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Finished, Host, Lab, process};
+use super::{Family, Finished, Host, Lab, address, clients::bracketed, process};
 
 /// What the browser showed.
 #[derive(Debug)]
 pub struct Page {
-    /// The document, its own error page where the site could not be reached.
+    /// The document; empty where the site could not be reached.
     pub document: String,
     /// The error's word, such as ERR_CONNECTION_RESET.
     pub error: Option<String>,
@@ -41,17 +41,29 @@ impl Lab {
     /// # Errors
     /// Chromium is not installed, or does not end.
     pub fn browse(&self, name: &str) -> Result<Page> {
+        self.open(name, &[])
+    }
+
+    /// As [`Lab::browse`], but without DNS: the web server's address is given.
+    ///
+    /// # Errors
+    /// As [`Lab::browse`].
+    pub fn browse_at(&self, family: Family, name: &str) -> Result<Page> {
+        let web = bracketed(family.of(address::WEB))?;
+        self.open(name, &[&format!("--host-resolver-rules=MAP {name} {web}")])
+    }
+
+    fn open(&self, name: &str, options: &[&str]) -> Result<Page> {
         ensure!(process::find("chromium").is_some(), "chromium is not installed: run `cargo xtask setup --tests`");
         let profile = tempfile::Builder::new().prefix("browser-").tempdir_in(self.folder())?;
         let mut command = self.command(Host::Client, "chromium");
-        command.args(OPTIONS).arg(format!("--user-data-dir={}", profile.path().display()));
+        command.args(OPTIONS).args(options).arg(format!("--user-data-dir={}", profile.path().display()));
         command.arg(format!("https://{name}/")).env("HOME", profile.path());
         let finished = process::finish(&mut command, PATIENCE)?;
+        // Where a page cannot be loaded, nothing is dumped, and Chromium says why on standard error.
+        let error = finished.stderr.split("Page load failed: net::").nth(1);
+        let error = error.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
         let document = finished.stdout.clone();
-        let error = document.find("ERR_").and_then(|start| {
-            let word = document.get(start..)?;
-            word.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_').next().map(str::to_owned)
-        });
         Ok(Page { document, error, finished })
     }
 }

@@ -149,7 +149,7 @@ impl Lab {
 }
 
 /// An address as it stands in URLs.
-fn bracketed(address: &str) -> Result<String> {
+pub fn bracketed(address: &str) -> Result<String> {
     Ok(match address.parse::<IpAddr>().context("not an address")? {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),

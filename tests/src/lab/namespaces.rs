@@ -44,8 +44,10 @@ const LINKS: [Link; 3] = [
     },
 ];
 
-/// Before any interface: IPv6 without router advertisements; answers may come another way than queries went.
+/// Before any interface: IPv6 without router advertisements, and with addresses that hold at once, because a browser
+/// gives up what it does when one comes up later; answers may come another way than queries went.
 const SETTINGS: &str = "cd /proc/sys/net && echo 0 > ipv6/conf/default/accept_ra && echo 0 > ipv6/conf/all/accept_ra \
+    && echo 0 > ipv6/conf/default/accept_dad && echo 0 > ipv6/conf/default/dad_transmits \
     && echo 0 > ipv4/conf/all/rp_filter && echo 0 > ipv4/conf/default/rp_filter";
 
 const ROUTER: &str = "cd /proc/sys/net && echo 1 > ipv4/ip_forward && echo 1 > ipv6/conf/all/forwarding \
@@ -97,10 +99,9 @@ impl Namespaces {
         for ((host, interface), addresses) in link.hosts.into_iter().zip(link.interfaces).zip(link.addresses) {
             for (number, [v4, v6]) in addresses.iter().enumerate() {
                 self.ip(host, &format!("address add {v4}/24 dev {interface}"))?;
-                // Without duplicate address detection, which would take a second. The first is the one that clients
-                // use unless told otherwise, as it is with IPv4.
+                // The first is the one that clients use unless told otherwise, as it is with IPv4.
                 let preferred = if number == 0 { "" } else { " preferred_lft 0" };
-                self.ip(host, &format!("address add {v6}/64 dev {interface} nodad{preferred}"))?;
+                self.ip(host, &format!("address add {v6}/64 dev {interface}{preferred}"))?;
             }
             self.ip(host, &format!("link set {interface} up"))?;
         }

@@ -1,6 +1,9 @@
 //! What DNS answers say, how large they get, and how often they are given.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use cordon_tests::{
     harness::{Filter, Setup},
@@ -304,10 +307,15 @@ fn d09_answers_and_resets_share_a_rate() {
     let filter = Filter::with(setup, [&example(), &drops]);
     let query = Packet::dns(Ip::v4(), &Query::new(NAME)).build();
     let hello = Packet::tls(Ip::v6(), &Hello::new(NAME)).build();
-    let start = std::time::Instant::now();
-    let reasons = [&query, &hello, &query, &query, &hello].map(|frame| filter.run_in_kernel(frame).reason);
-    let spent = start.elapsed();
-    assert!(spent.as_millis() < 300, "the machine is too slow for this test: {spent:?}");
+    // As long as the machine is quick enough for nothing to come in meanwhile.
+    let reasons = (0..50)
+        .find_map(|_| {
+            std::thread::sleep(Duration::from_millis(1100));
+            let start = Instant::now();
+            let reasons = [&query, &hello, &query, &query, &hello].map(|frame| filter.run_in_kernel(frame).reason);
+            (start.elapsed() < Duration::from_millis(300)).then_some(reasons)
+        })
+        .expect("five packets within 300 milliseconds");
     let expected =
         [Reason::AnsweredNxdomain, Reason::Reset, Reason::AnsweredNxdomain, Reason::DroppedRate, Reason::DroppedRate];
     assert_eq!(reasons, expected);
@@ -315,7 +323,7 @@ fn d09_answers_and_resets_share_a_rate() {
     filter.expect(&Packet::dns(Ip::v4(), &Query::new("drop.example")), Reason::Dropped);
     filter.expect(&Packet::dns(Ip::v4(), &Query::new("other.net")), Reason::NotListed);
     // A third of a second is one token.
-    std::thread::sleep(std::time::Duration::from_millis(350));
+    std::thread::sleep(Duration::from_millis(350));
     assert_eq!(filter.run_in_kernel(&query).reason, Reason::AnsweredNxdomain);
 }
 

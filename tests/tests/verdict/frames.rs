@@ -3,7 +3,7 @@
 use cordon_tests::{
     harness::Filter,
     order::order,
-    packet::{Extension, Fragment, Hello, Ip, OLD_QINQ, Packet, QINQ, Query, Transport, VLAN},
+    packet::{Extension, Fragment, Hello, Ip, OLD_QINQ, Packet, QINQ, Query, Transport, VLAN, server_name},
 };
 use filter_common::verdict::{Action, Reason};
 
@@ -269,5 +269,22 @@ fn t20_ethernet_padding() {
         let mut cut = hello(ip);
         cut.trailer = cut.payload.split_off(name + 3);
         filter.expect(&cut, Reason::TlsIncomplete);
+    }
+}
+
+#[test]
+fn t21_packets_over_several_buffers() {
+    let filter = filter();
+    for ip in Ip::both() {
+        let mut long = hello(ip.clone());
+        long.payload.resize(8000, 0);
+        filter.expect_back(&long, Reason::Reset);
+        let mut long = query(ip.clone());
+        long.payload.resize(8000, 0);
+        filter.expect_back(&long, Reason::AnsweredNxdomain);
+        // The name behind the first buffer is not read.
+        let far = Hello::with_extensions([(21, vec![0; 5000]), server_name(NAME)]);
+        let run = filter.run_in_kernel(&Packet::tls(ip, &far).build());
+        assert_eq!(run.reason, Reason::TlsIncomplete);
     }
 }

@@ -5,7 +5,7 @@ use cordon_tests::{
     order::order,
     packet::{Hello, Ip, Packet, Transport, flag, server_name, server_name_list},
 };
-use filter_common::verdict::Reason;
+use filter_common::{layout::Hits, verdict::Reason};
 
 const NAME: &str = "www.example.com";
 
@@ -224,6 +224,8 @@ fn t12b_two_server_names() {
         Hello::with_extensions([server_name(first)].into_iter().chain(between.clone()).chain([server_name(second)]))
     };
     expect(&filter, [hello(NAME, NAME), hello(NAME, "other.net")], Reason::TlsSniDuplicate);
+    // No order is concerned by what passes.
+    assert_eq!(filter.hits("o"), Hits::default());
     // The first one decides that no order is concerned; the second is then not looked for.
     expect(&filter, [hello("other.net", NAME)], Reason::NotListed);
 }

@@ -24,5 +24,12 @@ fn a_hundred_thousand_names_and_one_more() {
     compiler.revoke("big").unwrap();
     let changes = compiler.commit().unwrap();
     assert_eq!((changes.delete.len(), changes.retired_orders.len()), (NAMES + 1, 1));
-    assert_eq!(compiler.whole().insert.len(), 1);
+
+    // What is left, and what takes the freed places, has its own name.
+    let left = compiler.whole();
+    assert_eq!(left.insert.iter().map(|(name, _)| name).collect::<Vec<_>>(), [&name("zone-7.net")]);
+    compiler.put(&big).unwrap();
+    let mut names: Vec<_> = compiler.commit().unwrap().insert.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    assert!(names.iter().eq(&big.names));
 }

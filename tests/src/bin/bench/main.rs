@@ -1,5 +1,6 @@
 //! What Cordon costs: `cargo xtask bench`.
 
+mod change;
 mod load;
 mod names;
 mod packets;
@@ -15,10 +16,11 @@ pub struct Size {
     long: u32,
     rounds: usize,
     repeat: u32,
+    changes: usize,
 }
 
-const FULL: Size = Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000 };
-const QUICK: Size = Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000 };
+const FULL: Size = Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000, changes: 50 };
+const QUICK: Size = Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000, changes: 10 };
 
 fn main() -> Result<()> {
     let size = match std::env::args().nth(1).as_deref() {
@@ -38,5 +40,6 @@ fn main() -> Result<()> {
     let file = load::order_file(size.names)?;
     load::run(bench.tables(), &file, &size)?;
     packets::run(&bench, &file.four_labels, &size)?;
-    Ok(())
+    drop(bench);
+    change::run(&file, &size)
 }
