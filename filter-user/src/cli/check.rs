@@ -1,50 +1,57 @@
 //! `cordon check`.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Global;
 use crate::{
-    config::Config,
+    config::{Config, Mistake, Mistakes},
     control::api::RefusalLine,
     daemon::{feed_context, refusal_line},
     feed::file::Files,
 };
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Report {
+    /// In the configuration. Without one that is right, order files are not read.
+    mistakes: Vec<Mistake>,
+    /// In the order files.
+    refusals: Vec<RefusalLine>,
     orders: usize,
     names: usize,
-    refusals: Vec<RefusalLine>,
 }
 
 /// Reads the configuration and every feed's files as the daemon would.
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
-    let config = match Config::read(global.file()) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            global.output.print(&mistakes.0, |_| mistakes.to_string())?;
-            return Ok(ExitCode::from(2));
-        }
+    let report = match Config::read(global.file()) {
+        Ok(config) => orders(&config)?,
+        Err(Mistakes(mistakes)) => Report { mistakes, ..Report::default() },
     };
-    let mut report = Report { orders: 0, names: 0, refusals: Vec::new() };
-    let files = Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>());
-    let (orders, refusals) = files.orders(&feed_context(&config))?;
-    report.orders = orders.len();
-    report.names = orders.iter().map(|order| order.names.len()).sum();
-    report.refusals = refusals.iter().map(refusal_line).collect();
-    global.output.print(&report, |report| {
-        let mut text: String = refusals.iter().map(|refusal| format!("{refusal}\n")).collect();
-        text.push_str(&format!(
-            "{}: {} orders, {} names, {} refusals",
-            global.file().display(),
-            report.orders,
-            report.names,
-            report.refusals.len()
-        ));
-        text
-    })?;
-    Ok(if report.refusals.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    global.output.print(&report, |report| text(report, global.file()))?;
+    let is_right = report.mistakes.is_empty() && report.refusals.is_empty();
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+fn orders(config: &Config) -> Result<Report> {
+    let paths: Vec<_> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
+    let (orders, refusals) = Files::new(&paths).orders(&feed_context(config))?;
+    Ok(Report {
+        mistakes: Vec::new(),
+        refusals: refusals.iter().map(refusal_line).collect(),
+        orders: orders.len(),
+        names: orders.iter().map(|order| order.names.len()).sum(),
+    })
+}
+
+fn text(report: &Report, file: &Path) -> String {
+    let Report { mistakes, refusals, orders, names } = report;
+    let mut text: String = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
+    text.extend(refusals.iter().map(|refusal| format!("{refusal}\n")));
+    if mistakes.is_empty() {
+        let refused = refusals.len();
+        text.push_str(&format!("{}: {orders} orders, {names} names, {refused} refusals", file.display()));
+    }
+    text
 }

@@ -214,7 +214,7 @@ impl Enforcer {
 
     fn rewrite_times(&mut self) -> Result<(), Error> {
         let mut slots: Vec<_> = self.compiler.order_slots().map(|(slot, order)| (slot, order.clone())).collect();
-        slots.iter_mut().for_each(|(_, order)| self.hold(order));
+        slots.iter_mut().for_each(|(_, order)| hold(order, self.held));
         self.tables().rewrite_times(slots.iter().map(|(slot, order)| (*slot, order)), &self.clock)
     }
 
@@ -235,7 +235,7 @@ impl Enforcer {
     ) -> Result<(), Error> {
         let orders = changes.orders.clone();
         for (_, order) in &mut changes.orders {
-            self.hold(order);
+            hold(order, self.held);
         }
         let result = apply(self.kernel.tables(), changes, &self.clock);
         self.torn |= result.is_err();
@@ -321,15 +321,6 @@ impl Enforcer {
         self.compiled.iter().max_by_key(size).cloned()
     }
 
-    /// While the clock is wrong, what was in force at the book's newest entry stays in force, and nothing else is.
-    fn hold(&self, order: &mut OrderSlot) {
-        if let Some(newest) = self.held {
-            let in_force = order.start <= newest && order.end.is_none_or(|end| newest < end);
-            order.start = if in_force { Timestamp::MIN } else { Timestamp::MAX };
-            order.end = None;
-        }
-    }
-
     /// Keeps what slots counted for other orders than they get now.
     fn keep_hits(&mut self, changes: &Changes) {
         let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -352,6 +343,15 @@ impl Enforcer {
 
     fn write_directory(&self, write: impl FnOnce(&mut Directory)) {
         write(&mut self.directory.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+/// While the clock is wrong, what was in force at the book's newest entry stays in force, and nothing else is.
+fn hold(order: &mut OrderSlot, newest: Option<Timestamp>) {
+    if let Some(newest) = newest {
+        let in_force = order.start <= newest && order.end.is_none_or(|end| newest < end);
+        order.start = if in_force { Timestamp::MIN } else { Timestamp::MAX };
+        order.end = None;
     }
 }
 
@@ -385,4 +385,45 @@ fn compiler(kernel: &Kernel, scopes: &ScopeTable, numbers: &Numbers, old: &InUse
 pub(super) fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
     let prefixes = |name: &String| config.scopes.get(name).cloned().unwrap_or_default();
     (1..).zip(numbers.scopes.iter().map(prefixes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_a_wrong_clock_orders_neither_start_nor_end() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let newest = time("2025-06-01T00:00:00Z");
+        let (before, after) = (time("2025-05-01T00:00:00Z"), time("2025-07-01T00:00:00Z"));
+        let clock = Clock { offset: 0 };
+        for (start, end, in_force) in [
+            (before, None, true),
+            (before, Some(after), true),
+            (newest, Some(after), true),
+            (before, Some(newest), false),
+            (after, None, false),
+        ] {
+            let mut slot = OrderSlot {
+                id: "a".to_owned(),
+                start,
+                end,
+                scopes: 1,
+                actions: [0; 4],
+                target: 0,
+                ede: 16,
+                text: String::new(),
+                a: None,
+                aaaa: None,
+            };
+            let as_it_is = slot.clone();
+            hold(&mut slot, None);
+            assert_eq!(slot, as_it_is);
+            hold(&mut slot, Some(newest));
+            // At any time of the kernel's clock.
+            let held = slot.to_layout(|time| clock.boot(time));
+            assert_eq!((held.start == 0, held.end), (in_force, u64::MAX), "{start} {end:?}");
+            assert_eq!(held.start == u64::MAX, !in_force, "{start} {end:?}");
+        }
+    }
 }

@@ -295,3 +295,47 @@ fn history_entry(record: Record) -> HistoryEntry {
     let Record { number, time, source, line, op, detail, .. } = record;
     HistoryEntry { number, time, source, line, op, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Guards;
+
+    fn entries(lines: &[&str]) -> Vec<Entry> {
+        let put = |id: &str| {
+            format!(
+                r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#
+            )
+        };
+        let line = |line: &&str| match line.split_once(' ') {
+            Some(("put", id)) => put(id),
+            Some((op, id)) => format!(r#"{{"op":"{op}","order":"{id}","why":""}}"#),
+            None => panic!("{line}"),
+        };
+        let text = lines.iter().map(line).collect::<Vec<_>>().join("\n");
+        let context = Context { scopes: None, targets: None, guards: Guards::all() };
+        let read = native::read("test", text.as_bytes(), &context).unwrap();
+        assert_eq!(read.refusals, []);
+        read.entries
+    }
+
+    #[test]
+    fn f3_the_last_word_about_an_order_counts() {
+        assert_eq!(ends(&entries(&["revoke a", "put b", "revoke b", "revoke c", "put c"])), ["a", "b"]);
+        assert_eq!(ends(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn an_order_is_in_force_from_its_start_and_before_its_end() {
+        let entry = entries(&["put a"]).remove(0);
+        let Event::Put(order) = entry.event else { panic!("{entry:?}") };
+        for (time, expected) in [
+            ("2025-01-31T23:59:59Z", OrderState::Waiting),
+            ("2025-02-01T00:00:00Z", OrderState::InForce),
+            ("2025-02-28T23:59:59Z", OrderState::InForce),
+            ("2025-03-01T00:00:00Z", OrderState::Ended),
+        ] {
+            assert_eq!(state(&order, time.parse().unwrap()), expected, "{time}");
+        }
+    }
+}
