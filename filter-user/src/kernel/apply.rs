@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use filter_common::layout::{NameKey, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
-use super::{clock::Clock, error::Error, tables::Tables};
+use super::{clock::Clock, error::Error, sys, tables::Tables};
 use crate::{
     name::Name,
     policy::{Changes, OrderSlot},
