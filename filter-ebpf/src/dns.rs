@@ -85,6 +85,9 @@ unsafe extern "C" fn word(_index: u64, way: *mut Way) -> i64 {
 }
 
 /// Reads on in the records behind the question.
+///
+/// # Safety
+/// For `packet::repeat` with a live [`Way`] only.
 pub unsafe extern "C" fn record(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `label`.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };

@@ -34,7 +34,7 @@ Exit codes:
   3  the kernel did not take the program or its tables; trying again does not help
   4  no daemon answers at the control socket";
 
-/// Stops the names that orders list, in DNS, TLS and QUIC, and nothing else.
+/// Stops the names that orders list, in DNS and TLS, and nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "cordon", version, after_help = EXIT_CODES, propagate_version = true)]
 pub struct Cli {

@@ -61,7 +61,7 @@ pub(super) struct OrderState {
     pub slot: Option<u32>,
     /// Its slot, and what that held at the last commit.
     pub written: Option<(u32, OrderSlot)>,
-    /// Is in [`Compiler::changed`].
+    /// Is in the list of changed orders.
     pub changed: bool,
     pub revoked: bool,
     /// Every node with a rule of this order, and some that have none any more.
