@@ -14,7 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     path::Path,
     sync::Arc,
 };
@@ -46,6 +46,17 @@ mod writer;
 pub struct Book {
     connection: Connection,
     clock_behind: Option<Timestamp>,
+    ahead: Ahead,
+}
+
+/// Who is told of orders that end before the disk has it.
+#[derive(Default)]
+struct Ahead(Option<Box<dyn FnMut(Vec<String>) + Send>>);
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Ahead").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What went wrong with the book itself.
@@ -217,13 +228,19 @@ impl Book {
         fs::create_dir_all(folder)?;
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
-        Ok(Self { connection, clock_behind })
+        Ok(Self { connection, clock_behind, ahead: Ahead::default() })
     }
 
     /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the
     /// clock is wrong, and no order may start or end.
     pub fn clock_behind(&self) -> Option<Timestamp> {
         self.clock_behind
+    }
+
+    /// Has `tell` called with the orders that a transaction revokes, right before it is written to the disk: an order's
+    /// end waits for no disk. If the transaction fails then, the book still has them.
+    pub fn tell_ends_ahead(&mut self, tell: impl FnMut(Vec<String>) + Send + 'static) {
+        self.ahead = Ahead(Some(Box::new(tell)));
     }
 
     /// Applies events in order, in one transaction: when this returns they are on the disk, all of them.
@@ -236,7 +253,7 @@ impl Book {
         for entry in entries {
             writer.event(&Origin { source: source.clone(), place: entry.place() }, entry.event)?;
         }
-        writer.commit()
+        writer.commit(&mut self.ahead)
     }
 
     /// The orders that are not revoked, by id.

@@ -105,6 +105,30 @@ fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
 }
 
 #[test]
+fn o5_a_files_order_ends_while_the_book_cannot_be_written() -> Result<()> {
+    let lab = Lab::new()?;
+    let staying = order("staying", &["staying.example"], &[("dns", "drop")]);
+    let ending = order("ending", &["ending.example"], &[("dns", "drop")]);
+    let filter = Filter::start(&lab, &[staying.clone(), ending])?;
+    assert_dropped(&lab, address::CLIENT, "ending.example")?;
+
+    let mut book = rusqlite::Connection::open(filter.state().join("book.sqlite"))?;
+    let lock = book.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let new = order("new", &["new.example"], &[("dns", "drop")]);
+    filter.write_orders("orders.jsonl", &[staying, new])?;
+    eventually(PATIENCE, || assert_reached(&lab, address::CLIENT, "ending.example"))?;
+    // What is not in the book is not enforced.
+    assert_reached(&lab, address::CLIENT, "new.example")?;
+    assert_dropped(&lab, address::CLIENT, "staying.example")?;
+
+    lock.rollback()?;
+    eventually(PATIENCE, || assert_dropped(&lab, address::CLIENT, "new.example"))?;
+    assert_reached(&lab, address::CLIENT, "ending.example")?;
+    assert_eq!(filter.json(&["order", "show", "ending"])?["state"], "revoked");
+    Ok(())
+}
+
+#[test]
 fn a_configuration_is_read_again() -> Result<()> {
     let lab = Lab::new()?;
     let mut bound = order("bound", &["bound.example"], &[("dns", "drop")]);

@@ -84,7 +84,7 @@ impl Book {
         for gone in &dropped {
             withdraw(&mut writer, gone, &mut again)?;
         }
-        Ok((writer.commit()?, again))
+        Ok((writer.commit(&mut self.ahead)?, again))
     }
 
     /// The files that have said something about an order.

@@ -10,7 +10,7 @@ use rusqlite::Transaction;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Applied, BookError, Change, Delta, Outcome, What,
+    Ahead, Applied, BookError, Change, Delta, Outcome, What,
     rows::{self, Kind, OrderRow},
 };
 use crate::{
@@ -41,7 +41,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes it last.
-    pub(super) fn commit(self) -> Result<Applied, BookError> {
+    pub(super) fn commit(self, ahead: &mut Ahead) -> Result<Applied, BookError> {
+        if let Ahead(Some(tell)) = ahead {
+            let revoked = |change: &Change| match change {
+                Change::Revoke { id } => Some(id.clone()),
+                _ => None,
+            };
+            tell(self.applied.changes.iter().filter_map(revoked).collect());
+        }
         self.transaction.commit()?;
         Ok(self.applied)
     }

@@ -18,17 +18,17 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Report {
-    /// None: no daemon answers.
-    daemon: Option<Status>,
-    interfaces: Vec<InterfaceStatus>,
+#[serde(untagged)]
+enum Report {
+    Daemon(Box<Status>),
+    Pinned { interfaces: Vec<InterfaceStatus> },
 }
 
 pub(super) fn status(global: &Global) -> Result<ExitCode> {
     let config = global.config_or_default()?;
     let report = match global.client()?.get::<Status>("/v1/status") {
-        Ok(status) => Report { interfaces: status.interfaces.clone(), daemon: Some(status) },
-        Err(ClientError::Unreachable(_)) => Report { daemon: None, interfaces: pinned(&config)? },
+        Ok(status) => Report::Daemon(Box::new(status)),
+        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)? },
         Err(error) => return Err(error.into()),
     };
     global.output.print(&report, status_text)?;
@@ -40,16 +40,18 @@ fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
 }
 
 fn status_text(report: &Report) -> String {
-    let mut text = match &report.daemon {
-        None => "no daemon; what is attached goes on enforcing what it has\n\n".to_owned(),
-        Some(status) => daemon_text(status),
+    let (mut text, interfaces) = match report {
+        Report::Daemon(status) => (daemon_text(status), &status.interfaces),
+        Report::Pinned { interfaces } => {
+            ("no daemon; what is attached goes on enforcing what it has\n\n".to_owned(), interfaces)
+        }
     };
-    if report.interfaces.is_empty() {
+    if interfaces.is_empty() {
         text.push_str("attached to no interface\n");
         return text;
     }
     let mut rows = vec![["interface", "mode", "program", "layout", ""].map(str::to_owned).to_vec()];
-    for line in &report.interfaces {
+    for line in interfaces {
         let number = |number: Option<u32>| number.map_or("-".to_owned(), |number| number.to_string());
         let mode = line.mode.clone().unwrap_or_else(|| "not attached".to_owned());
         let note = match (&line.problem, line.configured) {

@@ -141,6 +141,16 @@ impl Enforcer {
         }
     }
 
+    /// Ends orders in the kernel at once, however many names they have. [`Enforcer::end`] then takes them out.
+    pub fn end_at_once(&self, ids: &[String]) -> Result<(), Error> {
+        let ended = |(slot, order): (u32, &OrderSlot)| {
+            let order = OrderSlot { end: Some(Timestamp::MIN), ..order.clone() };
+            ids.contains(&order.id).then_some((slot, order))
+        };
+        let slots: Vec<_> = self.compiler.order_slots().filter_map(ended).collect();
+        self.tables().rewrite_times(slots.iter().map(|(slot, order)| (*slot, order)), &self.clock)
+    }
+
     /// Takes an order out of the tables, while the book still has it.
     pub fn end(&mut self, id: &str) {
         if self.compiled.remove(id) {
@@ -227,19 +237,19 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Writes changes, and keeps what the slots then stand for.
+    /// Writes changes, and keeps what the slots stand for.
     fn write(
         &mut self,
         changes: &mut Changes,
         apply: impl FnOnce(&Tables, &Changes, &Clock) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let orders = changes.orders.clone();
-        for (_, order) in &mut changes.orders {
-            hold(order, self.held);
-        }
+        // First, so that no event is told of a slot's former order: a slot that changes hands has rested.
+        self.write_directory(|directory| {
+            changes.orders.iter().for_each(|(slot, order)| directory.set_order(*slot, &order.id));
+        });
+        changes.orders.iter_mut().for_each(|(_, order)| hold(order, self.held));
         let result = apply(self.kernel.tables(), changes, &self.clock);
         self.torn |= result.is_err();
-        self.write_directory(|directory| orders.iter().for_each(|(slot, order)| directory.set_order(*slot, &order.id)));
         self.release();
         result
     }

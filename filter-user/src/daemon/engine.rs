@@ -178,6 +178,9 @@ impl Engine {
     }
 
     fn end(&mut self, ids: &[String]) {
+        if let Err(error) = self.enforcer.end_at_once(ids) {
+            tracing::error!("ending orders: {error}");
+        }
         for id in ids {
             *self.enforcer.ending.entry(id.clone()).or_default() += 1;
             self.enforcer.end(id);

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::mpsc::{Receiver, Sender},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender},
+    },
 };
 
 use anyhow::Result;
@@ -15,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{engine::Message, feed_context, memory::Memory, refusal_line};
 use crate::{
-    book::{Book, BookError, Record, Stored},
+    book::{Applied, Book, BookError, Change, Record, Stored},
     config::{Config, Feed},
     control::{
         api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
@@ -88,12 +91,17 @@ pub(super) struct Keeper {
     unread: bool,
     /// Ends by the control socket that are not in the book yet.
     unwritten: Vec<Entry>,
-    /// Orders that were ended because a file says so, before the book could be written.
-    ended_early: Vec<String>,
+    /// Orders that were ended before the book had it, because it is slow or could not be written.
+    ended_early: Arc<Mutex<Vec<String>>>,
 }
 
 impl Keeper {
-    pub fn new(book: Book, config: &Config, engine: Sender<Message>) -> Self {
+    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>) -> Self {
+        let ended_early = Arc::new(Mutex::new(Vec::new()));
+        book.tell_ends_ahead({
+            let (ended_early, engine) = (Arc::clone(&ended_early), engine.clone());
+            move |ids| end_early(ids, &ended_early, &engine)
+        });
         Self {
             book,
             folder: config.daemon.state_dir.clone(),
@@ -104,7 +112,7 @@ impl Keeper {
             read: None,
             unread: false,
             unwritten: Vec::new(),
-            ended_early: Vec::new(),
+            ended_early,
         }
     }
 
@@ -142,6 +150,8 @@ impl Keeper {
     }
 
     fn sync(&mut self, which: &Which) {
+        // What could not be taken in before is still to be read.
+        let which = if self.unread { &Which::All } else { which };
         match self.files.sync(&mut self.book, &self.context, which) {
             Ok(applied) => {
                 self.unread = false;
@@ -149,19 +159,19 @@ impl Keeper {
                 for refusal in &applied.refusals {
                     tracing::warn!("refused: {refusal}");
                 }
-                let ended = std::mem::take(&mut self.ended_early);
+                let ended = std::mem::take(&mut *self.ended_early.lock().unwrap_or_else(PoisonError::into_inner));
                 self.tell(Message::Applied { applied, ended, reply: None });
             }
             Err(error) => {
                 tracing::error!("files were not taken in: {error}");
                 self.unread = true;
-                self.end_early();
+                self.end_what_files_end();
             }
         }
     }
 
     /// The book cannot be written, but what files end must end.
-    fn end_early(&mut self) {
+    fn end_what_files_end(&self) {
         let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
         let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
         // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
@@ -172,12 +182,21 @@ impl Keeper {
         let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
         let gone: Vec<String> = gone
             .map(|stored| stored.order.terms.id.clone())
-            .filter(|id| !now_listed.contains_key(id.as_str()) && !self.ended_early.contains(id))
+            .filter(|id| !now_listed.contains_key(id.as_str()))
             .collect();
-        if !gone.is_empty() {
-            self.ended_early.extend(gone.iter().cloned());
-            self.tell(Message::End(gone));
-        }
+        end_early(gone, &self.ended_early, &self.engine);
+    }
+
+    /// Tells the engine what the book has of the control socket.
+    fn applied(&self, applied: Applied, mut ended: Vec<String>, reply: Option<Reply<Submitted>>) {
+        let is_revoked = |id: &mut String| applied.changes.contains(&Change::Revoke { id: id.clone() });
+        ended.extend(self.ended_early.lock().unwrap_or_else(PoisonError::into_inner).extract_if(.., is_revoked));
+        self.tell(Message::Applied { applied, ended, reply });
+    }
+
+    fn tell(&self, message: Message) {
+        // Fails only while the daemon stops.
+        let _ = self.engine.send(message);
     }
 
     fn take(&mut self, entries: Vec<Entry>, refusals: Vec<Refusal>, ended: Vec<String>, reply: Reply<Submitted>) {
@@ -186,7 +205,7 @@ impl Keeper {
         match self.book.apply(CONTROL_SOURCE, entries) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
-                self.tell(Message::Applied { applied, ended, reply: Some(reply) });
+                self.applied(applied, ended, Some(reply));
             }
             Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
             Err(error) => {
@@ -209,7 +228,7 @@ impl Keeper {
         {
             let entries = std::mem::take(&mut self.unwritten);
             let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
-            self.tell(Message::Applied { applied, ended, reply: None });
+            self.applied(applied, ended, None);
         }
         if self.unread {
             self.sync(&Which::All);
@@ -252,10 +271,15 @@ impl Keeper {
         };
         Ok(self.feeds.iter().map(status).collect())
     }
+}
 
-    fn tell(&self, message: Message) {
-        // Fails only while the daemon stops.
-        let _ = self.engine.send(message);
+/// Ends orders that the book still has.
+fn end_early(mut ids: Vec<String>, ended_early: &Mutex<Vec<String>>, engine: &Sender<Message>) {
+    let mut ended = ended_early.lock().unwrap_or_else(PoisonError::into_inner);
+    ids.retain(|id| !ended.contains(id));
+    if !ids.is_empty() {
+        ended.extend(ids.iter().cloned());
+        let _ = engine.send(Message::End(ids));
     }
 }
 
