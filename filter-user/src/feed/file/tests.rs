@@ -1,4 +1,4 @@
-use std::{fs, io::Write as _, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
