@@ -20,38 +20,32 @@ use crate::{
 /// Acts on a DNS query over UDP.
 #[inline(always)]
 pub fn dns(way: &mut Way) -> Result<Outcome, Reason> {
-    // SAFETY: `Way` refers to this CPU's scratch space.
-    let scratch = unsafe { &mut *way.scratch };
-    let packet = way.packet;
-    let order = ORDERS.get(scratch.choice.entry.order).ok_or(Reason::TableBroken)?;
-    let noted = event::note(&packet, scratch, true);
-    let outcome = match plain(&packet, scratch, order) {
-        Some(outcome) => outcome,
-        None => {
-            repeat(dns::RECORD_STEPS, dns::record, way);
-            match answer(&packet, scratch, order) {
-                Ok(reason) => Outcome { reason, action: XDP_TX },
-                Err(reason) => Outcome::of(reason),
-            }
-        }
-    };
-    if noted {
-        event::send(scratch, outcome.reason);
-    }
-    Ok(outcome)
+    act(way, true, |way, scratch, order| {
+        repeat(dns::RECORD_STEPS, dns::record, way);
+        answer(&way.packet, scratch, order)
+    })
 }
 
 /// Acts on a ClientHello.
 #[inline(always)]
 pub fn tls(way: &mut Way) -> Result<Outcome, Reason> {
+    act(way, false, |way, scratch, _order| reset(&way.packet, scratch))
+}
+
+/// Acts, and reports it; `back` sends something back. `wire` is the form of the name.
+#[inline(always)]
+fn act(
+    way: &mut Way,
+    wire: bool,
+    back: impl FnOnce(&mut Way, &mut Scratch, &Order) -> Result<Reason, Reason>,
+) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    let packet = way.packet;
     let order = ORDERS.get(scratch.choice.entry.order).ok_or(Reason::TableBroken)?;
-    let noted = event::note(&packet, scratch, false);
-    let outcome = match plain(&packet, scratch, order) {
+    let noted = event::note(&way.packet, scratch, wire);
+    let outcome = match plain(&way.packet, scratch, order) {
         Some(outcome) => outcome,
-        None => match reset(&packet, scratch) {
+        None => match back(way, scratch, order) {
             Ok(reason) => Outcome { reason, action: XDP_TX },
             Err(reason) => Outcome::of(reason),
         },
