@@ -111,10 +111,9 @@ names = 65536
     /// Whether the filter is attached, its orders are in the kernel and its redirect target is ready.
     fn enforces(&self, status: &Value) -> bool {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let known =
-            ["in_force", "waiting", "ended"].map(|state| status["daemon"]["orders"][state].as_u64().unwrap_or(0));
+        let known = ["in_force", "waiting", "ended"].map(|state| status["orders"][state].as_u64().unwrap_or(0));
         list(&status["interfaces"]).iter().any(|one| one["interface"] == ACCESS_INTERFACE && one["program"].is_u64())
-            && list(&status["daemon"]["targets"]).iter().all(|target| target["problem"].is_null())
+            && list(&status["targets"]).iter().all(|target| target["problem"].is_null())
             && known.iter().sum::<u64>() >= self.orders
     }
 
