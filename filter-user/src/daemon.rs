@@ -8,6 +8,7 @@ mod addresses;
 mod enforcer;
 mod engine;
 mod explain;
+mod hold;
 mod keeper;
 mod memory;
 mod numbers;

@@ -203,7 +203,7 @@ fn list_text(orders: &[OrderSummary]) -> String {
             order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
         rows.push(vec![
             order.id.clone(),
-            order.state.word().to_owned(),
+            if order.problem.is_some() { "PROBLEM".to_owned() } else { order.state.word().to_owned() },
             format!("{:.0}", order.not_before),
             order.not_after.map_or("no end".to_owned(), |end| format!("{end:.0}")),
             order.names.to_string(),
@@ -212,7 +212,11 @@ fn list_text(orders: &[OrderSummary]) -> String {
             order.issuer.clone(),
         ]);
     }
-    table(&rows)
+    let mut text = table(&rows);
+    for problem in orders.iter().filter_map(|order| order.problem.as_ref()) {
+        text.push_str(&format!("\n{problem}"));
+    }
+    text
 }
 
 fn detail_text(detail: &OrderDetail) -> String {

@@ -114,6 +114,8 @@ pub struct OrderSummary {
     pub scopes: Vec<String>,
     /// How many names it lists.
     pub names: usize,
+    /// Why it is not enforced as it should be.
+    pub problem: Option<String>,
 }
 
 /// `GET /v1/orders/{id}`.

@@ -13,7 +13,7 @@ use filter_common::layout::Hits;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::numbers::Numbers;
+use super::{hold::hold, numbers::Numbers};
 use crate::{
     book::Change,
     config::Config,
@@ -45,14 +45,24 @@ pub(super) struct Enforcer {
     pub is_reassigned: bool,
     compiler: Compiler,
     compiled: HashSet<String>,
-    /// Names that edits added since the last commit, by order: what goes first if there is no room.
-    added: HashMap<String, Vec<Name>>,
+    /// What came since the last commit, by order: what goes first if there is no room.
+    pending: HashMap<String, Pending>,
+    /// Names of compiled orders that there was no room for.
+    left_out: HashMap<String, Vec<Name>>,
     /// Something left the tables, so that orders which did not fit may fit now.
     freed: bool,
     clock: Clock,
     directory: Arc<RwLock<Directory>>,
     /// The last write failed, so that the tables may be anything between two states.
     torn: bool,
+}
+
+/// What came of an order since the last commit.
+enum Pending {
+    /// All of it.
+    Whole,
+    /// These names.
+    Names(Vec<Name>),
 }
 
 impl Enforcer {
@@ -71,7 +81,8 @@ impl Enforcer {
             totals: HitTotals::default(),
             is_reassigned: false,
             compiled: HashSet::new(),
-            added: HashMap::new(),
+            pending: HashMap::new(),
+            left_out: HashMap::new(),
             freed: false,
             clock: Clock::now(),
             directory,
@@ -156,7 +167,8 @@ impl Enforcer {
         if self.compiled.remove(id) {
             // Only an order that is not known cannot be revoked.
             let _ = self.compiler.revoke(id);
-            self.added.remove(id);
+            self.pending.remove(id);
+            self.left_out.remove(id);
             self.freed = true;
         }
     }
@@ -181,6 +193,11 @@ impl Enforcer {
         over.iter().for_each(|id| self.end(id));
         if std::mem::take(&mut self.freed) {
             self.problems.clear();
+            for (id, mut names) in std::mem::take(&mut self.left_out) {
+                let Some(order) = self.orders.get(&id) else { continue };
+                names.retain(|name| order.names.contains(name));
+                self.add(&id, names);
+            }
         }
         let missing = |(id, order): (&String, &Order)| {
             let is_missing = !self.compiled.contains(id) && !self.ending.contains_key(id);
@@ -263,6 +280,7 @@ impl Enforcer {
         match self.compiler.put(order) {
             Ok(()) => {
                 self.compiled.insert(id.clone());
+                self.pending.insert(id.clone(), Pending::Whole);
                 self.problems.remove(id);
             }
             Err(error) => {
@@ -284,13 +302,23 @@ impl Enforcer {
         }
         let compiler = &mut self.compiler;
         let extended = terms.as_ref().map_or(Ok(()), |terms| compiler.extend(&id, terms.not_after));
-        let removed = extended.and_then(|()| compiler.remove_names(&id, &names.removed));
-        match removed.and_then(|()| compiler.add_names(&id, &names.added)) {
-            Ok(()) => self.added.entry(id).or_default().extend(names.added.iter().cloned()),
-            Err(error) => drop(self.problems.insert(id, error.to_string())),
-        }
+        // Both fail only for an order that is not known.
+        let _ = extended.and_then(|()| compiler.remove_names(&id, &names.removed));
         self.freed |= !names.removed.is_empty();
+        self.add(&id, names.added.clone());
         change.apply_to(&mut self.orders);
+    }
+
+    /// Compiles further names of an order that is compiled.
+    fn add(&mut self, id: &str, names: Vec<Name>) {
+        if let Err(error) = self.compiler.add_names(id, &names) {
+            self.problems.insert(id.to_owned(), error.to_string());
+            return;
+        }
+        let pending = self.pending.entry(id.to_owned()).or_insert_with(|| Pending::Names(Vec::new()));
+        if let Pending::Names(added) = pending {
+            added.extend(names);
+        }
     }
 
     /// Whether the terms differ from the order's in its end alone.
@@ -302,33 +330,46 @@ impl Enforcer {
     /// Commits. What does not fit is left out, until something else has left.
     fn commit(&mut self) -> Changes {
         loop {
-            let error = match self.compiler.commit() {
+            let error: CapacityError = match self.compiler.commit() {
                 Ok(changes) => {
-                    self.added.clear();
+                    self.pending.clear();
                     return changes;
                 }
                 Err(error) => error,
             };
-            let named = match &error {
-                CapacityError::Orders { order, .. } | CapacityError::Policies { order, .. } => Some(order),
-                CapacityError::Names { order, .. } => order.as_ref(),
-            };
-            let culprit = named.filter(|id| self.compiled.contains(*id)).cloned().or_else(|| self.largest());
             // Without any order there is only the allow list, which stops nothing if it is not written.
-            let Some(culprit) = culprit else { return Changes::default() };
-            self.problems.insert(culprit.clone(), error.to_string());
-            match self.added.remove(&culprit) {
-                Some(names) => drop(self.compiler.remove_names(&culprit, &names)),
-                None => self.end(&culprit),
+            let Some(culprit) = self.largest() else { return Changes::default() };
+            let (how_many, limit) = match error {
+                CapacityError::Orders { limit, .. } => ("orders", limit),
+                CapacityError::Policies { limit, .. } => ("policies", limit),
+                CapacityError::Names { limit, .. } => ("names", limit),
+            };
+            let problem = format!("order {culprit}: no room in the kernel's tables for more than {limit} {how_many}");
+            match self.pending.remove(&culprit) {
+                Some(Pending::Names(names)) => {
+                    // Fails only for an order that is not known.
+                    let _ = self.compiler.remove_names(&culprit, &names);
+                    let problem = format!("{problem}; {} of its names are not enforced", names.len());
+                    self.left_out.entry(culprit.clone()).or_default().extend(names);
+                    self.problems.insert(culprit, problem);
+                }
+                _ => {
+                    self.end(&culprit);
+                    self.problems.insert(culprit, format!("{problem}; it is not enforced"));
+                }
             }
             self.freed = false;
         }
     }
 
-    /// The order that makes the most room.
+    /// What makes the most room: of the orders that came or grew since the last commit, or else of all.
     fn largest(&self) -> Option<String> {
-        let size = |id: &&String| self.orders.get(*id).map_or(0, |order| order.names.len());
-        self.compiled.iter().max_by_key(size).cloned()
+        let size = |id: &String| self.orders.get(id).map_or(0, |order| order.names.len());
+        let pending = self.pending.iter().max_by_key(|(id, pending)| match pending {
+            Pending::Whole => size(id),
+            Pending::Names(names) => names.len(),
+        });
+        pending.map(|(id, _)| id).or_else(|| self.compiled.iter().max_by_key(|id| size(id))).cloned()
     }
 
     /// Keeps what slots counted for other orders than they get now.
@@ -353,15 +394,6 @@ impl Enforcer {
 
     fn write_directory(&self, write: impl FnOnce(&mut Directory)) {
         write(&mut self.directory.write().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-}
-
-/// While the clock is wrong, what was in force at the book's newest entry stays in force, and nothing else is.
-fn hold(order: &mut OrderSlot, newest: Option<Timestamp>) {
-    if let Some(newest) = newest {
-        let in_force = order.start <= newest && order.end.is_none_or(|end| newest < end);
-        order.start = if in_force { Timestamp::MIN } else { Timestamp::MAX };
-        order.end = None;
     }
 }
 
@@ -395,45 +427,4 @@ fn compiler(kernel: &Kernel, scopes: &ScopeTable, numbers: &Numbers, old: &InUse
 pub(super) fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
     let prefixes = |name: &String| config.scopes.get(name).cloned().unwrap_or_default();
     (1..).zip(numbers.scopes.iter().map(prefixes)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn under_a_wrong_clock_orders_neither_start_nor_end() {
-        let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let newest = time("2025-06-01T00:00:00Z");
-        let (before, after) = (time("2025-05-01T00:00:00Z"), time("2025-07-01T00:00:00Z"));
-        let clock = Clock { offset: 0 };
-        for (start, end, in_force) in [
-            (before, None, true),
-            (before, Some(after), true),
-            (newest, Some(after), true),
-            (before, Some(newest), false),
-            (after, None, false),
-        ] {
-            let mut slot = OrderSlot {
-                id: "a".to_owned(),
-                start,
-                end,
-                scopes: 1,
-                actions: [0; 4],
-                target: 0,
-                ede: 16,
-                text: String::new(),
-                a: None,
-                aaaa: None,
-            };
-            let as_it_is = slot.clone();
-            hold(&mut slot, None);
-            assert_eq!(slot, as_it_is);
-            hold(&mut slot, Some(newest));
-            // At any time of the kernel's clock.
-            let held = slot.to_layout(|time| clock.boot(time));
-            assert_eq!((held.start == 0, held.end), (in_force, u64::MAX), "{start} {end:?}");
-            assert_eq!(held.start == u64::MAX, !in_force, "{start} {end:?}");
-        }
-    }
 }

@@ -98,7 +98,9 @@ impl Engine {
 
     fn orders(&self) -> Vec<OrderSummary> {
         let now = self.enforcer.now();
-        self.enforcer.orders.values().map(|order| summary(order, now)).collect()
+        let problem = |id: &String| self.enforcer.problems.get(id).cloned();
+        let line = |(id, order): (&String, &Order)| OrderSummary { problem: problem(id), ..summary(order, now) };
+        self.enforcer.orders.iter().map(line).collect()
     }
 
     fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
@@ -154,6 +156,7 @@ fn summary(order: &Order, now: Timestamp) -> OrderSummary {
         actions: terms.actions.iter().map(action).collect(),
         scopes: terms.scopes.iter().cloned().collect(),
         names: order.names.len(),
+        problem: None,
     }
 }
 
