@@ -319,7 +319,7 @@ fn d09_answers_and_resets_have_a_rate_each() {
         .expect("eight packets within 300 milliseconds");
     let each = |answered| [answered, answered, answered, Reason::DroppedRate];
     let expected = [each(Reason::AnsweredNxdomain), each(Reason::Reset)].concat();
-    assert_eq!(reasons, expected);
+    assert_eq!(reasons.to_vec(), expected);
     // What needs no answer is not concerned.
     filter.expect(&Packet::dns(Ip::v4(), &Query::new("drop.example")), Reason::Dropped);
     filter.expect(&Packet::dns(Ip::v4(), &Query::new("other.net")), Reason::NotListed);
