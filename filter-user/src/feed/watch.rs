@@ -4,7 +4,9 @@
 //! one renamed over it look alike. A change is told [`SETTLED`] after a file was closed or renamed into place, else
 //! when nothing has moved for [`QUIET`], so that a file is not read while it is written; but no later than
 //! [`LATEST`]. Every second it is looked whether the folders are still the same ones; when one goes or comes, and
-//! when the kernel's queue ran over, everything is to be read again. Where a link leads to is not watched.
+//! when the kernel's queue ran over, everything is to be read again. Then it is also looked whether the files are
+//! still as they were told last, links followed: of a link that leads elsewhere, or of what another machine writes,
+//! inotify knows nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,9 +37,11 @@ pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
     let mut watched = Watched {
         paths: paths.iter().map(|path| absolute(path)).collect(),
         folders: BTreeMap::new(),
+        stamps: BTreeMap::new(),
         watcher: notify::recommended_watcher(events)?,
     };
     watched.look()?;
+    watched.stamps = watched.stamps_now();
     thread::Builder::new().name("watch".to_owned()).spawn(move || watched.run(&incoming, &changes))?;
     Ok(receiver)
 }
@@ -47,7 +51,19 @@ struct Watched {
     paths: BTreeSet<PathBuf>,
     /// The folders that inotify watches: device and inode.
     folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// The files as they were told last.
+    stamps: BTreeMap<PathBuf, Stamp>,
     watcher: RecommendedWatcher,
+}
+
+/// What changes when a file does, or when a link leads to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
 }
 
 /// Changes that are not told yet.
@@ -78,15 +94,20 @@ impl Watched {
                     Ok(true) => add(&mut pending, Which::All, QUIET),
                     Err(error) => tracing::warn!(%error, "a folder of orders cannot be watched"),
                 }
+                let changed = self.changed();
+                if !changed.is_empty() {
+                    add(&mut pending, Which::Only(changed), QUIET);
+                }
             }
             if due && let Some(pending) = pending.take() {
+                self.stamp(&pending.which);
                 // The receiver is gone: the next turn ends.
                 _ = changes.blocking_send(pending.which);
             }
         }
     }
 
-    fn note(&self, event: notify::Result<Event>, pending: &mut Option<Pending>) {
+    fn note(&mut self, event: notify::Result<Event>, pending: &mut Option<Pending>) {
         let event = match event {
             Ok(event) if event.need_rescan() => return add(pending, Which::All, QUIET),
             Ok(event) => event,
@@ -99,6 +120,13 @@ impl Watched {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => SETTLED,
             EventKind::Access(_) => return,
+            EventKind::Remove(_) => {
+                // Its watch ended with it, and a new folder may get the same inode: it must be watched anew.
+                for path in &event.paths {
+                    self.folders.remove(path);
+                }
+                QUIET
+            }
             _ => QUIET,
         };
         let paths: BTreeSet<_> = event.paths.into_iter().filter(|path| self.is_wanted(path)).collect();
@@ -140,6 +168,55 @@ impl Watched {
             }
         }
         Ok(changed)
+    }
+}
+
+impl Watched {
+    /// Files that are not as they were told last.
+    fn changed(&self) -> BTreeSet<PathBuf> {
+        let now = self.stamps_now();
+        let paths = now.keys().chain(self.stamps.keys());
+        paths.filter(|path| now.get(*path) != self.stamps.get(*path)).cloned().collect()
+    }
+
+    /// Notes how files are that are about to be told.
+    fn stamp(&mut self, which: &Which) {
+        match which {
+            Which::All => self.stamps = self.stamps_now(),
+            Which::Only(paths) => {
+                for path in paths {
+                    match Stamp::of(path) {
+                        Some(stamp) => _ = self.stamps.insert(path.clone(), stamp),
+                        None => _ = self.stamps.remove(path),
+                    }
+                }
+            }
+        }
+    }
+
+    fn stamps_now(&self) -> BTreeMap<PathBuf, Stamp> {
+        let mut stamps = BTreeMap::new();
+        for path in &self.paths {
+            let files = match fs::read_dir(path) {
+                Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| is_orders(path)).collect(),
+                Err(_) => vec![path.clone()],
+            };
+            stamps.extend(files.into_iter().filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))));
+        }
+        stamps
+    }
+}
+
+impl Stamp {
+    /// Of what a path leads to; of nothing if that is no file.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
     }
 }
 
