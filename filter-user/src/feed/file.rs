@@ -7,8 +7,8 @@
 //! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
 //!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
 //!   written.
-//! - A file that cannot be read changes nothing. If a configured folder is not there, no file counts as deleted below
-//!   it: it may be not mounted.
+//! - A file that cannot be read changes nothing. If a configured folder is not there, or holds no file of orders at
+//!   all, no file counts as deleted below it: it may be not mounted. An empty file left in the folder says that it is.
 //! - Add, remove, extend and revoke apply in the order of the lines, to the order as the file puts it, else to the
 //!   book's. Files are read in the order of their paths.
 
@@ -54,7 +54,11 @@ struct Found {
     missing: Vec<PathBuf>,
     /// Other configured paths that cannot be looked into.
     unreadable: Vec<PathBuf>,
+    /// Configured folders without a file of orders.
+    bare: Vec<PathBuf>,
     refusals: Vec<Refusal>,
+    /// Files in configured folders that are not read, because of their names.
+    passed_over: Vec<Refusal>,
 }
 
 impl Files {
@@ -70,12 +74,14 @@ impl Files {
     pub fn sync(&self, book: &mut Book, context: &Context, which: &Which) -> Result<Applied, BookError> {
         let found = self.find();
         let known = book.sources()?;
-        let mut wanted: BTreeSet<PathBuf> = known.into_iter().map(PathBuf::from).collect();
+        let mut wanted: BTreeSet<PathBuf> = known.iter().map(PathBuf::from).collect();
         wanted.extend(found.files.iter().cloned());
         if let Which::Only(paths) = which {
             wanted.retain(|path| paths.contains(path));
         }
         let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
+        applied.refusals.extend(found.passed_over.iter().cloned());
+        applied.refusals.extend(found.emptied(&known));
         while !wanted.is_empty() {
             let snapshots =
                 wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
@@ -150,10 +156,10 @@ impl Files {
 
     /// Whether a file that is not there is gone for good, and not behind a path that cannot be looked into.
     fn is_gone(&self, path: &Path, found: &Found) -> bool {
-        let Found { missing, unreadable, .. } = found;
+        let Found { missing, unreadable, bare, .. } = found;
         let configured = self.paths.iter().any(|configured| path.starts_with(configured));
         // What was read before was a file, so a missing path that it is below was a folder.
-        let hidden = unreadable.iter().any(|folder| path.starts_with(folder))
+        let hidden = unreadable.iter().chain(bare).any(|folder| path.starts_with(folder))
             || missing.iter().any(|folder| path.starts_with(folder) && path != folder);
         !hidden && (configured || missing.is_empty() && unreadable.is_empty())
     }
@@ -178,13 +184,32 @@ impl Found {
             self.add(path.to_owned());
             return Ok(());
         }
+        let mut bare = true;
         for entry in fs::read_dir(path)? {
             let path = entry?.path();
             if is_orders(&path) {
+                bare = false;
                 self.add(path);
+            } else if !is_meant_otherwise(&path) && path.is_file() {
+                let file: Arc<str> = path.to_string_lossy().into();
+                self.passed_over.push(Refusal::new(&file, 0, "", "not read: its name does not end in .jsonl"));
             }
         }
+        if bare {
+            self.bare.push(path.to_owned());
+        }
         Ok(())
+    }
+
+    /// Tells of folders that held files of orders, and now hold none.
+    fn emptied(&self, known: &BTreeSet<String>) -> Vec<Refusal> {
+        let held = |folder: &&PathBuf| known.iter().any(|source| Path::new(source).parent() == Some(folder));
+        let refusal = |folder: &PathBuf| {
+            let why = "the folder holds no file of orders any more, so the orders that its files put stay in force; \
+                       it may be not mounted; to withdraw them, put an empty file there whose name ends in .jsonl";
+            Refusal::new(&folder.to_string_lossy().into(), 0, "", why)
+        };
+        self.bare.iter().filter(held).map(refusal).collect()
     }
 
     fn add(&mut self, path: PathBuf) {
@@ -201,6 +226,13 @@ impl Found {
 pub(super) fn is_orders(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension() == Some(OsStr::new("jsonl"))
+}
+
+/// Whether a file in a folder is one that nobody takes for one of orders: hidden, of an editor, half written, a note.
+pub(super) fn is_meant_otherwise(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = ["~", ".swp", ".tmp", ".fresh"].iter().any(|end| name.ends_with(end));
+    ends || name.starts_with('.') || name.starts_with("README")
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {

@@ -24,7 +24,7 @@ use notify::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::file::{Which, absolute, is_orders};
+use super::file::{Which, absolute, is_meant_otherwise, is_orders};
 
 /// Watches files and folders until the receiver is dropped. What arrives is ready for
 /// [`Files::sync`](super::file::Files::sync).
@@ -137,7 +137,8 @@ impl Watched {
 
     fn is_wanted(&self, path: &Path) -> bool {
         let in_folder = || path.parent().is_some_and(|folder| self.paths.contains(folder));
-        self.paths.contains(path) || is_orders(path) && in_folder()
+        // Also those that are not read, since that is to be told.
+        self.paths.contains(path) || (is_orders(path) || !is_meant_otherwise(path)) && in_folder()
     }
 
     /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not.
@@ -184,7 +185,7 @@ impl Watched {
         match which {
             Which::All => self.stamps = self.stamps_now(),
             Which::Only(paths) => {
-                for path in paths {
+                for path in paths.iter().filter(|path| self.paths.contains(*path) || is_orders(path)) {
                     match Stamp::of(path) {
                         Some(stamp) => _ = self.stamps.insert(path.clone(), stamp),
                         None => _ = self.stamps.remove(path),

@@ -23,6 +23,8 @@ impl Lab {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("orders")).unwrap();
+        // So that the folder is never without a file.
+        fs::write(folder.path().join("orders/empty.jsonl"), "").unwrap();
         let files = Files::new(&[folder.path().join("orders")]);
         let book = Book::open(&folder.path().join("state")).unwrap();
         Self { folder, files, book, copy: BTreeMap::new() }
@@ -294,11 +296,20 @@ fn what_cannot_be_read_changes_nothing() {
     // The whole folder gone, as if it were not mounted.
     fs::remove_dir(&orders).unwrap();
     let folder = lab.folder.path().join("orders");
-    fs::remove_dir(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
     let unmounted = lab.sync(&Which::All);
     assert_eq!(unmounted.changes, []);
     assert_eq!(refusals(&unmounted), [(0, "", "No such file or directory (os error 2)")]);
+    // What it is mounted on is there.
     fs::create_dir(&folder).unwrap();
+    for which in [Which::All, Which::Only([orders].into())] {
+        let unmounted = lab.sync(&which);
+        assert_eq!(unmounted.changes, []);
+        let [refusal] = &unmounted.refusals[..] else { panic!("{unmounted:?}") };
+        assert_eq!(*refusal.file, *folder.to_str().unwrap());
+        assert!(refusal.why.starts_with("the folder holds no file of orders any more"), "{refusal}");
+    }
+    fs::write(folder.join("empty.jsonl"), "").unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(0, "x", What::Revoked)]);
 }
 
@@ -344,4 +355,21 @@ fn orders_without_a_book() {
         missing.to_string(),
         format!("{}: No such file or directory (os error 2)", lab.path("none.jsonl").display())
     );
+}
+
+#[test]
+fn files_that_are_not_read_for_their_names_are_told() {
+    let mut lab = Lab::new();
+    for file in ["a.json", "b.ndjson", "C.JSONL", "README.md", ".hidden", "d.jsonl~", "e.swp", "f.tmp", "g.jsonl.fresh"]
+    {
+        fs::write(lab.path(file), put("x", &["x.com"])).unwrap();
+    }
+    fs::create_dir(lab.path("folder")).unwrap();
+    let applied = lab.sync(&Which::Only([lab.path("a.json")].into()));
+    assert_eq!(applied.changes, []);
+    let mut told: Vec<_> = applied.refusals.iter().map(ToString::to_string).collect();
+    told.sort();
+    let why = |file| format!("{}: not read: its name does not end in .jsonl", lab.path(file).display());
+    assert_eq!(told, [why("C.JSONL"), why("a.json"), why("b.ndjson")]);
+    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![]));
 }

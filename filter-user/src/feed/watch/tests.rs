@@ -40,7 +40,7 @@ async fn files_written_renamed_and_deleted_in_a_folder_are_told() {
     fs::rename(&a, &b).unwrap();
     assert_eq!(next(&mut receiver).await, only(&[&a, &b]));
     fs::read(&b).unwrap();
-    fs::write(folder.join("notes.txt"), "x").unwrap();
+    fs::write(folder.join("README.md"), "x").unwrap();
     fs::write(folder.join(".b.jsonl"), "x").unwrap();
     none(&mut receiver).await;
     fs::remove_file(&b).unwrap();
