@@ -10,7 +10,8 @@
 //! - A revoke of an order that is unknown does nothing, and is told; a put that comes later puts the order, also if
 //!   the order was revoked. Add, remove and extend of an order that is unknown or revoked are refused.
 //! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
-//!   until its source changes it.
+//!   until a file says something else of it; the same in another file, or in one that was away, is nothing else.
+//! - Where a file's put changes an order, what other files add, remove and extend applies again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

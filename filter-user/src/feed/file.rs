@@ -89,6 +89,7 @@ impl Files {
             applied.changes.extend(next.changes);
             applied.outcomes.extend(next.outcomes);
             applied.refusals.extend(next.refusals);
+            applied.refusals.retain(|refusal| !again.contains(&*refusal.file));
             wanted = again.into_iter().map(PathBuf::from).collect();
         }
         Ok(applied)

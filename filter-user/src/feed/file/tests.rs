@@ -192,9 +192,12 @@ fn events_of_one_file_reach_orders_of_another_once() {
     assert_eq!(lab.orders(), ["x: x.com"]);
     lab.write("b.jsonl", &[add, event("add", "x", r#","names":["x.org"]"#)]);
     assert_eq!(lab.orders(), ["x: x.com x.net x.org"]);
-    // A later version of the put replaces.
+    // A later version of the put replaces, and the other file's events apply to it again.
+    let events = lab.book.history("x").unwrap().len();
     lab.write("a.jsonl", &[put("x", &["x.com", "x.de"])]);
-    assert_eq!(lab.orders(), ["x: x.com x.de"]);
+    assert_eq!(lab.orders(), ["x: x.com x.de x.net x.org"]);
+    assert_eq!(lab.book.history("x").unwrap().len(), events + 3);
+    assert_eq!(lab.sync(&Which::All).changes, []);
 }
 
 #[test]
@@ -372,4 +375,52 @@ fn files_that_are_not_read_for_their_names_are_told() {
     let why = |file| format!("{}: not read: its name does not end in .jsonl", lab.path(file).display());
     assert_eq!(told, [why("C.JSONL"), why("a.json"), why("b.ndjson")]);
     assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![]));
+}
+
+#[test]
+fn events_that_are_read_before_the_put_apply_once_it_comes() {
+    let mut lab = Lab::new();
+    fs::write(lab.path("a.jsonl"), event("add", "x", r#","names":["x.net"]"#)).unwrap();
+    fs::write(lab.path("b.jsonl"), put("x", &["x.com"])).unwrap();
+    let applied = lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["x: x.com x.net"]);
+    assert_eq!(applied.refusals, []);
+    assert_eq!(lab.book.refusals().unwrap(), []);
+    // Another file's revoke is not among what applies again: a later put revives.
+    lab.write("c.jsonl", &[event("revoke", "x", "")]);
+    assert_eq!(lab.orders(), [""; 0]);
+    lab.write("b.jsonl", &[put("x", &["x.de"])]);
+    assert_eq!(lab.orders(), ["x: x.de x.net"]);
+    assert_eq!(lab.sync(&Which::All).changes, []);
+}
+
+#[test]
+fn the_same_in_another_file_or_back_again_does_not_undo_the_operators_revoke() {
+    let mut lab = Lab::new();
+    let x = put("x", &["x.com"]);
+    lab.write("a.jsonl", std::slice::from_ref(&x));
+    lab.cli(Event::Add { order: "x".to_owned(), names: names(&["x.org"]) });
+    lab.write("conflict.jsonl", &[put("x", &["x.net"])]);
+    lab.cli(revoke("x"));
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    // A copy.
+    assert_eq!(lab.write("b.jsonl", std::slice::from_ref(&x)).changes, []);
+    // Both gone, and one back.
+    lab.delete("conflict.jsonl");
+    lab.delete("a.jsonl");
+    lab.delete("b.jsonl");
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    assert_eq!(lab.write("b.jsonl", std::slice::from_ref(&x)).changes, []);
+    // Something else.
+    lab.write("b.jsonl", &[put("x", &["x.com", "x.de"])]);
+    assert_eq!(lab.orders(), ["x: x.com x.de"]);
+    lab.write("b.jsonl", &[x]);
+    assert_eq!(lab.orders(), ["x: x.com"]);
+
+    // What the operator put and revoked.
+    lab.cli(Event::Put(lab_order(&put("y", &["y.com"]))));
+    lab.cli(revoke("y"));
+    assert_eq!(lab.write("a.jsonl", &[put("y", &["y.com"])]).changes, []);
+    lab.cli(Event::Put(lab_order(&put("y", &["y.com"]))));
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
 }
