@@ -27,6 +27,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::{
+    absence::{Absences, PATIENCE},
     rows::{Kind, OrderRow},
     writer::{Origin, Writer},
 };
@@ -37,6 +38,7 @@ use crate::{
     order::{Order, Terms},
 };
 
+mod absence;
 mod rows;
 mod schema;
 pub(crate) mod sync;
@@ -48,6 +50,7 @@ pub struct Book {
     connection: Connection,
     clock_behind: Option<Timestamp>,
     ahead: Ahead,
+    absences: Absences,
 }
 
 /// Who is told of orders that end before the disk has it.
@@ -229,7 +232,13 @@ impl Book {
         fs::create_dir_all(folder)?;
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
-        Ok(Self { connection, clock_behind, ahead: Ahead::default() })
+        Ok(Self { connection, clock_behind, ahead: Ahead::default(), absences: Absences::new(PATIENCE) })
+    }
+
+    /// Another time after which an absence is confirmed.
+    #[cfg(test)]
+    pub(crate) fn set_patience(&mut self, patience: std::time::Duration) {
+        self.absences = Absences::new(patience);
     }
 
     /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the

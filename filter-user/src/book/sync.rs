@@ -3,12 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
 
 use super::{
-    Applied, Book, BookError, What, rows,
+    Applied, Book, BookError, What,
+    absence::Absences,
+    rows,
     rows::OrderRow,
     writer::{Origin, Writer},
 };
@@ -28,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) source: Arc<str>,
     /// What it says; `None` if it is gone.
     pub(crate) read: Option<Read>,
+    /// When it was looked at, at the latest.
+    pub(crate) looked: Instant,
 }
 
 /// What a source said last about an order.
@@ -70,11 +75,34 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
+        let looked = snapshots.iter().map(|snapshot| snapshot.looked).min();
+        let synced = self.sync_once(snapshots);
+        self.absences.written(synced.is_ok(), looked);
+        synced
+    }
+
+    /// The files that are to be looked at again now, since an order was not in them: these and those that say
+    /// something about that order, too, so that one moved between files never ends.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn due(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare_cached("SELECT source FROM claims WHERE id = ?1 AND source <> ?2")?;
+        let mut due = BTreeSet::new();
+        for (source, id) in self.absences.due() {
+            due.insert(source.to_owned());
+            let others = query.query_map([id, REVOKED], |row| row.get(0))?;
+            due.extend(others.collect::<Result<Vec<String>, _>>()?);
+        }
+        Ok(due)
+    }
+
+    fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
         let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
-            plans.push(plan(&mut writer, snapshot, &mut dropped)?);
+            plans.push(plan(&mut writer, snapshot, &mut self.absences, &mut dropped)?);
         }
         let claimed_before = dropped.iter().map(|gone| (gone.id.as_str(), gone)).collect();
         let mut again = BTreeSet::new();
@@ -84,7 +112,11 @@ impl Book {
         for gone in &dropped {
             withdraw(&mut writer, gone, &mut again)?;
         }
-        Ok((writer.commit(&mut self.ahead)?, again))
+        let applied = writer.commit(&mut self.ahead)?;
+        for gone in &dropped {
+            self.absences.forget(&gone.source, &gone.id);
+        }
+        Ok((applied, again))
     }
 
     /// The files that have said something about an order.
@@ -96,8 +128,13 @@ impl Book {
 }
 
 /// Sorts a snapshot by order, and forgets what its source claims no longer.
-fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
-    let Snapshot { source, read } = snapshot;
+fn plan(
+    writer: &mut Writer<'_>,
+    snapshot: Snapshot,
+    absences: &mut Absences,
+    dropped: &mut Vec<Dropped>,
+) -> Result<Plan, BookError> {
+    let Snapshot { source, read, looked } = snapshot;
     let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
     let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
@@ -123,7 +160,13 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
         held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
+    let ids = absent.iter().map(|(id, _)| id.clone()).collect();
+    let confirmed = absences.look(&source, &ids, looked);
     for (id, claim) in absent {
+        if !confirmed.contains(&id) {
+            held.insert(id, 0);
+            continue;
+        }
         forget(&writer.transaction, &source, &id)?;
         if OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.source == *source) {
             writer.dropped.insert(id.clone());

@@ -3,7 +3,8 @@
 //! A file is a snapshot: what it says is what holds.
 //! - The orders that a file puts are bound to it. When it puts one no longer, or when it is deleted or is no longer
 //!   in the configuration, that order is revoked, unless another file puts the same: so orders can be moved between
-//!   files.
+//!   files. That a file or an order is gone is believed only at a second look, two seconds later at the least: a file
+//!   that is written in place lacks some for a moment. What is new or changed waits for nothing.
 //! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
 //!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
 //!   written.
@@ -19,6 +20,7 @@ use std::{
     io::{self, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use super::{
@@ -42,7 +44,8 @@ pub struct Files {
 pub enum Which {
     /// Every file.
     All,
-    /// These files; whatever else is given here is passed over.
+    /// These files; whatever else is given here is passed over. Those in which an order was missed lately are looked
+    /// at, too, when it is time: for that, this may be empty.
     Only(BTreeSet<PathBuf>),
 }
 
@@ -72,12 +75,16 @@ impl Files {
     /// # Errors
     /// Those of the book. Nothing was changed then.
     pub fn sync(&self, book: &mut Book, context: &Context, which: &Which) -> Result<Applied, BookError> {
+        let due = book.due()?;
+        if due.is_empty() && *which == Which::Only(BTreeSet::new()) {
+            return Ok(Applied::default());
+        }
         let found = self.find();
         let known = book.sources()?;
         let mut wanted: BTreeSet<PathBuf> = known.iter().map(PathBuf::from).collect();
         wanted.extend(found.files.iter().cloned());
         if let Which::Only(paths) = which {
-            wanted.retain(|path| paths.contains(path));
+            wanted.retain(|path| paths.contains(path) || path.to_str().is_some_and(|path| due.contains(path)));
         }
         let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
         applied.refusals.extend(found.passed_over.iter().cloned());
@@ -142,12 +149,13 @@ impl Files {
     /// A file as it is now, or nothing if that cannot be told.
     fn snapshot(&self, path: &Path, found: &Found, context: &Context, refusals: &mut Vec<Refusal>) -> Option<Snapshot> {
         let source: Arc<str> = path.to_str()?.into();
+        let looked = Instant::now();
         if !found.files.contains(path) {
-            return self.is_gone(path, found).then_some(Snapshot { source, read: None });
+            return self.is_gone(path, found).then_some(Snapshot { source, read: None, looked });
         }
         match read(path, context) {
-            Ok(read) => Some(Snapshot { source, read: Some(read) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None }),
+            Ok(read) => Some(Snapshot { source, read: Some(read), looked }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None, looked }),
             Err(error) => {
                 refusals.push(Refusal::new(&source, 0, "", format_args!("{error}; its orders stay as they are")));
                 None

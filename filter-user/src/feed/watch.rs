@@ -7,6 +7,9 @@
 //! when the kernel's queue ran over, everything is to be read again. Then it is also looked whether the files are
 //! still as they were told last, links followed: of a link that leads elsewhere, or of what another machine writes,
 //! inotify knows nothing.
+//!
+//! Some time after a change, and after the start, [`Which::Only`] without a path is told, some times: then a file that
+//! lacked an order is looked at again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,6 +80,9 @@ impl Watched {
     fn run(mut self, incoming: &mpsc::Receiver<notify::Result<Event>>, changes: &Sender<Which>) {
         let mut pending: Option<Pending> = None;
         let mut looked = Instant::now();
+        let mut told = Instant::now();
+        let mut again = AGAIN.iter();
+        let mut next_again = again.next();
         while !changes.is_closed() {
             let wait = pending.as_ref().map_or(LOOK, |pending| pending.quiet);
             let due = match incoming.recv_timeout(wait) {
@@ -101,8 +107,14 @@ impl Watched {
             }
             if due && let Some(pending) = pending.take() {
                 self.stamp(&pending.which);
+                told = Instant::now();
+                again = AGAIN.iter();
+                next_again = again.next();
                 // The receiver is gone: the next turn ends.
                 _ = changes.blocking_send(pending.which);
+            } else if next_again.is_some_and(|after| told.elapsed() >= *after) {
+                next_again = again.next();
+                _ = changes.blocking_send(Which::Only(BTreeSet::new()));
             }
         }
     }
@@ -233,6 +245,15 @@ fn add(pending: &mut Option<Pending>, which: Which, quiet: Duration) {
     }
 }
 
+/// When the files that lacked an order are to be looked at again, after the last change was told; several times, since
+/// the receiver may be busy at first.
+const AGAIN: [Duration; 5] = [
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+];
 /// How often the folders are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time without a change after which a file is read.

@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, thread::sleep, time::Duration};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -26,7 +26,8 @@ impl Lab {
         // So that the folder is never without a file.
         fs::write(folder.path().join("orders/empty.jsonl"), "").unwrap();
         let files = Files::new(&[folder.path().join("orders")]);
-        let book = Book::open(&folder.path().join("state")).unwrap();
+        let mut book = Book::open(&folder.path().join("state")).unwrap();
+        book.set_patience(Duration::ZERO);
         Self { folder, files, book, copy: BTreeMap::new() }
     }
 
@@ -423,4 +424,42 @@ fn the_same_in_another_file_or_back_again_does_not_undo_the_operators_revoke() {
     assert_eq!(lab.write("a.jsonl", &[put("y", &["y.com"])]).changes, []);
     lab.cli(Event::Put(lab_order(&put("y", &["y.com"]))));
     assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+}
+
+#[test]
+fn an_absence_counts_at_the_second_look() {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let nothing = Which::Only(BTreeSet::new());
+    let mut lab = Lab::new();
+    lab.book.set_patience(PATIENCE);
+    let (x, y) = (put("x", &["x.com"]), put("y", &["y.com"]));
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+
+    // Back in time: an order, then the file.
+    assert_eq!(whats(&lab.write("a.jsonl", std::slice::from_ref(&y))), [(1, "y", What::Unchanged)]);
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+    assert_eq!(lab.delete("a.jsonl"), Applied::default());
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+    sleep(PATIENCE);
+    assert_eq!(lab.sync(&nothing), Applied::default());
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+
+    // What is new or changed takes effect meanwhile.
+    lab.write("a.jsonl", &[put("y", &["y.net"]), put("z", &["z.com"])]);
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.net", "z: z.com"]);
+    assert_eq!(lab.sync(&nothing), Applied::default());
+    sleep(PATIENCE);
+    assert_eq!(whats(&lab.sync(&nothing)).last(), Some(&(0, "x", What::Revoked)));
+    assert_eq!(lab.sync(&nothing), Applied::default());
+
+    // Moved and changed: it never ends, and changes when the old file is known to be gone.
+    fs::remove_file(lab.path("a.jsonl")).unwrap();
+    fs::write(lab.path("b.jsonl"), put("y", &["y.org"])).unwrap();
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["y: y.net", "z: z.com"]);
+    sleep(PATIENCE);
+    let moved = lab.sync(&nothing);
+    assert_eq!(whats(&moved), [(1, "y", What::Changed), (0, "z", What::Revoked)]);
+    assert_eq!(moved.refusals, []);
+    assert_eq!(lab.orders(), ["y: y.org"]);
 }

@@ -11,7 +11,17 @@ use tokio::{sync::mpsc::Receiver, time::timeout};
 
 use super::*;
 
+/// The next change that is told.
 async fn next(receiver: &mut Receiver<Which>) -> Which {
+    loop {
+        let told = recv(receiver).await;
+        if told != only(&[]) {
+            return told;
+        }
+    }
+}
+
+async fn recv(receiver: &mut Receiver<Which>) -> Which {
     timeout(Duration::from_secs(5), receiver.recv()).await.expect("a change is told").expect("the watch lives")
 }
 
@@ -116,4 +126,17 @@ async fn a_link_that_leads_elsewhere_and_a_file_written_behind_one_are_told() {
     assert_eq!(next(&mut receiver).await, only(&[&file]));
     fs::remove_file(parent.join("v2").join("a.jsonl")).unwrap();
     assert_eq!(next(&mut receiver).await, only(&[&file]));
+}
+
+#[tokio::test]
+async fn a_second_look_is_told_after_a_change() {
+    let (_keep, folder) = folder();
+    let file = folder.join("a.jsonl");
+    fs::write(&file, "x").unwrap();
+    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(recv(&mut receiver).await, only(&[&file]));
+    let told = Instant::now();
+    assert_eq!(recv(&mut receiver).await, only(&[]));
+    assert!((2000..4000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
 }
