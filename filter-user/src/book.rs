@@ -75,6 +75,9 @@ pub enum BookError {
     /// It holds what Cordon never writes.
     #[error("order book: damaged: {0}")]
     Damaged(String),
+    /// Another program holds it locked.
+    #[error("order book: another daemon has this order book open")]
+    InUse,
     /// Written by a newer Cordon.
     #[error(
         "order book: its schema is version {found}, this Cordon knows {known}; use the Cordon that wrote it, or a newer one"
