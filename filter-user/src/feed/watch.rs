@@ -43,7 +43,7 @@ pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
         stamps: BTreeMap::new(),
         watcher: notify::recommended_watcher(events)?,
     };
-    watched.look()?;
+    watched.look().1?;
     watched.stamps = watched.stamps_now();
     thread::Builder::new().name("watch".to_owned()).spawn(move || watched.run(&incoming, &changes))?;
     Ok(receiver)
@@ -95,10 +95,12 @@ impl Watched {
             };
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                match self.look() {
-                    Ok(false) => {}
-                    Ok(true) => add(&mut pending, Which::All, QUIET),
-                    Err(error) => tracing::warn!(%error, "a folder of orders cannot be watched"),
+                let (moved, watching) = self.look();
+                if moved {
+                    add(&mut pending, Which::All, QUIET);
+                }
+                if let Err(error) = watching {
+                    tracing::warn!(%error, "a folder of orders cannot be watched");
                 }
                 let changed = self.changed();
                 if !changed.is_empty() {
@@ -153,8 +155,9 @@ impl Watched {
         self.paths.contains(path) || (is_orders(path) || !is_meant_otherwise(path)) && in_folder()
     }
 
-    /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not.
-    fn look(&mut self) -> notify::Result<bool> {
+    /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not,
+    /// and of one that cannot be watched.
+    fn look(&mut self) -> (bool, notify::Result<()>) {
         let folders = self.paths.iter().filter_map(|path| {
             let folder = if path.is_dir() { path } else { path.parent()? };
             let metadata = fs::metadata(folder).ok()?;
@@ -173,14 +176,18 @@ impl Watched {
             self.folders.remove(folder);
         }
         let mut changed = !gone.is_empty();
+        let mut watching = Ok(());
         for (folder, inode) in folders {
             if !self.folders.contains_key(&folder) {
-                self.watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+                if let Err(error) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                    watching = Err(error);
+                    continue;
+                }
                 self.folders.insert(folder, inode);
                 changed = true;
             }
         }
-        Ok(changed)
+        (changed, watching)
     }
 }
 
