@@ -1,6 +1,6 @@
 //! `cordon status`, `attach` and `detach`: through the daemon where there is one, else on what is pinned.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -13,26 +13,44 @@ use crate::{
         api::{AttachRequest, DetachRequest, Detached, InterfaceStatus, Status},
         client::ClientError,
     },
-    daemon::interface_status,
+    daemon::{interface_status, off},
     kernel::{self, Kernel, Mode},
 };
+
+/// Longest wait for the daemon where the pins can do instead.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Report {
     Daemon(Box<Status>),
-    Pinned { interfaces: Vec<InterfaceStatus> },
+    Pinned {
+        interfaces: Vec<InterfaceStatus>,
+        /// Why the daemon does not tell.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        problems: Vec<String>,
+    },
 }
 
 pub(super) fn status(global: &Global) -> Result<ExitCode> {
     let config = global.config_or_default()?;
-    let report = match global.client()?.get::<Status>("/v1/status") {
+    let report = match global.client()?.with_patience(PATIENCE).get::<Status>("/v1/status") {
         Ok(status) => Report::Daemon(Box::new(status)),
-        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)? },
-        Err(error) => return Err(error.into()),
+        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)?, problems: Vec::new() },
+        Err(error) => Report::Pinned { interfaces: pinned(&config)?, problems: vec![error.to_string()] },
     };
     global.output.print(&report, status_text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Report {
+    /// Whether all that should be enforced is, as far as is known.
+    fn is_well(&self) -> bool {
+        match self {
+            Self::Daemon(_) => true,
+            Self::Pinned { problems, .. } => problems.is_empty(),
+        }
+    }
 }
 
 fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
@@ -42,8 +60,13 @@ fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
 fn status_text(report: &Report) -> String {
     let (mut text, interfaces) = match report {
         Report::Daemon(status) => (daemon_text(status), &status.interfaces),
-        Report::Pinned { interfaces } => {
-            ("no daemon; what is attached goes on enforcing what it has\n\n".to_owned(), interfaces)
+        Report::Pinned { interfaces, problems } => {
+            let mut text: String = problems.iter().map(|problem| format!("problem: {problem}\n")).collect();
+            if problems.is_empty() {
+                text.push_str("no daemon; what is attached goes on enforcing what it has\n");
+            }
+            text.push('\n');
+            (text, interfaces)
         }
     };
     if interfaces.is_empty() {
@@ -121,7 +144,9 @@ impl Attach {
                         None => kernel.insert(open_pinned(&config)?),
                     };
                     let mode = if generic { Mode::Generic } else { Mode::Native };
-                    interface_status(&kernel.attach(interface, mode, self.replace)?)
+                    let attached = interface_status(&kernel.attach(interface, mode, self.replace)?);
+                    off::unmark(&config.daemon.state_dir, interface)?;
+                    attached
                 }
                 attached => attached?,
             };
@@ -167,12 +192,21 @@ impl Detach {
             self.interface
         };
         let mut missing = false;
+        let mut daemon = Some(global.client()?.with_patience(PATIENCE));
         for interface in &interfaces {
             let request = DetachRequest { interface: interface.clone() };
-            let was_attached = match global.client()?.post::<Detached>("/v1/detach", &request) {
-                Ok(detached) => detached.was_attached,
+            let answer = daemon.as_ref().map(|daemon| daemon.post::<Detached>("/v1/detach", &request));
+            let was_attached = match answer {
+                Some(Ok(detached)) => detached.was_attached,
                 // The off switch works whatever the daemon does.
-                Err(_) => kernel::detach(&config.daemon.pin_root, interface)?,
+                Some(Err(error)) => {
+                    if !matches!(error, ClientError::Unreachable(_)) {
+                        eprintln!("cordon: {error}; detaching past it");
+                    }
+                    daemon = None;
+                    detach_alone(&config, interface)?
+                }
+                None => detach_alone(&config, interface)?,
             };
             missing |= !was_attached;
             let line = DetachLine { interface, was_attached };
@@ -181,4 +215,13 @@ impl Detach {
         }
         Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// Detaches without the daemon, which then leaves the interface alone if it runs after all.
+fn detach_alone(config: &Config, interface: &str) -> Result<bool> {
+    if let Err(error) = off::mark(&config.daemon.state_dir, interface) {
+        let folder = config.daemon.state_dir.display();
+        eprintln!("cordon: {interface}: {folder}: {error}; a daemon that runs may attach again");
+    }
+    Ok(kernel::detach(&config.daemon.pin_root, interface)?)
 }

@@ -10,6 +10,7 @@ use super::{
     explain::{self, Asked},
     interface_status,
     keeper::{self, Job},
+    off,
 };
 use crate::{
     control::{
@@ -127,6 +128,9 @@ impl Engine {
         let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
         tracing::info!("{}: attached by hand", request.interface);
         self.off.remove(&request.interface);
+        if let Err(error) = off::unmark(&self.config.daemon.state_dir, &request.interface) {
+            tracing::warn!("{}: the mark of being detached: {error}", request.interface);
+        }
         self.unattached.remove(&request.interface);
         let configured = Some(self.config.mode(&request.interface).is_some());
         Ok(InterfaceStatus { configured, ..interface_status(&attached) })
