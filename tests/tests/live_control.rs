@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cordon_tests::lab::{Family, Filter, Host, Lab, address, eventually, order};
+use cordon_tests::lab::{ACCESS_INTERFACE, Family, Filter, Host, Lab, address, eventually, order};
 use serde_json::{Value, json};
 
 /// Longest that a change may take to be enforced.
@@ -125,6 +125,48 @@ fn o5_a_files_order_ends_while_the_book_cannot_be_written() -> Result<()> {
     eventually(PATIENCE, || assert_dropped(&lab, address::CLIENT, "new.example"))?;
     assert_reached(&lab, address::CLIENT, "ending.example")?;
     assert_eq!(filter.json(&["order", "show", "ending"])?["state"], "revoked");
+    Ok(())
+}
+
+#[test]
+fn the_off_switch_works_past_a_daemon_that_hangs() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[order("hung", &["hung.example"], &[("dns", "drop")])])?;
+    assert_dropped(&lab, address::CLIENT, "hung.example")?;
+    filter.signal(libc::SIGSTOP)?;
+    let begun = Instant::now();
+    let status = filter.cordon(&["status"])?;
+    assert_eq!(status.code(), 1, "{status}");
+    assert!(status.stdout.contains("does not answer"), "{status}");
+    let detached = filter.cordon(&["detach", ACCESS_INTERFACE])?;
+    ensure!(detached.success() && begun.elapsed() < Duration::from_secs(8), "{:?}: {detached}", begun.elapsed());
+    assert!(detached.stderr.contains("does not answer; detaching past it"), "{detached}");
+    assert_reached(&lab, address::CLIENT, "hung.example")?;
+
+    // The daemon looks after its interfaces every five seconds; this one it leaves alone.
+    filter.signal(libc::SIGCONT)?;
+    thread::sleep(Duration::from_secs(7));
+    assert_reached(&lab, address::CLIENT, "hung.example")?;
+    let attached = filter.cordon(&["attach", ACCESS_INTERFACE])?;
+    assert!(attached.success(), "{attached}");
+    assert_dropped(&lab, address::CLIENT, "hung.example")
+}
+
+#[test]
+fn there_is_one_daemon() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[])?;
+    let second = filter.cordon(&["run"])?;
+    assert_eq!(second.code(), 1, "{second}");
+    assert!(second.stderr.contains("another daemon runs: it holds the lock on"), "{second}");
+    // Another socket and another book do not make it another filter.
+    let configuration = std::fs::read_to_string(lab.folder().join("cordon.toml"))?;
+    let other = configuration.replace("/cordon.sock\"", "/other.sock\"").replace("/state\"", "/other\"");
+    let file = lab.folder().join("other.toml");
+    std::fs::write(&file, other)?;
+    let second = filter.cordon(&["run", "--config", file.to_str().unwrap_or_default()])?;
+    assert_eq!(second.code(), 1, "{second}");
+    assert!(second.stderr.contains("bpf/cordon"), "{second}");
     Ok(())
 }
 

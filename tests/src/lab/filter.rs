@@ -125,6 +125,15 @@ names = 65536
         self.daemon.take().context("no daemon")?.stop(signal)
     }
 
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    /// There is no daemon.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        self.daemon.as_ref().context("no daemon")?.signal(signal);
+        Ok(())
+    }
+
     /// Adds to the configuration, and has the daemon read it again.
     ///
     /// # Errors
@@ -134,8 +143,7 @@ names = 65536
         let mut configuration = fs::read_to_string(&path).context(CONFIGURATION)?;
         configuration.push_str(further);
         fs::write(&path, configuration).context(CONFIGURATION)?;
-        self.daemon.as_ref().context("no daemon")?.signal(libc::SIGHUP);
-        Ok(())
+        self.signal(libc::SIGHUP)
     }
 
     /// The folder of the order book.
