@@ -81,7 +81,7 @@ enum Command {
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
     ///
     /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
-    /// not agree.
+    /// not agree. A protocol that the program does not read, as QUIC yet, is marked: no packet of it is stopped.
     Explain(explain::Explain),
     /// Packets by reason and by order
     Stats,

@@ -225,6 +225,8 @@ pub struct Explanation {
     pub scopes: Vec<String>,
     /// The deepest name in the kernel's table that covers it.
     pub node: Option<String>,
+    /// Where the filter is attached; it judges nothing elsewhere.
+    pub interfaces: Vec<String>,
     /// The decision for each protocol.
     pub protocols: Vec<ProtocolExplanation>,
     /// Whether orders and kernel agree throughout.
@@ -236,6 +238,11 @@ pub struct Explanation {
 pub struct ProtocolExplanation {
     /// `dns`, `tls`, `quic`.
     pub protocol: String,
+    /// Whether the program reads this protocol at all. If not, what follows is what would be decided, and no packet of
+    /// it is stopped.
+    pub read: bool,
+    /// Destination ports that it is read on; none: any port, if it is read.
+    pub ports: Option<Vec<u16>>,
     /// What the orders say.
     pub orders: Decision,
     /// What the kernel's tables say.
