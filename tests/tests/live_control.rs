@@ -18,7 +18,7 @@ fn an_order_comes_and_goes_by_the_command_line() -> Result<()> {
     let lab = Lab::new()?;
     let mut filter = Filter::start(&lab, &[])?;
     let add = "order add --id added --issuer Court --basis Law --issued 2025-03-28 --not-after none \
-               --action dns=drop,tls=reset --scope fr added.example";
+               --action dns=drop,tls=reset --scope fr --match subtree added.example";
     let added = filter.json(&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>())?;
     assert_eq!(added["outcomes"], json!([{"line": 1, "order": "added", "what": "new"}]));
     assert_dropped(&lab, address::CLIENT, "www.added.example")?;
@@ -33,13 +33,23 @@ fn an_order_comes_and_goes_by_the_command_line() -> Result<()> {
     let listed = filter.json(&["order", "list"])?;
     assert_eq!((&listed[0]["id"], &listed[0]["names"]), (&"added".into(), &1.into()));
 
+    // Another one of this id takes its place only where that is said.
+    let other = add.replace("dns=drop", "dns=nxdomain");
+    let other: Vec<_> = other.split(' ').filter(|word| !word.is_empty()).collect();
+    let refused = filter.cordon(&other)?;
+    assert_eq!(refused.code(), 1, "{refused}");
+    assert!(refused.stderr.contains("another order added is there"), "{refused}");
+    let replaced = filter.json(&[&other[..], &["--replace"]].concat())?;
+    assert_eq!(replaced["outcomes"][0]["what"], "changed");
+    filter.json(&[&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()[..], &["--replace"]].concat())?;
+
     let exported = filter.cordon(&["order", "export"])?;
     let revoked = filter.json(&["order", "revoke", "added", "--why", "settled"])?;
     assert_eq!(revoked["outcomes"][0]["what"], "revoked");
     assert_reached(&lab, address::CLIENT, "www.added.example")?;
     assert_eq!(filter.json(&["order", "list"])?, json!([]));
     let history = filter.json(&["order", "show", "added"])?;
-    assert_eq!(history["history"][1]["detail"], json!({"why": "settled"}));
+    assert_eq!(history["history"][3]["detail"], json!({"why": "settled"}));
 
     // What was exported can be imported again.
     let file = lab.folder().join("exported.jsonl");
@@ -76,6 +86,10 @@ fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
         "none",
         "--action",
         "dns=drop",
+        "--scope",
+        "all",
+        "--match",
+        "subtree",
         "ending.example",
     ])?;
     assert_dropped(&lab, address::CLIENT, "ending.example")?;
