@@ -63,7 +63,11 @@ enum Command {
     Run,
     /// Reads the configuration and the order files, and names every mistake
     Check,
-    /// Tells what is attached and loaded; needs no daemon
+    /// Tells what is attached and loaded, and what is wrong; needs no daemon
+    ///
+    /// The exit code is 1 if something is wrong: an interface is not attached, an order is not enforced, an order file
+    /// is missing or has mistakes, a redirect target is not ready, the clock is behind, or a daemon runs that does not
+    /// answer. It is 0 where no daemon runs: what is attached goes on.
     Status,
     /// Attaches the filter to interfaces
     ///
