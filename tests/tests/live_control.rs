@@ -167,6 +167,33 @@ fn the_off_switch_works_past_a_daemon_that_hangs() -> Result<()> {
 }
 
 #[test]
+fn status_tells_what_is_wrong() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[order("kept", &["kept.example"], &[("dns", "drop")])])?;
+    let well = filter.cordon(&["status"])?;
+    assert_eq!(well.code(), 0, "{well}");
+
+    let file = filter.orders_file().with_file_name("broken.jsonl");
+    file_with(&file, "no JSON")?;
+    eventually(PATIENCE, || {
+        let status = filter.cordon(&["status"])?;
+        ensure!(status.code() == 1 && status.stdout.contains("broken.jsonl:1: "), "{status}");
+        Ok(())
+    })?;
+    std::fs::remove_file(&file)?;
+    eventually(PATIENCE, || {
+        let status = filter.cordon(&["status"])?;
+        ensure!(status.code() == 0, "{status}");
+        Ok(())
+    })?;
+    std::fs::remove_dir_all(filter.orders_file().parent().context("no folder")?)?;
+    let status = filter.cordon(&["status"])?;
+    assert_eq!(status.code(), 1, "{status}");
+    assert!(status.stdout.contains("problem: feed orders: "), "{status}");
+    Ok(())
+}
+
+#[test]
 fn there_is_one_daemon() -> Result<()> {
     let lab = Lab::new()?;
     let filter = Filter::start(&lab, &[])?;

@@ -258,7 +258,9 @@ impl Keeper {
     }
 
     fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
-        let refusals = self.book.refusals().map_err(impossible)?;
+        let mut refusals = self.book.refusals().map_err(impossible)?;
+        // The book keeps those of a file that is gone and never had an order.
+        refusals.retain(|refusal| std::path::Path::new(&*refusal.file).exists());
         let status = |feed: &Feed| FeedStatus {
             name: feed.name.clone(),
             path: feed.path.clone(),
