@@ -93,6 +93,7 @@ impl Enforcer {
     /// Compiles everything anew under a configuration, and brings the kernel's tables to that state, whatever they hold.
     pub fn rebuild(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
         let old = self.tables().in_use_slots()?;
+        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
         self.scopes = scope_table(numbers)?;
         self.compiler = compiler(&self.kernel, &self.scopes, numbers, &old);
         self.compiled.clear();
@@ -108,7 +109,6 @@ impl Enforcer {
         self.orders = orders;
         let mut fresh = self.commit();
         self.keep_hits(&fresh);
-        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
         self.write(&mut fresh, |tables, fresh, clock| tables.take_over(fresh, &old, clock).map(drop))?;
         Ok(())
     }
@@ -218,8 +218,12 @@ impl Enforcer {
     }
 
     /// Slots that are free long enough may be used again. To be called every few seconds.
+    ///
+    /// Not while the tables may hold nodes of a former state: those slots are still referred to.
     pub fn release(&mut self) {
-        self.compiler.release(Instant::now());
+        if !self.torn {
+            self.compiler.release(Instant::now());
+        }
     }
 
     /// Writes all times anew if the wall clock was stepped; tells whether it was.
@@ -251,6 +255,7 @@ impl Enforcer {
         self.write(&mut whole, Tables::apply)?;
         self.tables().compare_and_repair(whole.insert.iter().map(|(name, node)| (name, *node)))?;
         self.torn = false;
+        self.release();
         Ok(())
     }
 

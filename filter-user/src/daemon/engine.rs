@@ -94,7 +94,9 @@ impl Engine {
     /// Brings the kernel to the state of the book and of the configuration.
     pub fn start(config: &Config, start: Start) -> Result<Self> {
         let Start { kernel, contents, totals, directory, keeper } = start;
-        let numbers = Numbers::load(&config.daemon.state_dir, config).context("numbers of scopes and targets")?;
+        let are_tables_in_use = || Ok(!kernel.tables().in_use_slots()?.orders.is_empty());
+        let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
+            .context("numbers of scopes and targets")?;
         let Contents { orders, clock_behind } = contents;
         if let Some(newest) = clock_behind {
             tracing::error!(
@@ -320,7 +322,10 @@ impl Engine {
         let old = &self.config;
         let mut config = Config { daemon: old.daemon.clone(), interfaces: old.interfaces.clone(), ..new };
         config.capacity = old.capacity;
-        let result = Numbers::load(&config.daemon.state_dir, &config).map_err(Into::into).and_then(|numbers| {
+        let result = Ok(self.numbers.with(&config)).and_then(|numbers| {
+            if numbers != self.numbers {
+                numbers.save(&config.daemon.state_dir)?;
+            }
             self.targets = Targets::new(numbers.target_specs(&config));
             let tables = self.enforcer.tables();
             tables.set_scopes(&scope_prefixes(&config, &numbers))?;
