@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::{BookError, Delta, Record};
 use crate::{
@@ -165,7 +165,9 @@ pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, 
 
 /// Time of the newest entry of the history.
 pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, BookError> {
-    let newest: Option<i64> = connection.query_row("SELECT max(time) FROM events", [], |row| row.get(0))?;
+    let newest: Option<i64> = connection
+        .query_row("SELECT time FROM events ORDER BY number DESC LIMIT 1", [], |row| row.get(0))
+        .optional()?;
     newest.map(time).transpose()
 }
 

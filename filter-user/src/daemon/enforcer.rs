@@ -113,6 +113,31 @@ impl Enforcer {
         Ok(())
     }
 
+    /// Takes over another configuration, under which everything that some order names has the number that it had. What
+    /// stays the same is not written. [`Enforcer::flush`] then writes the rest.
+    pub fn reconfigure(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
+        let scopes = scope_table(numbers)?;
+        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
+        self.compiler.set_numbers(scopes.clone(), target_slots(numbers));
+        self.scopes = scopes;
+        self.write_directory(|directory| directory.set_scopes(numbers.scopes.clone()));
+        let allow: Vec<_> = config.allow.rules().collect();
+        self.compiler.set_allow(allow.iter().cloned())?;
+        self.allow = allow;
+        // Their numbers may be another's now.
+        self.unconfigured(config).keys().for_each(|id| self.restore(id));
+        // What did not fit may fit now.
+        self.freed = true;
+        self.sweep();
+        Ok(())
+    }
+
+    /// What orders name and the configuration does not have, by order.
+    pub fn unconfigured(&self, config: &Config) -> BTreeMap<String, String> {
+        let orders = self.orders.values().filter(|order| !self.is_long_over(order));
+        orders.filter_map(|order| Some((order.terms.id.clone(), unconfigured(&order.terms, config)?))).collect()
+    }
+
     pub fn tables(&self) -> &Tables {
         self.kernel.tables()
     }
@@ -423,13 +448,34 @@ fn scope_table(numbers: &Numbers) -> anyhow::Result<ScopeTable> {
 fn compiler(kernel: &Kernel, scopes: &ScopeTable, numbers: &Numbers, old: &InUse) -> Compiler {
     let capacity = kernel.tables().capacity();
     let limits = Limits { orders: capacity.orders, policies: capacity.policies, names: capacity.names };
-    let mut compiler = Compiler::new(scopes.clone(), numbers.targets.iter().cloned().zip(0..), limits);
+    let mut compiler = Compiler::new(scopes.clone(), target_slots(numbers), limits);
     compiler.occupy(&old.orders.iter().copied().collect(), &old.policies.iter().copied().collect());
     compiler
 }
 
+fn target_slots(numbers: &Numbers) -> impl Iterator<Item = (String, u32)> {
+    numbers.targets.iter().cloned().zip(0..)
+}
+
+fn unconfigured(terms: &Terms, config: &Config) -> Option<String> {
+    let id = &terms.id;
+    let is_unknown = |scope: &&String| *scope != "all" && !config.scopes.contains_key(*scope);
+    let scopes: Vec<_> = terms.scopes.iter().filter(is_unknown).map(String::as_str).collect();
+    let is_target = |name: &String| config.targets.iter().any(|target| target.name == *name);
+    match &terms.redirect {
+        _ if !scopes.is_empty() => {
+            let scopes = scopes.join(", ");
+            Some(format!("order {id}: not enforced for clients of {scopes}: no such scope is configured"))
+        }
+        Some(target) if !is_target(target) => {
+            Some(format!("order {id}: nothing is redirected: no target {target} is configured"))
+        }
+        _ => None,
+    }
+}
+
 /// Prefixes by scope bit.
-pub(super) fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
+fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
     let prefixes = |name: &String| config.scopes.get(name).cloned().unwrap_or_default();
     (1..).zip(numbers.scopes.iter().map(prefixes)).collect()
 }
