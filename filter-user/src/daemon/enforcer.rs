@@ -246,8 +246,8 @@ impl Enforcer {
     ///
     /// Not while the tables may hold nodes of a former state: those slots are still referred to.
     pub fn release(&mut self) {
-        if !self.torn {
-            self.compiler.release(Instant::now());
+        if !self.torn && self.compiler.release(Instant::now()) {
+            self.freed = true;
         }
     }
 

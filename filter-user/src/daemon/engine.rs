@@ -277,10 +277,11 @@ impl Engine {
             return;
         }
         self.slow_tick = Instant::now();
+        // First, so that what there was no room for takes the place at once.
+        self.enforcer.release();
         self.follow_clock();
         self.refresh_addresses();
         self.attach_again();
-        self.enforcer.release();
         self.is_alone |= self.keeper.send(Job::Retry).is_err();
     }
 

@@ -90,10 +90,10 @@ impl Compiler {
     }
 
     /// To be called when all changes so far are in the tables, and every few seconds: slots that those changes freed
-    /// may be used again from [`GRACE`](super::GRACE) after the first such call.
-    pub fn release(&mut self, now: Instant) {
-        self.free_orders.release(now);
-        self.policies.release(now);
+    /// may be used again from [`GRACE`](super::GRACE) after the first such call. Tells whether there are more now.
+    pub fn release(&mut self, now: Instant) -> bool {
+        let (orders, policies) = (self.free_orders.release(now), self.policies.release(now));
+        orders || policies
     }
 
     /// The order slots in the tables.
