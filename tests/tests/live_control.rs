@@ -236,6 +236,46 @@ fn a_configuration_is_read_again() -> Result<()> {
 }
 
 #[test]
+fn a_scope_that_an_order_names_stays() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut bound = order("bound", &["bound.example"], &[("dns", "drop")]);
+    bound["order"]["scopes"] = json!(["fr"]);
+    let mut filter = Filter::start(&lab, &[bound])?;
+    assert_dropped(&lab, address::CLIENT, "bound.example")?;
+
+    // A configuration that says nothing new writes nothing.
+    let generation = filter.json(&["status"])?["generation"].clone();
+    filter.reconfigure("[answers]\nper_second = 4321\n")?;
+    eventually(PATIENCE, || {
+        ensure!(filter.log().contains("the configuration was read again"), "{}", filter.log());
+        Ok(())
+    })?;
+    assert_eq!(filter.json(&["status"])?["generation"], generation);
+
+    // While the daemon runs, the scope cannot go.
+    let file = lab.folder().join("cordon.toml");
+    let renamed = std::fs::read_to_string(&file)?.replace("fr = [", "gone = [");
+    std::fs::write(&file, renamed)?;
+    filter.reconfigure("")?;
+    let problem = "order bound: not enforced for clients of fr: no such scope is configured";
+    let is_told = || {
+        let status = filter.json(&["status"])?;
+        ensure!(status["problems"].to_string().contains(problem), "{status}");
+        Ok(())
+    };
+    eventually(PATIENCE, is_told)?;
+    assert_dropped(&lab, address::CLIENT, "bound.example")?;
+
+    // A start under it binds nobody by that scope, and tells.
+    filter.stop(libc::SIGKILL)?;
+    filter.run()?;
+    let status = filter.json(&["status"])?;
+    ensure!(status["problems"].to_string().contains(problem), "{status}");
+    assert!(filter.log().contains(problem), "{}", filter.log());
+    assert_reached(&lab, address::CLIENT, "bound.example")
+}
+
+#[test]
 fn counters_and_events_tell_what_was_stopped() -> Result<()> {
     let lab = Lab::new()?;
     let mut filter = Filter::start(&lab, &[order("counted", &["counted.example"], &[("dns", "drop")])])?;

@@ -93,6 +93,29 @@ fn an_order_begins_at_its_time() -> Result<()> {
 }
 
 #[test]
+fn a_start_with_more_than_half_of_the_slots_in_use_loses_no_order() -> Result<()> {
+    let lab = Lab::new()?;
+    let names: Vec<String> = (0..10).map(|number| format!("n{number}.example")).collect();
+    let orders: Vec<_> = names.iter().map(|name| order(name, &[name], &[("dns", "nxdomain")])).collect();
+    let mut filter = Filter::prepare(&lab, &orders)?;
+    let file = lab.folder().join("cordon.toml");
+    let configuration = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, configuration.replace("[capacity]\n", "[capacity]\norders = 16\n"))?;
+    filter.run()?;
+    names.iter().try_for_each(|name| assert_stopped(&lab, name))?;
+
+    // The old orders and the new ones do not fit side by side.
+    filter.stop(libc::SIGKILL)?;
+    filter.run()?;
+    eventually(PATIENCE, || names.iter().try_for_each(|name| assert_stopped(&lab, name)))?;
+    eventually(PATIENCE, || {
+        let status = filter.json(&["status"])?;
+        ensure!(status["problems"] == serde_json::json!([]) && status["names"] == 10, "{status}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_changed_file_is_enforced() -> Result<()> {
     let lab = Lab::new()?;
     let first = order("first", &["first.example"], &[("dns", "nxdomain")]);

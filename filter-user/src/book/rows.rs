@@ -173,7 +173,9 @@ pub(super) fn revoked_by_operator(connection: &Connection, id: &str) -> Result<b
 
 /// Time of the newest entry of the history.
 pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, BookError> {
-    let newest: Option<i64> = connection.query_row("SELECT max(time) FROM events", [], |row| row.get(0))?;
+    let newest: Option<i64> = connection
+        .query_row("SELECT time FROM events ORDER BY number DESC LIMIT 1", [], |row| row.get(0))
+        .optional()?;
     newest.map(time).transpose()
 }
 

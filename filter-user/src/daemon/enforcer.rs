@@ -93,6 +93,7 @@ impl Enforcer {
     /// Compiles everything anew under a configuration, and brings the kernel's tables to that state, whatever they hold.
     pub fn rebuild(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
         let old = self.tables().in_use_slots()?;
+        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
         self.scopes = scope_table(numbers)?;
         self.compiler = compiler(&self.kernel, &self.scopes, numbers, &old);
         self.compiled.clear();
@@ -108,9 +109,33 @@ impl Enforcer {
         self.orders = orders;
         let mut fresh = self.commit();
         self.keep_hits(&fresh);
-        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
         self.write(&mut fresh, |tables, fresh, clock| tables.take_over(fresh, &old, clock).map(drop))?;
         Ok(())
+    }
+
+    /// Takes over another configuration, under which everything that some order names has the number that it had. What
+    /// stays the same is not written. [`Enforcer::flush`] then writes the rest.
+    pub fn reconfigure(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
+        let scopes = scope_table(numbers)?;
+        self.tables().set_scopes(&scope_prefixes(config, numbers))?;
+        self.compiler.set_numbers(scopes.clone(), target_slots(numbers));
+        self.scopes = scopes;
+        self.write_directory(|directory| directory.set_scopes(numbers.scopes.clone()));
+        let allow: Vec<_> = config.allow.rules().collect();
+        self.compiler.set_allow(allow.iter().cloned())?;
+        self.allow = allow;
+        // Their numbers may be another's now.
+        self.unconfigured(config).keys().for_each(|id| self.restore(id));
+        // What did not fit may fit now.
+        self.freed = true;
+        self.sweep();
+        Ok(())
+    }
+
+    /// What orders name and the configuration does not have, by order.
+    pub fn unconfigured(&self, config: &Config) -> BTreeMap<String, String> {
+        let orders = self.orders.values().filter(|order| !self.is_long_over(order));
+        orders.filter_map(|order| Some((order.terms.id.clone(), unconfigured(&order.terms, config)?))).collect()
     }
 
     pub fn tables(&self) -> &Tables {
@@ -218,8 +243,12 @@ impl Enforcer {
     }
 
     /// Slots that are free long enough may be used again. To be called every few seconds.
+    ///
+    /// Not while the tables may hold nodes of a former state: those slots are still referred to.
     pub fn release(&mut self) {
-        self.compiler.release(Instant::now());
+        if !self.torn && self.compiler.release(Instant::now()) {
+            self.freed = true;
+        }
     }
 
     /// Writes all times anew if the wall clock was stepped; tells whether it was.
@@ -251,6 +280,7 @@ impl Enforcer {
         self.write(&mut whole, Tables::apply)?;
         self.tables().compare_and_repair(whole.insert.iter().map(|(name, node)| (name, *node)))?;
         self.torn = false;
+        self.release();
         Ok(())
     }
 
@@ -418,13 +448,34 @@ fn scope_table(numbers: &Numbers) -> anyhow::Result<ScopeTable> {
 fn compiler(kernel: &Kernel, scopes: &ScopeTable, numbers: &Numbers, old: &InUse) -> Compiler {
     let capacity = kernel.tables().capacity();
     let limits = Limits { orders: capacity.orders, policies: capacity.policies, names: capacity.names };
-    let mut compiler = Compiler::new(scopes.clone(), numbers.targets.iter().cloned().zip(0..), limits);
+    let mut compiler = Compiler::new(scopes.clone(), target_slots(numbers), limits);
     compiler.occupy(&old.orders.iter().copied().collect(), &old.policies.iter().copied().collect());
     compiler
 }
 
+fn target_slots(numbers: &Numbers) -> impl Iterator<Item = (String, u32)> {
+    numbers.targets.iter().cloned().zip(0..)
+}
+
+fn unconfigured(terms: &Terms, config: &Config) -> Option<String> {
+    let id = &terms.id;
+    let is_unknown = |scope: &&String| *scope != "all" && !config.scopes.contains_key(*scope);
+    let scopes: Vec<_> = terms.scopes.iter().filter(is_unknown).map(String::as_str).collect();
+    let is_target = |name: &String| config.targets.iter().any(|target| target.name == *name);
+    match &terms.redirect {
+        _ if !scopes.is_empty() => {
+            let scopes = scopes.join(", ");
+            Some(format!("order {id}: not enforced for clients of {scopes}: no such scope is configured"))
+        }
+        Some(target) if !is_target(target) => {
+            Some(format!("order {id}: nothing is redirected: no target {target} is configured"))
+        }
+        _ => None,
+    }
+}
+
 /// Prefixes by scope bit.
-pub(super) fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
+fn scope_prefixes(config: &Config, numbers: &Numbers) -> Vec<(u8, Vec<IpNet>)> {
     let prefixes = |name: &String| config.scopes.get(name).cloned().unwrap_or_default();
     (1..).zip(numbers.scopes.iter().map(prefixes)).collect()
 }

@@ -10,12 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::{
     addresses,
-    enforcer::{Enforcer, scope_prefixes},
+    enforcer::Enforcer,
+    hold::held_at,
     keeper::{Contents, Job},
     memory::Memory,
     numbers::Numbers,
@@ -47,8 +49,8 @@ pub(super) enum Message {
     },
     /// A request of the control socket that needs no book.
     Request(Request),
-    /// Another configuration holds.
-    Reload(Box<Config>),
+    /// Another configuration is to hold; tells whether it does.
+    Reload(Box<Config>, oneshot::Sender<bool>),
     /// The wall clock was stepped.
     ClockStep,
     /// A second went by.
@@ -94,15 +96,18 @@ impl Engine {
     /// Brings the kernel to the state of the book and of the configuration.
     pub fn start(config: &Config, start: Start) -> Result<Self> {
         let Start { kernel, contents, totals, directory, keeper } = start;
-        let numbers = Numbers::load(&config.daemon.state_dir, config).context("numbers of scopes and targets")?;
+        let are_tables_in_use = || Ok(!kernel.tables().in_use_slots()?.orders.is_empty());
+        let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
+            .context("numbers of scopes and targets")?;
         let Contents { orders, clock_behind } = contents;
-        if let Some(newest) = clock_behind {
+        let held = clock_behind.and_then(|newest| held_at(newest, Timestamp::now()));
+        if let Some(newest) = held {
             tracing::error!(
                 "the clock is behind the order book, whose newest entry is of {newest}: no order starts or ends until it is right"
             );
         }
         let mut enforcer = Enforcer::new(kernel, &numbers, Arc::clone(&directory))?;
-        (enforcer.orders, enforcer.totals, enforcer.held) = (orders, totals, clock_behind);
+        (enforcer.orders, enforcer.totals, enforcer.held) = (orders, totals, held);
         enforcer.rebuild(config, &numbers)?;
         let mut engine = Self {
             targets: Targets::new(numbers.target_specs(config)),
@@ -119,10 +124,18 @@ impl Engine {
             slow_tick: Instant::now(),
             is_alone: false,
         };
+        if let Some(newest) = clock_behind.filter(|_| held.is_none()) {
+            let problem = anyhow!(
+                "the order book's newest entry is of {newest}, more than a day ahead: it was written under a wrong \
+                 clock, or the clock is wrong now; orders start and end by the clock as it is"
+            );
+            engine.note("order book", Err(problem));
+        }
         engine.remember();
         engine.settings()?;
         engine.refresh_targets();
         engine.refresh_addresses();
+        engine.enforcer.unconfigured(config).values().for_each(|problem| tracing::error!("{problem}"));
         tracing::info!("{} orders, {} names in the kernel", engine.enforcer.orders.len(), engine.enforcer.names());
         Ok(engine)
     }
@@ -158,7 +171,7 @@ impl Engine {
                 Message::End(ids) => self.end(&ids),
                 Message::Applied { applied, ended, reply } => self.applied(applied, &ended, reply),
                 Message::Request(request) => self.request(request, events),
-                Message::Reload(config) => self.reload(*config),
+                Message::Reload(config, taken) => drop(taken.send(self.reload(*config))),
                 Message::ClockStep => self.follow_clock(),
                 Message::Tick => self.tick(),
                 Message::Stop => return,
@@ -267,10 +280,11 @@ impl Engine {
             return;
         }
         self.slow_tick = Instant::now();
+        // First, so that what there was no room for takes the place at once.
+        self.enforcer.release();
         self.follow_clock();
         self.refresh_addresses();
         self.attach_again();
-        self.enforcer.release();
         self.is_alone |= self.keeper.send(Job::Retry).is_err();
     }
 
@@ -316,25 +330,41 @@ impl Engine {
         Ok(())
     }
 
-    fn reload(&mut self, new: Config) {
+    fn reload(&mut self, new: Config) -> bool {
+        // Those that name what is not configured now have been told of.
+        let known = self.enforcer.unconfigured(&self.config);
+        let mut unconfigured = self.enforcer.unconfigured(&new);
+        unconfigured.retain(|id, problem| known.get(id) != Some(problem));
+        if !unconfigured.is_empty() {
+            let problems = unconfigured.into_values().collect::<Vec<_>>().join("\n");
+            let problem = anyhow!("stays as it was: orders name what it would not have any more:\n{problems}");
+            self.note("configuration", Err(problem));
+            return false;
+        }
         for key in self.config.needs_restart(&new) {
             tracing::warn!("{key} has changed, and takes effect with a restart");
         }
         let old = &self.config;
         let mut config = Config { daemon: old.daemon.clone(), interfaces: old.interfaces.clone(), ..new };
         config.capacity = old.capacity;
-        let result = Numbers::load(&config.daemon.state_dir, &config).map_err(Into::into).and_then(|numbers| {
+        let result = Ok(self.numbers.with(&config)).and_then(|numbers| {
+            if numbers != self.numbers {
+                numbers.save(&config.daemon.state_dir)?;
+            }
+            self.enforcer.reconfigure(&config, &numbers)?;
             self.targets = Targets::new(numbers.target_specs(&config));
-            let tables = self.enforcer.tables();
-            tables.set_scopes(&scope_prefixes(&config, &numbers))?;
-            self.enforcer.rebuild(&config, &numbers)?;
             self.numbers = numbers;
             self.config = config;
             self.settings()
         });
         self.refresh_targets();
+        self.flush();
+        let is_taken = result.is_ok();
         self.note("configuration", result);
-        tracing::info!("the configuration was read again");
+        if is_taken {
+            tracing::info!("the configuration was read again");
+        }
+        is_taken
     }
 
     pub(super) fn pin_root(&self) -> &Path {

@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Result;
 use filter_common::layout::MAX_SCOPES;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
-    kernel::{Capacity, TargetSpec},
+    kernel::{self, Capacity, TargetSpec},
 };
 
 const FILE: &str = "numbers.json";
@@ -28,25 +29,47 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Those of the last time, with what the configuration has added.
-    pub fn load(folder: &Path, config: &Config) -> io::Result<Self> {
+    /// Those of the last time, with what the configuration has added. Where they are lost, new ones are given out, but
+    /// not while orders of an earlier daemon are in the tables: these hold the old ones.
+    pub fn load(
+        folder: &Path,
+        config: &Config,
+        are_tables_in_use: impl FnOnce() -> Result<bool, kernel::Error>,
+    ) -> Result<Self> {
         let path = path(folder);
         let known = match fs::read(&path) {
-            // A damaged file costs no more than what a first start costs.
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
-            Err(error) => return Err(error),
+            Ok(text) => serde_json::from_slice(&text).map_err(anyhow::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let known: Self = match known {
+            Err(error) if are_tables_in_use()? => {
+                return Err(error.context(format!(
+                    "{} is lost, and with it which clients the orders in the kernel are for; these stay in force as \
+                     they are: put the file back, or detach all interfaces and remove {}",
+                    path.display(),
+                    config.daemon.pin_root.display()
+                )));
+            }
+            known => known.unwrap_or_default(),
         };
         let numbers = known.with(config);
         if numbers != known {
-            let draft = path.with_extension("new");
-            fs::write(&draft, serde_json::to_vec(&numbers)?)?;
-            fs::rename(&draft, &path)?;
+            numbers.save(folder)?;
         }
         Ok(numbers)
     }
 
-    fn with(&self, config: &Config) -> Self {
+    /// Writes them in one step.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        let path = path(folder);
+        let draft = path.with_extension("new");
+        fs::write(&draft, serde_json::to_vec(self)?)?;
+        fs::rename(&draft, &path)
+    }
+
+    /// These, and numbers for what the configuration has beside them.
+    pub fn with(&self, config: &Config) -> Self {
         let scopes: Vec<&str> = config.scopes.keys().map(String::as_str).collect();
         let targets: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
         Self {
@@ -107,12 +130,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = |text: &str| Config::parse(text, Path::new("/etc/cordon/cordon.toml")).unwrap();
         let first = config("[scopes]\nm = [\"192.0.2.0/24\"]\n[targets.t]\ninterface = \"e\"");
-        assert_eq!(Numbers::load(folder.path(), &first).unwrap().scopes, ["m"]);
+        let load = |config, in_use| Numbers::load(folder.path(), config, || Ok(in_use));
+        assert_eq!(load(&first, false).unwrap().scopes, ["m"]);
         let second = config("[scopes]\na = [\"192.0.2.0/24\"]\nm = [\"192.0.2.0/24\"]");
-        let numbers = Numbers::load(folder.path(), &second).unwrap();
+        let numbers = load(&second, true).unwrap();
         assert_eq!((numbers.scopes.join(" "), numbers.targets.join(" ")), ("m a".into(), "t".into()));
         assert_eq!(numbers.target_specs(&second)[0].interface, "");
+    }
+
+    #[test]
+    fn lost_ones_are_not_given_out_again_under_orders_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[scopes]\na = [\"192.0.2.0/24\"]\nm = [\"192.0.2.0/24\"]";
+        let config = Config::parse(text, Path::new("/etc/cordon/cordon.toml")).unwrap();
+        let load = |in_use| Numbers::load(folder.path(), &config, || Ok(in_use));
+        assert!(load(true).unwrap_err().to_string().contains("numbers.json is lost"));
         fs::write(folder.path().join(FILE), "{").unwrap();
-        assert_eq!(Numbers::load(folder.path(), &second).unwrap().scopes, ["a", "m"]);
+        assert!(load(true).unwrap_err().to_string().contains("numbers.json is lost"));
+        assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), b"{");
+        assert_eq!(load(false).unwrap().scopes, ["a", "m"]);
+        assert_eq!(load(true).unwrap().scopes, ["a", "m"]);
     }
 }

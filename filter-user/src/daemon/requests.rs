@@ -58,6 +58,7 @@ impl Engine {
         }
         let is_configured = |state: &&TargetState| self.config.targets.iter().any(|target| target.name == state.name);
         let target = |state: &TargetState| TargetStatus { name: state.name.clone(), problem: state.problem.clone() };
+        let unconfigured = enforcer.unconfigured(&self.config);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
@@ -68,7 +69,13 @@ impl Engine {
             names: enforcer.names(),
             targets: self.target_states.iter().filter(is_configured).map(target).collect(),
             clock_behind: enforcer.held,
-            problems: enforcer.problems.values().chain(self.problems.values()).cloned().collect(),
+            problems: enforcer
+                .problems
+                .values()
+                .chain(unconfigured.values())
+                .chain(self.problems.values())
+                .cloned()
+                .collect(),
         })
     }
 
@@ -100,7 +107,8 @@ impl Engine {
 
     fn orders(&self) -> Vec<OrderSummary> {
         let now = self.enforcer.now();
-        let problem = |id: &String| self.enforcer.problems.get(id).cloned();
+        let unconfigured = self.enforcer.unconfigured(&self.config);
+        let problem = |id: &String| self.enforcer.problems.get(id).or_else(|| unconfigured.get(id)).cloned();
         let line = |(id, order): (&String, &Order)| summary(order, now, problem(id));
         self.enforcer.orders.iter().map(line).collect()
     }

@@ -80,17 +80,18 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
             _ = &mut ticking => bail!("a thread of the daemon ended"),
             () = arrives(&mut hang_up) => match Config::read(&file) {
                 Err(mistakes) => tracing::error!("the configuration stays as it was:\n{mistakes}"),
-                Ok(new) => {
+                // The engine first: it must know a scope before an order names it, and knows what orders name.
+                Ok(new) if is_taken(&new, &to_engine).await => {
                     *context.write().unwrap_or_else(PoisonError::into_inner) = feed_context(&new);
                     if let Some(watched) = watched.take() {
                         watched.abort();
                     }
                     watched = watch_files(&new, &to_keeper);
-                    // The engine first: it must know a scope before an order names it.
-                    let _ = to_engine.send(Message::Reload(Box::new(new.clone())));
                     let _ = to_keeper.send(Job::Reconfigure(Box::new(new.clone())));
                     config = new;
                 }
+                // The engine has told why.
+                Ok(_) => {}
             },
         }
     }
@@ -110,6 +111,13 @@ async fn arrives(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending().await
     }
+}
+
+/// Has the engine take a configuration over; tells whether it does.
+async fn is_taken(config: &Config, engine: &blocking::Sender<Message>) -> bool {
+    let (taken, answer) = oneshot::channel();
+    let _ = engine.send(Message::Reload(Box::new(config.clone()), taken));
+    answer.await.unwrap_or(false)
 }
 
 /// Goes on without a watch if there can be none: SIGHUP reads the files, too.

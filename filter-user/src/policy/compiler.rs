@@ -83,11 +83,17 @@ impl Compiler {
         self.policies.occupy(policies);
     }
 
+    /// Takes other scopes and targets into use. Those of the orders that there are must keep their numbers.
+    pub fn set_numbers(&mut self, scopes: ScopeTable, targets: impl IntoIterator<Item = (String, u32)>) {
+        self.scopes = scopes;
+        self.targets = targets.into_iter().collect();
+    }
+
     /// To be called when all changes so far are in the tables, and every few seconds: slots that those changes freed
-    /// may be used again from [`GRACE`](super::GRACE) after the first such call.
-    pub fn release(&mut self, now: Instant) {
-        self.free_orders.release(now);
-        self.policies.release(now);
+    /// may be used again from [`GRACE`](super::GRACE) after the first such call. Tells whether there are more now.
+    pub fn release(&mut self, now: Instant) -> bool {
+        let (orders, policies) = (self.free_orders.release(now), self.policies.release(now));
+        orders || policies
     }
 
     /// The order slots in the tables.

@@ -54,8 +54,8 @@ impl Interner {
         self.slots.occupy(slots);
     }
 
-    pub fn release(&mut self, now: Instant) {
-        self.slots.release(now);
+    pub fn release(&mut self, now: Instant) -> bool {
+        self.slots.release(now)
     }
 
     /// First slot of the policy with these entries; a new one has no references yet.

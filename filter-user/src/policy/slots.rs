@@ -52,7 +52,8 @@ impl Slots {
     }
 
     /// See [`Compiler::release`](super::Compiler::release).
-    pub fn release(&mut self, now: Instant) {
+    pub fn release(&mut self, now: Instant) -> bool {
+        let before = self.free.len();
         self.resting.extend(self.retired.drain(..).map(|slot| (now, slot)));
         while let Some(&(since, slot)) = self.resting.front()
             && now.saturating_duration_since(since) >= GRACE
@@ -60,5 +61,6 @@ impl Slots {
             self.resting.pop_front();
             self.free.push(slot);
         }
+        self.free.len() > before
     }
 }
