@@ -235,7 +235,7 @@ pub struct Settings {
     pub depths: [u64; 2],
     /// Number of the last whole state that was compiled into the tables.
     pub generation: u64,
-    /// Answers and resets a second on each CPU; over it the packet is dropped.
+    /// Answers, and resets, a second on each CPU; over it the packet is dropped.
     pub answers_per_second: u32,
     /// Events a second on each CPU; over it they are left out.
     pub events_per_second: u32,

@@ -13,7 +13,7 @@ use crate::{
     dns, event,
     filter::Outcome,
     lookup::Way,
-    maps::{ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
+    maps::{Bucket, ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
     packet::{Packet, octets, repeat, sum},
 };
 
@@ -74,10 +74,11 @@ fn plain(packet: &Packet, scratch: &mut Scratch, order: &Order) -> Option<Outcom
 #[inline(always)]
 fn redirect(packet: &Packet, slot: u32) -> Outcome {
     let target = TARGETS.get(slot).copied().unwrap_or_default();
+    // The addresses change last: the fallback may be to let the packet go on.
     if target.ready == 1
-        && readdress(packet, &target)
         && let Ok(action) = TARGET_DEVICES.redirect(slot, u64::from(XDP_DROP))
         && action == XDP_REDIRECT
+        && readdress(packet, &target)
     {
         return Outcome { reason: Reason::Redirected, action };
     }
@@ -99,7 +100,7 @@ fn answer(packet: &Packet, scratch: &mut Scratch, order: &Order) -> Result<Reaso
     if scratch.records.edns.tsig != 0 {
         return Err(Reason::DroppedTsig);
     }
-    may_answer(packet, scratch)?;
+    may_answer(packet, scratch, |scratch| &mut scratch.answers)?;
     let left = order.end.saturating_sub(scratch.asker.now) / 1_000_000_000;
     let reply = Reply {
         order,
@@ -125,21 +126,25 @@ fn answer(packet: &Packet, scratch: &mut Scratch, order: &Order) -> Result<Reaso
 /// Puts a RST in place of the segment.
 #[inline(always)]
 fn reset(packet: &Packet, scratch: &mut Scratch) -> Result<Reason, Reason> {
-    may_answer(packet, scratch)?;
+    may_answer(packet, scratch, |scratch| &mut scratch.resets)?;
     let composed = answer::reset(packet, &scratch.network, &scratch.payload, &mut scratch.buffer)?;
     send_back(packet, scratch, &composed)?;
     Ok(Reason::Reset)
 }
 
-/// Whether anything may be sent to the packet's source at all, and now.
+/// Whether anything may be sent to the packet's source at all, and now, by the tokens of `bucket`.
 #[inline(always)]
-fn may_answer(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
+fn may_answer(
+    packet: &Packet,
+    scratch: &mut Scratch,
+    bucket: impl FnOnce(&mut Scratch) -> &mut Bucket,
+) -> Result<(), Reason> {
     if scratch.network.fragment != 0 || answerable(packet, scratch) != Some(true) {
         return Err(Reason::DroppedUnanswerable);
     }
     let rate = SETTINGS.get(0).map_or(0, |settings| settings.answers_per_second);
     let now = scratch.asker.now;
-    if scratch.answers.take(now, rate) { Ok(()) } else { Err(Reason::DroppedRate) }
+    if bucket(scratch).take(now, rate) { Ok(()) } else { Err(Reason::DroppedRate) }
 }
 
 /// Not where [`frame::client`] says so, and not to the host's own addresses.

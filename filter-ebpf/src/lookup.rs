@@ -51,11 +51,18 @@ pub fn probe(scratch: &mut Scratch, key: &NameKey) {
     if NAME_FILTER.get(key.filter_word(scratch.filter_mask as u32)).is_some_and(|word| word & bits != bits) {
         return;
     }
-    // SAFETY: an element that is deleted meanwhile is freed, or used again, only after a grace period.
-    if let Some(node) = unsafe { NAMES.get(key) } {
-        scratch.node = *node;
-        scratch.node_depth = depth;
+    let Some(found) = NAMES.get_ptr(key) else { return };
+    // SAFETY: the map's memory.
+    let mut node = unsafe { *found };
+    // An element that is deleted or replaced meanwhile may be used again at once, for another name (Linux 6.1 and
+    // later). If the name still leads to the same element, what was copied was its own.
+    let Some(again) = NAMES.get_ptr(key) else { return };
+    if again != found {
+        // SAFETY: as above.
+        node = unsafe { *again };
     }
+    scratch.node = node;
+    scratch.node_depth = depth;
 }
 
 /// Whether the node that was found leads to orders. `Ok` if so; their policy is in [`Scratch::slot`].

@@ -48,7 +48,7 @@ pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
 pub static HASH_KEY: Array<HashKey> = Array::with_max_entries(1, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(REASONS, 0);
 /// See `filter_common::layout::map`.
 #[map]
 pub static TARGETS: Array<Target> = Array::with_max_entries(1, 0);
@@ -107,8 +107,10 @@ pub struct Scratch {
     pub server_name: ServerName,
     /// TLS only.
     pub host: HostCheck,
-    /// Answers and resets.
+    /// Answers.
     pub answers: Bucket,
+    /// Resets; of their own, so that a flood of forged queries does not use them up.
+    pub resets: Bucket,
     /// Events.
     pub events: Bucket,
     /// Label positions of a DNS name.
@@ -118,6 +120,10 @@ pub struct Scratch {
     /// What goes back.
     pub buffer: Buffer,
 }
+
+/// Counters, some of them in reserve, so that a new reason needs no new layout.
+const REASONS: u32 = 256;
+const _: () = assert!(Reason::ALL.len() <= REASONS as usize);
 
 /// [`Scratch::end`] while a loop has not come to an end.
 pub const GOING_ON: u32 = u32::MAX;

@@ -44,6 +44,9 @@ impl Packet {
     /// Reads a `T` without regard to alignment or byte order.
     #[inline(always)]
     fn read<T: Copy>(&self, at: u32) -> Option<T> {
+        if at > LAST {
+            return None;
+        }
         let mut at = at as usize;
         // SAFETY: the mask is arithmetic only. It stands in assembly because LLVM would drop it where it has seen a
         // comparison, and the verifier would then not know the bound.
@@ -148,6 +151,9 @@ impl Bytes for Packet {
         }
     }
 }
+
+/// The last position that is read; the mask in [`Packet::read`] would take a later one for an earlier.
+const LAST: u32 = 16383;
 
 /// An IPv6 address in network order.
 #[inline(always)]

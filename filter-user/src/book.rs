@@ -10,7 +10,8 @@
 //! - A revoke of an order that is unknown does nothing, and is told; a put that comes later puts the order, also if
 //!   the order was revoked. Add, remove and extend of an order that is unknown or revoked are refused.
 //! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
-//!   until its source changes it.
+//!   until a file says something else of it; the same in another file, or in one that was away, is nothing else.
+//! - Where a file's put changes an order, what other files add, remove and extend applies again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::{
+    absence::{Absences, PATIENCE},
     rows::{Kind, OrderRow},
     writer::{Origin, Writer},
 };
@@ -36,6 +38,7 @@ use crate::{
     order::{Order, Terms},
 };
 
+mod absence;
 mod rows;
 mod schema;
 pub(crate) mod sync;
@@ -47,6 +50,7 @@ pub struct Book {
     connection: Connection,
     clock_behind: Option<Timestamp>,
     ahead: Ahead,
+    absences: Absences,
 }
 
 /// Who is told of orders that end before the disk has it.
@@ -71,6 +75,9 @@ pub enum BookError {
     /// It holds what Cordon never writes.
     #[error("order book: damaged: {0}")]
     Damaged(String),
+    /// Another program holds it locked.
+    #[error("order book: another daemon has this order book open")]
+    InUse,
     /// Written by a newer Cordon.
     #[error(
         "order book: its schema is version {found}, this Cordon knows {known}; use the Cordon that wrote it, or a newer one"
@@ -228,7 +235,13 @@ impl Book {
         fs::create_dir_all(folder)?;
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
-        Ok(Self { connection, clock_behind, ahead: Ahead::default() })
+        Ok(Self { connection, clock_behind, ahead: Ahead::default(), absences: Absences::new(PATIENCE) })
+    }
+
+    /// Another time after which an absence is confirmed.
+    #[cfg(test)]
+    pub(crate) fn set_patience(&mut self, patience: std::time::Duration) {
+        self.absences = Absences::new(patience);
     }
 
     /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the

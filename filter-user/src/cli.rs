@@ -63,7 +63,11 @@ enum Command {
     Run,
     /// Reads the configuration and the order files, and names every mistake
     Check,
-    /// Tells what is attached and loaded; needs no daemon
+    /// Tells what is attached and loaded, and what is wrong; needs no daemon
+    ///
+    /// The exit code is 1 if something is wrong: an interface is not attached, an order is not enforced, an order file
+    /// is missing or has mistakes, a redirect target is not ready, the clock is behind, or a daemon runs that does not
+    /// answer. It is 0 where no daemon runs: what is attached goes on.
     Status,
     /// Attaches the filter to interfaces
     ///
@@ -81,7 +85,7 @@ enum Command {
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
     ///
     /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
-    /// not agree.
+    /// not agree. A protocol that the program does not read, as QUIC yet, is marked: no packet of it is stopped.
     Explain(explain::Explain),
     /// Packets by reason and by order
     Stats,

@@ -8,7 +8,8 @@ mod raw;
 mod scopes;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,7 @@ use toml::Spanned;
 pub use mistake::{Mistake, Mistakes};
 
 use crate::{
+    guard::{GuardError, Guards},
     kernel::{Capacity, Mode, TargetSpec, TlsPorts},
     name::Name,
     order::Match,
@@ -207,22 +209,49 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn config(&mut self, raw: raw::Config) -> Config {
-        Config {
+        let prefixes_at = raw.capacity.prefixes.as_ref().map(Spanned::span);
+        let config = Config {
             daemon: Daemon {
                 state_dir: raw.daemon.state_dir,
                 socket: raw.daemon.socket,
                 pin_root: raw.daemon.pin_root,
             },
             interfaces: self.interfaces(raw.interface),
-            ports: Ports { dns: self.dns_ports(raw.ports.dns), tls: self.tls_ports(raw.ports.tls) },
+            ports: self.ports(raw.ports),
             scopes: self.scopes(raw.scopes),
             targets: self.targets(raw.targets),
             feeds: self.feeds(raw.feed),
-            allow: Allow { names: self.names(raw.allow.names), subtree: self.names(raw.allow.subtree) },
+            allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
             events: Events { per_second: raw.events.per_second, client: raw.events.client },
             answers_per_second: raw.answers.per_second,
             capacity: self.capacity(raw.capacity),
+        };
+        self.room_for_prefixes(&config, prefixes_at);
+        config
+    }
+
+    fn room_for_prefixes(&mut self, config: &Config, at: Option<Range<usize>>) {
+        let prefixes: BTreeSet<IpNet> = config.scopes.values().flatten().copied().collect();
+        let (v4, v6): (Vec<&IpNet>, Vec<_>) = prefixes.iter().partition(|prefix| matches!(prefix, IpNet::V4(_)));
+        let (room, most) = (config.capacity.prefixes as usize, v4.len().max(v6.len()));
+        if most > room {
+            let why = format!("[scopes] has {most} prefixes of one family, capacity.prefixes room for {room}");
+            let mistake = match at {
+                Some(span) => self.source.at(span, why),
+                None => self.source.whole(why),
+            };
+            self.mistakes.push(mistake);
         }
+    }
+
+    fn ports(&mut self, raw: raw::Ports) -> Ports {
+        if let (Some(dns), Some(tls)) = (&raw.dns, &raw.tls)
+            && dns.get_ref().is_empty()
+            && matches!(tls.get_ref(), raw::TlsPorts::List(list) if list.is_empty())
+        {
+            self.wrong(tls, "neither DNS nor TLS is read: no order would stop anything");
+        }
+        Ports { dns: self.dns_ports(raw.dns), tls: self.tls_ports(raw.tls) }
     }
 
     fn wrong<T>(&mut self, value: &Spanned<T>, why: impl Into<String>) {
@@ -360,6 +389,17 @@ impl Check<'_> {
             }
         }
         names
+    }
+
+    /// A suffix under which others register would exempt nearly every order.
+    fn allowed_subtrees(&mut self, raw: Vec<Spanned<String>>) -> Vec<Name> {
+        for text in &raw {
+            let Ok(name) = Name::parse(text.get_ref()) else { continue };
+            if let Err(error @ (GuardError::TopLevel | GuardError::PublicSuffix)) = Guards::all().check(&name) {
+                self.wrong(text, format!("{error}: no order could stop any name below it"));
+            }
+        }
+        self.names(raw)
     }
 
     fn capacity(&mut self, raw: raw::Capacity) -> Capacity {

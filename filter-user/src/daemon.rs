@@ -12,10 +12,12 @@ mod hold;
 mod keeper;
 mod memory;
 mod numbers;
+pub mod off;
 mod requests;
 mod tasks;
 
 use std::{
+    fs::{File, TryLockError},
     path::Path,
     sync::{Arc, RwLock, mpsc as blocking},
     thread,
@@ -32,7 +34,7 @@ use crate::{
     },
     feed::{self, Refusal},
     guard::Guards,
-    kernel::{Attached, Kernel},
+    kernel::{self, Attached, Kernel},
     observe::EventHub,
 };
 use engine::Engine;
@@ -75,10 +77,15 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _context = runtime.enter();
     let path = &config.daemon.socket;
-    // First of all, because it tells whether another daemon runs.
-    let socket = Socket::bind(path).with_context(|| format!("control socket {}", path.display()))?;
     let folder = &config.daemon.state_dir;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    // First of all: two daemons would each undo what the other writes, whatever sockets they have.
+    let _book_is_ours = sole(folder)?;
+    kernel::make_pin_root(&config.daemon.pin_root)?;
+    let _tables_are_ours = sole(&config.daemon.pin_root)?;
+    // Before the socket, after which whoever detaches marks what this daemon must leave alone.
+    off::unmark_all(folder).with_context(|| format!("{}: marks of interfaces", folder.display()))?;
+    let socket = Socket::bind(path).with_context(|| format!("control socket {}", path.display()))?;
     let book = Book::open(folder)?;
     let kernel = Kernel::open(&config.daemon.pin_root, &config.capacity)?;
 
@@ -120,4 +127,31 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
         thread.join().map_err(|_| anyhow!("a thread of the daemon panicked"))?;
     }
     Ok(())
+}
+
+/// Locks a folder for as long as the file is open.
+fn sole(folder: &Path) -> Result<File> {
+    let path = folder.display();
+    let file = File::open(folder).with_context(|| path.to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(anyhow!("another daemon runs: it holds the lock on {path}")),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {path}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let first = sole(path).unwrap();
+        let error = sole(path).unwrap_err().to_string();
+        assert_eq!(error, format!("another daemon runs: it holds the lock on {}", path.display()));
+        drop(first);
+        sole(path).unwrap();
+    }
 }

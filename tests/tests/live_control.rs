@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cordon_tests::lab::{Family, Filter, Host, Lab, address, eventually, order};
+use cordon_tests::lab::{ACCESS_INTERFACE, Family, Filter, Host, Lab, address, eventually, order};
 use serde_json::{Value, json};
 
 /// Longest that a change may take to be enforced.
@@ -18,7 +18,7 @@ fn an_order_comes_and_goes_by_the_command_line() -> Result<()> {
     let lab = Lab::new()?;
     let mut filter = Filter::start(&lab, &[])?;
     let add = "order add --id added --issuer Court --basis Law --issued 2025-03-28 --not-after none \
-               --action dns=drop,tls=reset --scope fr added.example";
+               --action dns=drop,tls=reset --scope fr --match subtree added.example";
     let added = filter.json(&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>())?;
     assert_eq!(added["outcomes"], json!([{"line": 1, "order": "added", "what": "new"}]));
     assert_dropped(&lab, address::CLIENT, "www.added.example")?;
@@ -33,13 +33,23 @@ fn an_order_comes_and_goes_by_the_command_line() -> Result<()> {
     let listed = filter.json(&["order", "list"])?;
     assert_eq!((&listed[0]["id"], &listed[0]["names"]), (&"added".into(), &1.into()));
 
+    // Another one of this id takes its place only where that is said.
+    let other = add.replace("dns=drop", "dns=nxdomain");
+    let other: Vec<_> = other.split(' ').filter(|word| !word.is_empty()).collect();
+    let refused = filter.cordon(&other)?;
+    assert_eq!(refused.code(), 1, "{refused}");
+    assert!(refused.stderr.contains("another order added is there"), "{refused}");
+    let replaced = filter.json(&[&other[..], &["--replace"]].concat())?;
+    assert_eq!(replaced["outcomes"][0]["what"], "changed");
+    filter.json(&[&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()[..], &["--replace"]].concat())?;
+
     let exported = filter.cordon(&["order", "export"])?;
     let revoked = filter.json(&["order", "revoke", "added", "--why", "settled"])?;
     assert_eq!(revoked["outcomes"][0]["what"], "revoked");
     assert_reached(&lab, address::CLIENT, "www.added.example")?;
     assert_eq!(filter.json(&["order", "list"])?, json!([]));
     let history = filter.json(&["order", "show", "added"])?;
-    assert_eq!(history["history"][1]["detail"], json!({"why": "settled"}));
+    assert_eq!(history["history"][3]["detail"], json!({"why": "settled"}));
 
     // What was exported can be imported again.
     let file = lab.folder().join("exported.jsonl");
@@ -76,6 +86,10 @@ fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
         "none",
         "--action",
         "dns=drop",
+        "--scope",
+        "all",
+        "--match",
+        "subtree",
         "ending.example",
     ])?;
     assert_dropped(&lab, address::CLIENT, "ending.example")?;
@@ -125,6 +139,75 @@ fn o5_a_files_order_ends_while_the_book_cannot_be_written() -> Result<()> {
     eventually(PATIENCE, || assert_dropped(&lab, address::CLIENT, "new.example"))?;
     assert_reached(&lab, address::CLIENT, "ending.example")?;
     assert_eq!(filter.json(&["order", "show", "ending"])?["state"], "revoked");
+    Ok(())
+}
+
+#[test]
+fn the_off_switch_works_past_a_daemon_that_hangs() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[order("hung", &["hung.example"], &[("dns", "drop")])])?;
+    assert_dropped(&lab, address::CLIENT, "hung.example")?;
+    filter.signal(libc::SIGSTOP)?;
+    let begun = Instant::now();
+    let status = filter.cordon(&["status"])?;
+    assert_eq!(status.code(), 1, "{status}");
+    assert!(status.stdout.contains("does not answer"), "{status}");
+    let detached = filter.cordon(&["detach", ACCESS_INTERFACE])?;
+    ensure!(detached.success() && begun.elapsed() < Duration::from_secs(8), "{:?}: {detached}", begun.elapsed());
+    assert!(detached.stderr.contains("does not answer; detaching past it"), "{detached}");
+    assert_reached(&lab, address::CLIENT, "hung.example")?;
+
+    // The daemon looks after its interfaces every five seconds; this one it leaves alone.
+    filter.signal(libc::SIGCONT)?;
+    thread::sleep(Duration::from_secs(7));
+    assert_reached(&lab, address::CLIENT, "hung.example")?;
+    let attached = filter.cordon(&["attach", ACCESS_INTERFACE])?;
+    assert!(attached.success(), "{attached}");
+    assert_dropped(&lab, address::CLIENT, "hung.example")
+}
+
+#[test]
+fn status_tells_what_is_wrong() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[order("kept", &["kept.example"], &[("dns", "drop")])])?;
+    let well = filter.cordon(&["status"])?;
+    assert_eq!(well.code(), 0, "{well}");
+
+    let file = filter.orders_file().with_file_name("broken.jsonl");
+    file_with(&file, "no JSON")?;
+    eventually(PATIENCE, || {
+        let status = filter.cordon(&["status"])?;
+        ensure!(status.code() == 1 && status.stdout.contains("broken.jsonl:1: "), "{status}");
+        Ok(())
+    })?;
+    std::fs::remove_file(&file)?;
+    eventually(PATIENCE, || {
+        let status = filter.cordon(&["status"])?;
+        ensure!(status.code() == 0, "{status}");
+        Ok(())
+    })?;
+    std::fs::remove_dir_all(filter.orders_file().parent().context("no folder")?)?;
+    let status = filter.cordon(&["status"])?;
+    assert_eq!(status.code(), 1, "{status}");
+    assert!(status.stdout.contains("problem: feed orders: "), "{status}");
+    Ok(())
+}
+
+#[test]
+fn there_is_one_daemon() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &[])?;
+    let second = filter.cordon(&["run"])?;
+    assert_eq!(second.code(), 1, "{second}");
+    assert!(second.stderr.contains("another daemon runs: it holds the lock on"), "{second}");
+    // Another socket and another book do not make it another filter.
+    let configuration = std::fs::read_to_string(lab.folder().join("cordon.toml"))?;
+    let other = configuration.replace("/cordon.sock\"", "/other.sock\"").replace("/state\"", "/other\"");
+    let file = lab.folder().join("other.toml");
+    std::fs::write(&file, other)?;
+    let second = filter.cordon(&["run", "--config", file.to_str().unwrap_or_default()])?;
+    assert_eq!(second.code(), 1, "{second}");
+    assert!(second.stderr.contains("bpf/cordon"), "{second}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{BookError, Delta, Record};
 use crate::{
@@ -161,6 +161,14 @@ pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, 
         });
     }
     Ok(records)
+}
+
+/// Whether an order's last revoke was the operator's, and no file's.
+pub(super) fn revoked_by_operator(connection: &Connection, id: &str) -> Result<bool, BookError> {
+    let mut query = connection.prepare_cached(
+        "SELECT source NOT LIKE '/%' FROM events WHERE id = ?1 AND op = 'revoke' ORDER BY number DESC LIMIT 1",
+    )?;
+    Ok(query.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
 /// Time of the newest entry of the history.

@@ -2,17 +2,41 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{
+    Connection,
+    ErrorCode::{CannotOpen, DatabaseBusy, DiskFull, SystemIoFailure},
+};
 
 use super::BookError;
 
 /// Version of the tables, in SQLite's `user_version`.
 const VERSION: i64 = 1;
 
+/// How long another program is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// Opens the file and brings its tables to [`VERSION`].
 pub(super) fn open(file: &Path) -> Result<Connection, BookError> {
+    let opened = match open_as(file, "normal") {
+        // A full disk has no room for the index of the log that others could share. It needs none if nobody can.
+        Err(BookError::Sqlite(error))
+            if matches!(error.sqlite_error_code(), Some(SystemIoFailure | DiskFull | CannotOpen)) =>
+        {
+            open_as(file, "exclusive")
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| match error {
+        BookError::Sqlite(error) if error.sqlite_error_code() == Some(DatabaseBusy) => BookError::InUse,
+        error => error,
+    })
+}
+
+fn open_as(file: &Path, locking: &str) -> Result<Connection, BookError> {
     let mut connection = Connection::open(file)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
+    // Before the journal's mode, or the index is made nevertheless.
+    connection.pragma_update_and_check(None, "locking_mode", locking, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -36,7 +60,8 @@ pub(super) fn open(file: &Path) -> Result<Connection, BookError> {
 ///
 /// `claims` is what each source said last about an order: a hash of the order that it puts (`kind` 0), of its events
 /// about an order that it does not put (1), or an order or events of it that the book refused (2). Only what a source
-/// says anew is applied, so that a reading does not undo what others did since.
+/// says anew is applied, so that a reading does not undo what others did since. Events that a put has undone count as
+/// refused. The source `revoked` has what a file said last, now gone, of an order that the operator revoked.
 const TABLES: &str = "
 CREATE TABLE orders (
     number INTEGER PRIMARY KEY,

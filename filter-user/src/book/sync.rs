@@ -3,12 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
 
 use super::{
-    Applied, Book, BookError, What, rows,
+    Applied, Book, BookError, What,
+    absence::Absences,
+    rows,
     rows::OrderRow,
     writer::{Origin, Writer},
 };
@@ -28,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) source: Arc<str>,
     /// What it says; `None` if it is gone.
     pub(crate) read: Option<Read>,
+    /// When it was looked at, at the latest.
+    pub(crate) looked: Instant,
 }
 
 /// What a source said last about an order.
@@ -43,7 +48,7 @@ enum ClaimKind {
     Put = 0,
     /// It has events about the order.
     Events = 1,
-    /// The book refused what it says.
+    /// The book refused what it says, or another source's put has undone its events: they apply again.
     Refused = 2,
 }
 
@@ -65,39 +70,71 @@ struct Dropped {
 
 impl Book {
     /// Brings the book to what these files say, in one transaction. Also gives the sources that must be read again,
-    /// since an order that another source held against them is free now.
+    /// since an order that another source held against them is free now, or has been put anew below their events.
     ///
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
+        let looked = snapshots.iter().map(|snapshot| snapshot.looked).min();
+        let synced = self.sync_once(snapshots);
+        self.absences.written(synced.is_ok(), looked);
+        synced
+    }
+
+    /// The files that are to be looked at again now, since an order was not in them: these and those that say
+    /// something about that order, too, so that one moved between files never ends.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn due(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare_cached("SELECT source FROM claims WHERE id = ?1 AND source <> ?2")?;
+        let mut due = BTreeSet::new();
+        for (source, id) in self.absences.due() {
+            due.insert(source.to_owned());
+            let others = query.query_map([id, REVOKED], |row| row.get(0))?;
+            due.extend(others.collect::<Result<Vec<String>, _>>()?);
+        }
+        Ok(due)
+    }
+
+    fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
         let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
-            plans.push(plan(&mut writer, snapshot, &mut dropped)?);
+            plans.push(plan(&mut writer, snapshot, &mut self.absences, &mut dropped)?);
         }
         let claimed_before = dropped.iter().map(|gone| (gone.id.as_str(), gone)).collect();
-        for plan in plans {
-            take(&mut writer, plan, &claimed_before)?;
-        }
         let mut again = BTreeSet::new();
+        for plan in plans {
+            take(&mut writer, plan, &claimed_before, &mut again)?;
+        }
         for gone in &dropped {
             withdraw(&mut writer, gone, &mut again)?;
         }
-        Ok((writer.commit(&mut self.ahead)?, again))
+        let applied = writer.commit(&mut self.ahead)?;
+        for gone in &dropped {
+            self.absences.forget(&gone.source, &gone.id);
+        }
+        Ok((applied, again))
     }
 
     /// The files that have said something about an order.
     pub(crate) fn sources(&self) -> Result<BTreeSet<String>, BookError> {
-        let mut query = self.connection.prepare_cached("SELECT DISTINCT source FROM claims")?;
-        let sources = query.query_map([], |row| row.get(0))?;
+        let mut query = self.connection.prepare_cached("SELECT DISTINCT source FROM claims WHERE source <> ?1")?;
+        let sources = query.query_map([REVOKED], |row| row.get(0))?;
         Ok(sources.collect::<Result<_, _>>()?)
     }
 }
 
 /// Sorts a snapshot by order, and forgets what its source claims no longer.
-fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>) -> Result<Plan, BookError> {
-    let Snapshot { source, read } = snapshot;
+fn plan(
+    writer: &mut Writer<'_>,
+    snapshot: Snapshot,
+    absences: &mut Absences,
+    dropped: &mut Vec<Dropped>,
+) -> Result<Plan, BookError> {
+    let Snapshot { source, read, looked } = snapshot;
     let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
     let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
@@ -123,7 +160,13 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
         held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
+    let ids = absent.iter().map(|(id, _)| id.clone()).collect();
+    let confirmed = absences.look(&source, &ids, looked);
     for (id, claim) in absent {
+        if !confirmed.contains(&id) {
+            held.insert(id, 0);
+            continue;
+        }
         forget(&writer.transaction, &source, &id)?;
         if OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.source == *source) {
             writer.dropped.insert(id.clone());
@@ -134,7 +177,12 @@ fn plan(writer: &mut Writer<'_>, snapshot: Snapshot, dropped: &mut Vec<Dropped>)
 }
 
 /// Applies what a source says anew.
-fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) -> Result<(), BookError> {
+fn take(
+    writer: &mut Writer<'_>,
+    plan: Plan,
+    dropped: &HashMap<&str, &Dropped>,
+    again: &mut BTreeSet<String>,
+) -> Result<(), BookError> {
     let Plan { source, orders, held, mut refusals } = plan;
     let before = writer.refusals().len();
     for (id, folded) in orders {
@@ -152,7 +200,13 @@ fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) 
             inherit(&writer.transaction, &id, &gone.source, &source)?;
             set_claim(&writer.transaction, &source, &id, said)?;
         }
-        if moved.is_some() || !held && claim(&writer.transaction, &source, &id)? == Some(said) {
+        let last = claim(&writer.transaction, &source, &id)?;
+        let repeated = moved.is_some() || !held && last == Some(said);
+        let stays_revoked = !repeated && kind == ClaimKind::Put && stays_revoked(&writer.transaction, last, &id, said)?;
+        if stays_revoked && !held {
+            set_claim(&writer.transaction, &source, &id, said)?;
+        }
+        if repeated || stays_revoked {
             match &folded {
                 Folded::Put { place, .. } | Folded::Revoked { place, .. } => origin.place = *place,
                 Folded::Events(entries) => origin.place = entries.last().map(Entry::place).unwrap_or_default(),
@@ -163,7 +217,12 @@ fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) 
         let taken = match folded {
             Folded::Put { order, place } => {
                 origin.place = place;
-                writer.put(&origin, order)?
+                let taken = writer.put(&origin, order)?;
+                if taken && writer.has_changed(&id) {
+                    forget(&writer.transaction, REVOKED, &id)?;
+                    repeat_events(&writer.transaction, &source, &id, again)?;
+                }
+                taken
             }
             Folded::Revoked { place, why, .. } => {
                 origin.place = place;
@@ -171,7 +230,9 @@ fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) 
             }
             Folded::Events(entries) => {
                 let mut all = true;
-                for entry in entries {
+                // A put that came later than a revoke of another source has the last word.
+                let again = last.is_some_and(|last| last.hash == hash);
+                for entry in entries.into_iter().filter(|entry| !(again && entry.event.op() == "revoke")) {
                     origin.place = entry.place();
                     all &= writer.event(&origin, entry.event)?;
                 }
@@ -194,17 +255,51 @@ fn take(writer: &mut Writer<'_>, plan: Plan, dropped: &HashMap<&str, &Dropped>) 
 fn withdraw(writer: &mut Writer<'_>, gone: &Dropped, again: &mut BTreeSet<String>) -> Result<(), BookError> {
     let Dropped { source, id, claim, why } = gone;
     let Some(row) = OrderRow::find(&writer.transaction, id)? else { return Ok(()) };
-    if row.source != **source || row.revoked.is_some() {
+    if row.source != **source {
         return Ok(());
     }
     let others = other_claims(&writer.transaction, source, id)?;
     if let Some((heir, _)) = others.iter().find(|(_, other)| other == claim) {
         return inherit(&writer.transaction, id, source, heir);
     }
+    if row.revoked.is_some() {
+        return if rows::revoked_by_operator(&writer.transaction, id)? {
+            set_claim(&writer.transaction, REVOKED, id, *claim)
+        } else {
+            Ok(())
+        };
+    }
     writer.revoke(&Origin { source: source.clone(), place: Place::default() }, id, why)?;
     for (other, claim) in others {
         if claim.kind != ClaimKind::Events {
             forget(&writer.transaction, &other, id)?;
+            again.insert(other);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an order is revoked in spite of what a source now says: so it said already, or so said the one that the
+/// order belongs to, or so the one that it belonged to when the operator revoked it.
+fn stays_revoked(transaction: &Transaction<'_>, last: Option<Claim>, id: &str, said: Claim) -> Result<bool, BookError> {
+    let Some(row) = OrderRow::find(transaction, id)?.filter(|row| row.revoked.is_some()) else { return Ok(false) };
+    if claim(transaction, &row.source, id)? == Some(said) {
+        return Ok(true);
+    }
+    let known = [last, claim(transaction, REVOKED, id)?];
+    Ok(known.into_iter().flatten().any(|known| known.hash == said.hash) && rows::revoked_by_operator(transaction, id)?)
+}
+
+/// Has the events of other sources about an order apply again, since a put has undone them.
+fn repeat_events(
+    transaction: &Transaction<'_>,
+    source: &str,
+    id: &str,
+    again: &mut BTreeSet<String>,
+) -> Result<(), BookError> {
+    for (other, claim) in other_claims(transaction, source, id)? {
+        if claim.kind != ClaimKind::Put {
+            set_claim(transaction, &other, id, Claim { kind: ClaimKind::Refused, ..claim })?;
             again.insert(other);
         }
     }
@@ -229,9 +324,10 @@ fn claims(transaction: &Transaction<'_>, source: &str) -> Result<Vec<(String, Cl
 }
 
 fn other_claims(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Vec<(String, Claim)>, BookError> {
-    let mut query = transaction
-        .prepare_cached("SELECT source, kind, hash FROM claims WHERE id = ?1 AND source <> ?2 ORDER BY source")?;
-    let claims = query.query_map([id, source], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
+    let mut query = transaction.prepare_cached(
+        "SELECT source, kind, hash FROM claims WHERE id = ?1 AND source NOT IN (?2, ?3) ORDER BY source",
+    )?;
+    let claims = query.query_map([id, source, REVOKED], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
     Ok(claims.collect::<Result<_, _>>()?)
 }
 
@@ -255,6 +351,10 @@ fn forget(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<(), B
     transaction.prepare_cached("DELETE FROM claims WHERE source = ?1 AND id = ?2")?.execute([source, id])?;
     Ok(())
 }
+
+/// In the place of a source among the claims: what the file said last that had put an order which the operator
+/// revoked. So the order stays revoked if that file goes and comes back.
+const REVOKED: &str = "revoked";
 
 fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError> {
     let mut hash = Fnv::new();

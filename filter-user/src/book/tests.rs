@@ -149,3 +149,18 @@ fn a_damaged_book_is_an_error() {
     fs::write(folder.path().join(FILE), "not a database, but text that is long enough to be looked at").unwrap();
     assert!(matches!(Book::open(folder.path()), Err(BookError::Sqlite(_))));
 }
+
+#[test]
+fn a_book_opens_without_room_for_what_others_would_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    book.apply("cli", vec![entry(1, Event::Put(order("x", &["a.com"], &[])))]).unwrap();
+    drop(book);
+    // In the place of a full disk: the index of the log cannot be made.
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("book.sqlite-shm")).unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    assert_eq!(book.load().unwrap().len(), 1);
+    book.apply("cli", vec![revoke(1, "x")]).unwrap();
+    let error = Book::open(folder.path()).unwrap_err();
+    assert_eq!(error.to_string(), "order book: another daemon has this order book open");
+}

@@ -95,6 +95,10 @@ impl<'a> Writer<'a> {
                     format_args!("the order belongs to {}, and differs there", known.source),
                 );
             }
+        } else if same && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
+            // A file may say another time what the operator revoked; to revive it, it must say something else.
+            self.tell(origin, id, What::Unchanged);
+            return Ok(true);
         }
         rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;
         rows::write_names(&self.transaction, known.number, Kind::Listed, &names.added, &names.removed)?;
@@ -177,6 +181,12 @@ impl<'a> Writer<'a> {
     pub(super) fn tell(&mut self, origin: &Origin, id: &str, what: What) {
         let source = origin.source.clone();
         self.applied.outcomes.push(Outcome { source, line: origin.place.line, order: id.to_owned(), what });
+    }
+
+    /// Whether the last event that was told made an order another one.
+    pub(super) fn has_changed(&self, id: &str) -> bool {
+        let last = self.applied.outcomes.last();
+        last.is_some_and(|last| last.order == id && matches!(last.what, What::New | What::Changed))
     }
 
     pub(super) fn refuse(&mut self, origin: &Origin, id: &str, why: impl std::fmt::Display) -> Result<bool, BookError> {

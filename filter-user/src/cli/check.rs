@@ -1,6 +1,6 @@
 //! `cordon check`.
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, io, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -26,7 +26,7 @@ struct Report {
 /// Reads the configuration and every feed's files as the daemon would.
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
     let report = match Config::read(global.file()) {
-        Ok(config) => orders(&config)?,
+        Ok(config) => orders(&config, global.file()),
         Err(Mistakes(mistakes)) => Report { mistakes, ..Report::default() },
     };
     global.output.print(&report, |report| text(report, global.file()))?;
@@ -34,15 +34,32 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-fn orders(config: &Config) -> Result<Report> {
-    let paths: Vec<_> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
-    let (orders, refusals) = Files::new(&paths).orders(&feed_context(config))?;
-    Ok(Report {
-        mistakes: Vec::new(),
+fn orders(config: &Config, file: &Path) -> Report {
+    let mistake = |text: String, why: String| Mistake { file: file.to_owned(), line: 0, text, why };
+    let (mut paths, mut mistakes) = (Vec::new(), Vec::new());
+    for feed in &config.feeds {
+        match readable(&feed.path) {
+            Ok(()) => paths.push(feed.path.clone()),
+            Err(error) => {
+                let why = format!("feed {}: cannot be read: {error}", feed.name);
+                mistakes.push(mistake(feed.path.display().to_string(), why));
+            }
+        }
+    }
+    let (orders, refusals) = Files::new(&paths).orders(&feed_context(config)).unwrap_or_else(|error| {
+        mistakes.push(mistake(String::new(), error.to_string()));
+        Default::default()
+    });
+    Report {
+        mistakes,
         refusals: refusals.iter().map(refusal_line).collect(),
         orders: orders.len(),
         names: orders.iter().map(|order| order.names.len()).sum(),
-    })
+    }
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    if path.is_dir() { fs::read_dir(path).map(drop) } else { fs::File::open(path).map(drop) }
 }
 
 fn text(report: &Report, file: &Path) -> String {
@@ -54,4 +71,28 @@ fn text(report: &Report, file: &Path) -> String {
         text.push_str(&format!("{}: {orders} orders, {names} names, {refused} refusals", file.display()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feed_that_is_not_there_is_a_mistake_and_the_others_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let feed = |name: &str| format!("[[feed]]\nname = \"{name}\"\nkind = \"native\"\npath = \"{name}\"\n");
+        let file = folder.path().join("cordon.toml");
+        let config = Config::parse(&["a", "there", "b"].map(feed).concat(), &file).unwrap();
+        fs::write(folder.path().join("there"), "no JSON\n").unwrap();
+
+        let report = orders(&config, &file);
+        let told: Vec<String> = report.mistakes.iter().map(ToString::to_string).collect();
+        let expected = ["a", "b"].map(|name| {
+            let path = folder.path().join(name);
+            let error = "cannot be read: No such file or directory (os error 2)";
+            format!("{}: feed {name}: {error}: {}", file.display(), path.display())
+        });
+        assert_eq!(told, expected);
+        assert_eq!(report.refusals.len(), 1);
+    }
 }

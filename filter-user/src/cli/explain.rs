@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Global, output::table};
 use crate::control::{
-    api::{Decision, Explanation},
+    api::{Decision, Explanation, ProtocolExplanation},
     client::escaped,
 };
 
@@ -33,19 +33,29 @@ impl Explain {
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { name, client, scopes, node, protocols, agree } = explanation;
+    let Explanation { name, client, scopes, node, interfaces, protocols, agree } = explanation;
     let client = client.map_or("any, in every scope".to_owned(), |client| client.to_string());
     let node = node.as_deref().unwrap_or("none");
     let mut text = format!("name    {name}\nclient  {client}\nscopes  all {}\n", scopes.join(" "));
-    text.push_str(&format!("kernel  deepest node {node}\n\n"));
+    let interfaces = if interfaces.is_empty() { "NO INTERFACE".to_owned() } else { interfaces.join(" ") };
+    text.push_str(&format!("kernel  deepest node {node}; attached to {interfaces}\n\n"));
     let mut rows = vec![["protocol", "by", "verdict", "rule", "order", "also"].map(str::to_owned).to_vec()];
     for line in protocols {
         rows.push(row(&line.protocol, "orders", &line.orders));
-        rows.push(row("", "kernel", &line.kernel));
+        rows.push(row(&where_read(line), "kernel", &line.kernel));
     }
     text.push_str(&table(&rows));
     text.push_str(if *agree { "\norders and kernel agree\n" } else { "\nORDERS AND KERNEL DO NOT AGREE\n" });
     text
+}
+
+fn where_read(line: &ProtocolExplanation) -> String {
+    match &line.ports {
+        _ if !line.read && line.protocol == "quic" => "  not read yet: would be".to_owned(),
+        _ if !line.read => "  not read: would be".to_owned(),
+        None => "  any port".to_owned(),
+        Some(ports) => format!("  port {}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")),
+    }
 }
 
 fn row(protocol: &str, by: &str, decision: &Decision) -> Vec<String> {
@@ -57,4 +67,42 @@ fn row(protocol: &str, by: &str, decision: &Decision) -> Vec<String> {
     let others = decision.concerned.iter().filter(|id| Some(*id) != decision.order.as_ref()).cloned();
     let also = others.collect::<Vec<_>>().join(" ");
     vec![protocol.to_owned(), by.to_owned(), verdict, or_dash(&decision.rule), or_dash(&decision.order), also]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_does_not_look_stopped() {
+        let decision = Decision {
+            verdict: "drop".to_owned(),
+            reason: None,
+            order: Some("o".to_owned()),
+            rule: Some("a.example".to_owned()),
+            concerned: vec!["o".to_owned()],
+        };
+        let line = |protocol: &str, read, ports| ProtocolExplanation {
+            protocol: protocol.to_owned(),
+            read,
+            ports,
+            orders: decision.clone(),
+            kernel: decision.clone(),
+            agree: true,
+        };
+        let explanation = Explanation {
+            name: "a.example".to_owned(),
+            client: None,
+            scopes: Vec::new(),
+            node: Some("a.example".to_owned()),
+            interfaces: Vec::new(),
+            protocols: vec![line("dns", true, Some(vec![53])), line("quic", false, Some(Vec::new()))],
+            agree: true,
+        };
+        let text = text(&explanation);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[3], "kernel  deepest node a.example; attached to NO INTERFACE");
+        assert!(lines[7].starts_with("  port 53"), "{text}");
+        assert!(lines[9].starts_with("  not read yet: would be  kernel  drop"), "{text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! `cordon status`, `attach` and `detach`: through the daemon where there is one, else on what is pinned.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -10,29 +10,61 @@ use super::{Global, output::table};
 use crate::{
     config::Config,
     control::{
-        api::{AttachRequest, DetachRequest, Detached, InterfaceStatus, Status},
+        api::{AttachRequest, DetachRequest, Detached, FeedStatus, InterfaceStatus, Status},
         client::ClientError,
     },
-    daemon::interface_status,
+    daemon::{interface_status, off},
     kernel::{self, Kernel, Mode},
 };
+
+/// Longest wait for the daemon where the pins can do instead.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Report {
-    Daemon(Box<Status>),
-    Pinned { interfaces: Vec<InterfaceStatus> },
+    Daemon {
+        #[serde(flatten)]
+        status: Box<Status>,
+        /// None if the daemon waits for a disk.
+        feeds: Option<Vec<FeedStatus>>,
+    },
+    Pinned {
+        interfaces: Vec<InterfaceStatus>,
+        /// Why the daemon does not tell.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        problems: Vec<String>,
+    },
 }
 
 pub(super) fn status(global: &Global) -> Result<ExitCode> {
     let config = global.config_or_default()?;
-    let report = match global.client()?.get::<Status>("/v1/status") {
-        Ok(status) => Report::Daemon(Box::new(status)),
-        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)? },
-        Err(error) => return Err(error.into()),
+    let client = global.client()?.with_patience(PATIENCE);
+    let report = match client.get::<Status>("/v1/status") {
+        Ok(status) => Report::Daemon { status: Box::new(status), feeds: client.get("/v1/feeds").ok() },
+        Err(ClientError::Unreachable(_)) => Report::Pinned { interfaces: pinned(&config)?, problems: Vec::new() },
+        Err(error) => Report::Pinned { interfaces: pinned(&config)?, problems: vec![error.to_string()] },
     };
     global.output.print(&report, status_text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Report {
+    /// Whether all that should be enforced is, as far as is known.
+    fn is_well(&self) -> bool {
+        match self {
+            Self::Daemon { status, feeds } => {
+                let feed_is_well = |feed: &FeedStatus| feed.problem.is_none() && feed.refusals.is_empty();
+                status.problems.is_empty()
+                    && status.orders.not_enforced == 0
+                    && status.clock_behind.is_none()
+                    && status.interfaces.iter().all(|line| line.problem.is_none())
+                    && status.targets.iter().all(|target| target.problem.is_none())
+                    && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed_is_well))
+            }
+            Self::Pinned { problems, .. } => problems.is_empty(),
+        }
+    }
 }
 
 fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
@@ -41,9 +73,14 @@ fn pinned(config: &Config) -> Result<Vec<InterfaceStatus>> {
 
 fn status_text(report: &Report) -> String {
     let (mut text, interfaces) = match report {
-        Report::Daemon(status) => (daemon_text(status), &status.interfaces),
-        Report::Pinned { interfaces } => {
-            ("no daemon; what is attached goes on enforcing what it has\n\n".to_owned(), interfaces)
+        Report::Daemon { status, feeds } => (daemon_text(status, feeds.as_deref()), &status.interfaces),
+        Report::Pinned { interfaces, problems } => {
+            let mut text: String = problems.iter().map(|problem| format!("problem: {problem}\n")).collect();
+            if problems.is_empty() {
+                text.push_str("no daemon; what is attached goes on enforcing what it has\n");
+            }
+            text.push('\n');
+            (text, interfaces)
         }
     };
     if interfaces.is_empty() {
@@ -65,13 +102,16 @@ fn status_text(report: &Report) -> String {
     text
 }
 
-fn daemon_text(status: &Status) -> String {
+fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
     let Status { version, started, generation, orders, names, .. } = status;
     let mut text = format!("cordon {version}, running since {started:.0}, generation {generation}\n");
     text.push_str(&format!(
         "orders: {} in force, {} waiting, {} ended; {names} names\n",
         orders.in_force, orders.waiting, orders.ended
     ));
+    if orders.not_enforced > 0 {
+        text.push_str(&format!("{} ORDERS THAT SHOULD BE IN FORCE ARE NOT ENFORCED\n", orders.not_enforced));
+    }
     if let Some(newest) = status.clock_behind {
         text.push_str(&format!("THE CLOCK IS WRONG: the book has an entry of {newest:.0}; no order starts or ends\n"));
     }
@@ -81,7 +121,25 @@ fn daemon_text(status: &Status) -> String {
     for problem in &status.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }
+    match feeds {
+        Some(feeds) => text.extend(feeds.iter().map(feed_text)),
+        None => text.push_str("problem: the daemon does not tell of its feeds; it waits for a disk\n"),
+    }
     text.push('\n');
+    text
+}
+
+fn feed_text(feed: &FeedStatus) -> String {
+    const MOST: usize = 10;
+    let FeedStatus { name, path, problem, refusals, .. } = feed;
+    let mut text = String::new();
+    if let Some(problem) = problem {
+        text.push_str(&format!("problem: feed {name}: {}: {problem}\n", path.display()));
+    }
+    text.extend(refusals.iter().take(MOST).map(|refusal| format!("refused: {refusal}\n")));
+    if refusals.len() > MOST {
+        text.push_str(&format!("refused: {} more of feed {name}\n", refusals.len() - MOST));
+    }
     text
 }
 
@@ -121,7 +179,9 @@ impl Attach {
                         None => kernel.insert(open_pinned(&config)?),
                     };
                     let mode = if generic { Mode::Generic } else { Mode::Native };
-                    interface_status(&kernel.attach(interface, mode, self.replace)?)
+                    let attached = interface_status(&kernel.attach(interface, mode, self.replace)?);
+                    off::unmark(&config.daemon.state_dir, interface)?;
+                    attached
                 }
                 attached => attached?,
             };
@@ -167,12 +227,21 @@ impl Detach {
             self.interface
         };
         let mut missing = false;
+        let mut daemon = Some(global.client()?.with_patience(PATIENCE));
         for interface in &interfaces {
             let request = DetachRequest { interface: interface.clone() };
-            let was_attached = match global.client()?.post::<Detached>("/v1/detach", &request) {
-                Ok(detached) => detached.was_attached,
+            let answer = daemon.as_ref().map(|daemon| daemon.post::<Detached>("/v1/detach", &request));
+            let was_attached = match answer {
+                Some(Ok(detached)) => detached.was_attached,
                 // The off switch works whatever the daemon does.
-                Err(_) => kernel::detach(&config.daemon.pin_root, interface)?,
+                Some(Err(error)) => {
+                    if !matches!(error, ClientError::Unreachable(_)) {
+                        eprintln!("cordon: {error}; detaching past it");
+                    }
+                    daemon = None;
+                    detach_alone(&config, interface)?
+                }
+                None => detach_alone(&config, interface)?,
             };
             missing |= !was_attached;
             let line = DetachLine { interface, was_attached };
@@ -180,5 +249,65 @@ impl Detach {
             global.output.print(&line, |line| format!("{}: {word}", line.interface))?;
         }
         Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Detaches without the daemon, which then leaves the interface alone if it runs after all.
+fn detach_alone(config: &Config, interface: &str) -> Result<bool> {
+    if let Err(error) = off::mark(&config.daemon.state_dir, interface) {
+        let folder = config.daemon.state_dir.display();
+        eprintln!("cordon: {interface}: {folder}: {error}; a daemon that runs may attach again");
+    }
+    Ok(kernel::detach(&config.daemon.pin_root, interface)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::control::api::{OrderCounts, RefusalLine};
+
+    fn status() -> Box<Status> {
+        Box::new(Status {
+            version: "1".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            layout: 1,
+            generation: 1,
+            interfaces: Vec::new(),
+            orders: OrderCounts::default(),
+            names: 0,
+            targets: Vec::new(),
+            clock_behind: None,
+            problems: Vec::new(),
+        })
+    }
+
+    fn feed() -> FeedStatus {
+        FeedStatus { name: "f".to_owned(), path: "/f".into(), read: None, problem: None, refusals: Vec::new() }
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_told_and_makes_the_exit_code() {
+        let well = Report::Daemon { status: status(), feeds: Some(vec![feed()]) };
+        assert!(well.is_well());
+        assert!(!status_text(&well).contains("problem"));
+
+        let orders = OrderCounts { in_force: 3, not_enforced: 2, ..OrderCounts::default() };
+        let not_enforced = Report::Daemon { status: Box::new(Status { orders, ..*status() }), feeds: Some(Vec::new()) };
+        let missing = FeedStatus { problem: Some("not there".to_owned()), ..feed() };
+        let refusal = RefusalLine { file: "/f".into(), line: 2, text: "x".into(), why: "no name".into() };
+        let refused = FeedStatus { refusals: vec![refusal; 12], ..feed() };
+        for (report, told) in [
+            (not_enforced, "2 ORDERS THAT SHOULD BE IN FORCE ARE NOT ENFORCED\n"),
+            (Report::Daemon { status: status(), feeds: Some(vec![missing]) }, "problem: feed f: /f: not there\n"),
+            (Report::Daemon { status: status(), feeds: Some(vec![refused]) }, "refused: 2 more of feed f\n"),
+            (Report::Daemon { status: status(), feeds: None }, "problem: the daemon does not tell of its feeds"),
+            (Report::Pinned { interfaces: Vec::new(), problems: vec!["silent".to_owned()] }, "problem: silent\n"),
+        ] {
+            let text = status_text(&report);
+            assert!(!report.is_well() && text.contains(told), "{text}");
+        }
+        assert!(Report::Pinned { interfaces: Vec::new(), problems: Vec::new() }.is_well());
     }
 }

@@ -7,15 +7,20 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use hyper::StatusCode;
 use jiff::{Timestamp, civil::Date};
 use serde_json::{Map, Value, json};
 
 use super::{Global, output::table};
-use crate::control::{
-    api::{OrderDetail, OrderSummary, Submitted},
-    client::escaped,
+use crate::{
+    control::{
+        api::{OrderDetail, OrderState, OrderSummary, Submitted},
+        client::{Client, ClientError, escaped},
+    },
+    feed::{Context, Event, native},
+    guard::Guards,
 };
 
 #[derive(Debug, Subcommand)]
@@ -50,9 +55,12 @@ pub(super) enum Order {
 /// Puts one order. Whatever has more fields is imported as a file.
 #[derive(Args, Debug)]
 pub(super) struct Add {
-    /// Identity of the order; an order of this id is replaced
+    /// Identity of the order
     #[arg(long)]
     id: String,
+    /// Takes the place of another order of this id, or puts one in force again that was revoked
+    #[arg(long)]
+    replace: bool,
     /// Who ordered
     #[arg(long)]
     issuer: String,
@@ -74,11 +82,11 @@ pub(super) struct Add {
     /// What is done, as PROTOCOL=ACTION, such as dns=nxdomain
     #[arg(long, value_name = "PROTOCOL=ACTION", required = true, value_delimiter = ',')]
     action: Vec<String>,
-    /// Clients, by the configuration's scopes
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    /// Clients, by the configuration's scopes; `all` is every client
+    #[arg(long, required = true, value_delimiter = ',')]
     scope: Vec<String>,
     /// How far each name reaches: exact, subtree, below
-    #[arg(long = "match", default_value = "subtree")]
+    #[arg(long = "match")]
     reach: String,
     /// Names that the order leaves out
     #[arg(long, value_delimiter = ',')]
@@ -105,7 +113,9 @@ impl Add {
             let Some((protocol, action)) = action.split_once('=') else {
                 bail!("--action {action}: not PROTOCOL=ACTION");
             };
-            actions.insert(protocol.to_owned(), action.into());
+            if actions.insert(protocol.to_owned(), action.into()).is_some() {
+                bail!("--action: two actions for {protocol}");
+            }
         }
         let not_before = self.not_before.unwrap_or_else(Timestamp::now);
         let mut order = json!({
@@ -125,13 +135,46 @@ impl Add {
         }
         Ok(json!({ "op": "put", "order": order }))
     }
+
+    fn run(&self, client: &Client) -> Result<Submitted> {
+        let event = self.event()?;
+        if !self.replace {
+            match client.get::<OrderDetail>(&format!("/v1/orders/{}", escaped(&self.id))) {
+                Ok(known) => self.refuse_to_replace(&known, &event)?,
+                Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(client.post_raw("/v1/orders", event.to_string().into())?)
+    }
+
+    fn refuse_to_replace(&self, known: &OrderDetail, event: &Value) -> Result<()> {
+        let id = &self.id;
+        if known.state == OrderState::Revoked {
+            bail!("order {id} was revoked; --replace puts it in force again");
+        }
+        if order_of(&json!({ "op": "put", "order": known.order })) != order_of(event) {
+            bail!("another order {id} is there, see `cordon order show {id}`; --replace puts this one in its place");
+        }
+        Ok(())
+    }
+}
+
+/// What an event puts, if it puts anything; the daemon says what is wrong with it.
+fn order_of(event: &Value) -> Option<crate::order::Order> {
+    let context = Context { scopes: None, targets: None, guards: Guards::none() };
+    let read = native::read("", event.to_string().as_bytes(), &context).ok()?;
+    read.entries.into_iter().find_map(|entry| match entry.event {
+        Event::Put(order) => Some(order),
+        _ => None,
+    })
 }
 
 impl Order {
     pub fn run(self, global: &Global) -> Result<ExitCode> {
         let client = global.client()?;
         match self {
-            Self::Add(add) => submitted(global, &client.post_raw("/v1/orders", add.event()?.to_string().into())?),
+            Self::Add(add) => submitted(global, &add.run(&client)?),
             Self::Import { file } => {
                 let mut code = ExitCode::SUCCESS;
                 for file in file {
@@ -203,7 +246,11 @@ fn list_text(orders: &[OrderSummary]) -> String {
             order.actions.iter().map(|(protocol, action)| format!("{protocol}={action}")).collect();
         rows.push(vec![
             order.id.clone(),
-            if order.problem.is_some() { "PROBLEM".to_owned() } else { order.state.word().to_owned() },
+            match (&order.problem, order.state) {
+                (Some(_), OrderState::InForce) => "NOT ENFORCED".to_owned(),
+                (Some(_), state) => format!("{}, PROBLEM", state.word()),
+                (None, state) => state.word().to_owned(),
+            },
             format!("{:.0}", order.not_before),
             order.not_after.map_or("no end".to_owned(), |end| format!("{end:.0}")),
             order.names.to_string(),
@@ -235,4 +282,59 @@ fn detail_text(detail: &OrderDetail) -> String {
     }
     text.push_str(&table(&rows));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        add: Add,
+    }
+
+    fn add(words: &str) -> Result<Add, clap::Error> {
+        let always = "add --id o --issuer Court --basis Law --issued 2025-03-28 --not-before 2025-04-01T00:00:00Z";
+        let line = format!("{always} --not-after none {words}");
+        Line::try_parse_from(line.split(' ')).map(|line| line.add)
+    }
+
+    #[test]
+    fn how_far_an_order_reaches_is_said_not_guessed() {
+        for (words, missing) in [
+            ("--action dns=drop --match subtree a.example", "--scope <SCOPE>"),
+            ("--action dns=drop --scope all a.example", "--match <REACH>"),
+        ] {
+            let error = add(words).unwrap_err().to_string();
+            assert!(error.contains("required arguments were not provided") && error.contains(missing), "{error}");
+        }
+        let twice = add("--action dns=drop,dns=nxdomain --scope all --match exact a.example").unwrap();
+        assert_eq!(twice.event().unwrap_err().to_string(), "--action: two actions for dns");
+    }
+
+    #[test]
+    fn another_order_is_replaced_only_when_told() {
+        let words = "--action dns=drop --scope all --match exact";
+        let put = add(&format!("{words} A.example b.example")).unwrap();
+        let mut event = put.event().unwrap();
+        let mut known = OrderDetail {
+            order: event["order"].take(),
+            state: OrderState::InForce,
+            source: "cli".to_owned(),
+            received: Timestamp::UNIX_EPOCH,
+            revoked: None,
+            history: Vec::new(),
+        };
+        let same = add(&format!("{words} b.example a.example")).unwrap();
+        same.refuse_to_replace(&known, &same.event().unwrap()).unwrap();
+        let other = add(&format!("{words} b.example")).unwrap();
+        let error = other.refuse_to_replace(&known, &other.event().unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("another order o is there"), "{error}");
+        known.state = OrderState::Revoked;
+        let error = same.refuse_to_replace(&known, &same.event().unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "order o was revoked; --replace puts it in force again");
+    }
 }

@@ -80,6 +80,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// A mistake of the file as a whole.
+    pub(super) fn whole(&self, why: impl Into<String>) -> Mistake {
+        Mistake { file: self.file.to_owned(), line: 0, text: String::new(), why: why.into() }
+    }
+
     /// What the toml crate found.
     pub(super) fn shape(&self, error: &toml::de::Error) -> Mistakes {
         Mistakes(vec![self.at(error.span().unwrap_or(0..0), error.message().trim().replace('\n', ", "))])

@@ -8,15 +8,22 @@ use super::mistake::{Mistake, Mistakes, shortened};
 
 /// A prefix, or an address, which stands for itself alone.
 pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
-    }
-    let prefix: IpNet = text.parse().map_err(|_| "not a prefix such as 192.0.2.0/24 or 2001:db8::/32".to_owned())?;
+    let parsed = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+    let prefix: IpNet = parsed.map_err(|_| "not a prefix such as 192.0.2.0/24 or 2001:db8::/32".to_owned())?;
     if prefix != prefix.trunc() {
         return Err(format!("address bits beyond the prefix are set; {} is meant?", prefix.trunc()));
     }
+    // No packet has such an address: the prefix would bind nobody.
+    if let IpNet::V6(v6) = prefix
+        && let (Some(address), Some(length)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(MAPPED))
+    {
+        return Err(format!("an IPv4-mapped prefix; as IPv4 it is {address}/{length}"));
+    }
     Ok(prefix)
 }
+
+/// Length of `::ffff:0:0/96`, where IPv4 addresses are written as IPv6 (RFC 4291 2.5.5.2).
+const MAPPED: u8 = 96;
 
 /// A file of prefixes, one a line; `#` begins a comment.
 pub(super) fn read(file: &Path) -> Result<Vec<IpNet>, Vec<Mistake>> {

@@ -73,6 +73,31 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "\"control\"",
             "`control` is what the control socket was given",
         ),
+        ("[ports]\ndns = []\ntls = []", 3, "[]", "neither DNS nor TLS is read: no order would stop anything"),
+        (
+            "[allow]\nnames = [\"com\"]\nsubtree = [\"com\"]",
+            3,
+            "\"com\"",
+            "is a top-level domain: no order could stop any name below it",
+        ),
+        (
+            "[allow]\nsubtree = [\"github.io\", \"co.uk\"]",
+            2,
+            "\"co.uk\"",
+            "is a public suffix, under which others register their names: no order could stop any name below it",
+        ),
+        (
+            "[scopes]\nfr = [\"::ffff:192.0.2.0/120\"]",
+            2,
+            "\"::ffff:192.0.2.0/120\"",
+            "an IPv4-mapped prefix; as IPv4 it is 192.0.2.0/24",
+        ),
+        (
+            "[scopes]\nfr = [\"::ffff:192.0.2.1\"]",
+            2,
+            "\"::ffff:192.0.2.1\"",
+            "an IPv4-mapped prefix; as IPv4 it is 192.0.2.1/32",
+        ),
         ("[capacity]\nnames = 1", 2, "1", "not between 16 and 268435456"),
         ("[events]\nper_second = -1", 2, "-1", "invalid value: integer `-1`, expected u32"),
         ("x = ", 1, "", "string values must be quoted, expected literal string"),
@@ -119,4 +144,23 @@ fn what_needs_a_restart() {
     assert!(old.needs_restart(&same).is_empty());
     let other = Config::parse("[daemon]\nsocket = \"/x\"\n[[interface]]\nname = \"e\"\n[capacity]\norders = 99", file);
     assert_eq!(old.needs_restart(&other.unwrap()), ["[daemon]", "[[interface]]", "[capacity]"]);
+}
+
+#[test]
+fn one_protocol_is_enough() {
+    for text in ["[ports]\ndns = []", "[ports]\ntls = []", "[ports]\ndns = []\ntls = \"any\""] {
+        Config::parse(text, Path::new(FILE)).unwrap();
+    }
+}
+
+#[test]
+fn prefixes_must_fit() {
+    let scopes = |range: std::ops::Range<u8>| {
+        let list: Vec<String> = range.map(|at| format!("\"192.0.2.{at}\", \"2001:db8::{at:x}\"")).collect();
+        format!("[scopes]\na = [{0}]\nb = [{0}]\n", list.join(", "))
+    };
+    let small = "[capacity]\nprefixes = 16\n";
+    Config::parse(&(scopes(0..16) + small), Path::new(FILE)).unwrap();
+    let why = "[scopes] has 17 prefixes of one family, capacity.prefixes room for 16".to_owned();
+    assert_eq!(mistakes(&(scopes(0..17) + small)), [(5, "16".to_owned(), why)]);
 }

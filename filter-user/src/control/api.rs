@@ -50,8 +50,10 @@ pub struct InterfaceStatus {
 /// Orders by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderCounts {
-    /// In force now.
+    /// In force now, and enforced.
     pub in_force: usize,
+    /// In force by their dates, but not enforced as they should be.
+    pub not_enforced: usize,
     /// Not yet.
     pub waiting: usize,
     /// No longer.
@@ -102,8 +104,10 @@ pub struct OrderSummary {
     pub issuer: String,
     /// Public reference.
     pub reference: String,
-    /// Where it stands.
+    /// Where it stands by its dates.
     pub state: OrderState,
+    /// Whether it is in force, and the kernel's tables hold all of it.
+    pub enforced: bool,
     /// In force from here on, inclusive.
     pub not_before: Timestamp,
     /// In force up to here, exclusive; none: no end.
@@ -210,6 +214,8 @@ pub struct FeedStatus {
     pub path: PathBuf,
     /// When it was read last.
     pub read: Option<Timestamp>,
+    /// Why it cannot be read now.
+    pub problem: Option<String>,
     /// What the last reading refused.
     pub refusals: Vec<RefusalLine>,
 }
@@ -225,6 +231,8 @@ pub struct Explanation {
     pub scopes: Vec<String>,
     /// The deepest name in the kernel's table that covers it.
     pub node: Option<String>,
+    /// Where the filter is attached; it judges nothing elsewhere.
+    pub interfaces: Vec<String>,
     /// The decision for each protocol.
     pub protocols: Vec<ProtocolExplanation>,
     /// Whether orders and kernel agree throughout.
@@ -236,6 +244,11 @@ pub struct Explanation {
 pub struct ProtocolExplanation {
     /// `dns`, `tls`, `quic`.
     pub protocol: String,
+    /// Whether the program reads this protocol at all. If not, what follows is what would be decided, and no packet of
+    /// it is stopped.
+    pub read: bool,
+    /// Destination ports that it is read on; none: any port, if it is read.
+    pub ports: Option<Vec<u16>>,
     /// What the orders say.
     pub orders: Decision,
     /// What the kernel's tables say.

@@ -3,13 +3,14 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::api::Failure;
 
@@ -21,12 +22,22 @@ pub struct Unreachable {
     source: io::Error,
 }
 
+/// A daemon listens, but does not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon at {} does not answer", socket.display())]
+pub struct Silent {
+    socket: PathBuf,
+}
+
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No daemon answers.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    /// A daemon listens, but does not answer in time.
+    #[error(transparent)]
+    Silent(#[from] Silent),
     /// The daemon says no.
     #[error("{error}")]
     Refused {
@@ -50,12 +61,19 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: Option<Duration>,
 }
 
 impl Client {
-    /// Through this socket.
+    /// Through this socket. Waits for an answer for as long as the daemon takes.
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), patience: None }
+    }
+
+    /// Waits no longer than this for an answer: [`ClientError::Silent`].
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Asks for a resource.
@@ -120,8 +138,16 @@ impl Client {
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         runtime()?.block_on(async {
-            let response = self.send(method, path, body).await?;
-            Ok(response.into_body().collect().await?.to_bytes())
+            let answer = async {
+                let response = self.send(method, path, body).await?;
+                Ok(response.into_body().collect().await?.to_bytes())
+            };
+            match self.patience {
+                None => answer.await,
+                Some(patience) => timeout(patience, answer)
+                    .await
+                    .unwrap_or_else(|_| Err(Silent { socket: self.socket.clone() }.into())),
+            }
         })
     }
 
@@ -167,4 +193,26 @@ pub fn escaped(text: &str) -> String {
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn patience_ends_where_a_daemon_listens_but_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let client = Client::new(&socket).with_patience(Duration::from_millis(50));
+        assert!(matches!(client.get_raw("/v1/status"), Err(ClientError::Unreachable(_))));
+
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let begun = Instant::now();
+        let error = client.get_raw("/v1/status").unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(matches!(error, ClientError::Silent(_)), "{error}");
+        assert_eq!(error.to_string(), format!("the daemon at {} does not answer", socket.display()));
+    }
 }

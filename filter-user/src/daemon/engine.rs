@@ -21,7 +21,7 @@ use super::{
     keeper::{Contents, Job},
     memory::Memory,
     numbers::Numbers,
-    refusal_line,
+    off, refusal_line,
 };
 use crate::{
     book::{Applied, Outcome, What},
@@ -152,6 +152,9 @@ impl Engine {
             }
         }
         for interface in self.config.interfaces.clone() {
+            if self.is_off(&interface.name) {
+                continue;
+            }
             self.attach(&interface.name, interface.mode, false);
         }
         if !self.config.interfaces.is_empty() && self.unattached.len() == self.config.interfaces.len() {
@@ -385,14 +388,18 @@ impl Engine {
         }
     }
 
+    /// Whether an interface was detached by hand, through the daemon or past it.
+    fn is_off(&self, interface: &str) -> bool {
+        self.off.contains(interface) || off::is_marked(&self.config.daemon.state_dir, interface)
+    }
+
     /// Interfaces come and go.
     fn attach_again(&mut self) {
         let Ok(pinned) = kernel::status(self.pin_root()) else { return };
         let is_attached =
             |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
-        let missing = |interface: &&crate::config::Interface| {
-            !is_attached(&interface.name) && !self.off.contains(&interface.name)
-        };
+        let missing =
+            |interface: &&crate::config::Interface| !is_attached(&interface.name) && !self.is_off(&interface.name);
         let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
         missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
     }

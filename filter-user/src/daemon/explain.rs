@@ -10,9 +10,9 @@ use ipnet::IpNet;
 
 use super::{enforcer::Enforcer, numbers::Numbers};
 use crate::{
-    config::Config,
+    config::{Config, Ports},
     control::api::{Decision, Explanation, ProtocolExplanation},
-    kernel::{Clock, Error},
+    kernel::{self, Clock, Error, TlsPorts},
     name::Name,
     observe::{Directory, KernelView},
     policy::{
@@ -48,18 +48,36 @@ pub(super) fn explain(enforcer: &Enforcer, directory: &Directory, asked: &Asked<
         let asker = Asker::new(by_kernel, protocol, boot);
         let kernel = by_tables(&image::judge(&view, asked.name, &asker), asked.name, protocol, directory);
         let agree = orders == kernel;
-        ProtocolExplanation { protocol: protocol.word().to_owned(), orders, kernel, agree }
+        let (read, ports) = reading(&asked.config.ports, protocol);
+        ProtocolExplanation { protocol: protocol.word().to_owned(), read, ports, orders, kernel, agree }
     };
     let protocols: Vec<_> = Protocol::ALL.map(decide).into();
     let node = asked.name.suffixes().find(|suffix| view.node(suffix).is_some());
+    let pinned = kernel::status(&asked.config.daemon.pin_root)?;
+    let attached = pinned.into_iter().filter(|attached| attached.mode.is_some());
     Ok(Explanation {
         name: asked.name.as_str().to_owned(),
         client: asked.client,
         scopes: directory.scopes(by_kernel),
         node: node.map(|node| node.as_str().to_owned()),
+        interfaces: attached.map(|attached| attached.interface).collect(),
         agree: protocols.iter().all(|line| line.agree),
         protocols,
     })
+}
+
+/// Whether the program reads a protocol, and on which ports; none: on any.
+fn reading(ports: &Ports, protocol: Protocol) -> (bool, Option<Vec<u16>>) {
+    let list = match protocol {
+        Protocol::Dns => &ports.dns,
+        Protocol::Tls => match &ports.tls {
+            TlsPorts::Any => return (true, None),
+            TlsPorts::List(list) => list,
+        },
+        // The program does not read it yet.
+        Protocol::Quic => return (false, Some(Vec::new())),
+    };
+    (!list.is_empty(), Some(list.clone()))
 }
 
 /// Scope bits of a client, straight from the configuration.
@@ -117,4 +135,20 @@ fn passes(reason: Reason) -> Decision {
 fn verdict(action: Action, nodata: bool, protocol: Protocol) -> &'static str {
     let is_softened = nodata && action == Action::Nxdomain && protocol == Protocol::Dns;
     if is_softened { Action::Nodata.word() } else { action.word() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_program_does_not_read_is_told() {
+        let ports = Ports { dns: vec![53, 5353], tls: TlsPorts::Any };
+        assert_eq!(reading(&ports, Protocol::Dns), (true, Some(vec![53, 5353])));
+        assert_eq!(reading(&ports, Protocol::Tls), (true, None));
+        assert_eq!(reading(&ports, Protocol::Quic), (false, Some(Vec::new())));
+        let ports = Ports { dns: Vec::new(), tls: TlsPorts::List(vec![443]) };
+        assert_eq!(reading(&ports, Protocol::Dns), (false, Some(Vec::new())));
+        assert_eq!(reading(&ports, Protocol::Tls), (true, Some(vec![443])));
+    }
 }

@@ -258,11 +258,14 @@ impl Keeper {
     }
 
     fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
-        let refusals = self.book.refusals().map_err(impossible)?;
+        let mut refusals = self.book.refusals().map_err(impossible)?;
+        // The book keeps those of a file that is gone and never had an order.
+        refusals.retain(|refusal| std::path::Path::new(&*refusal.file).exists());
         let status = |feed: &Feed| FeedStatus {
             name: feed.name.clone(),
             path: feed.path.clone(),
             read: self.read,
+            problem: self.feed_problem(feed),
             refusals: refusals
                 .iter()
                 .filter(|refusal| std::path::Path::new(&*refusal.file).starts_with(&feed.path))
@@ -270,6 +273,11 @@ impl Keeper {
                 .collect(),
         };
         Ok(self.feeds.iter().map(status).collect())
+    }
+
+    fn feed_problem(&self, feed: &Feed) -> Option<String> {
+        let missing = std::fs::metadata(&feed.path).err().map(|error| error.to_string());
+        missing.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned()))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     explain::{self, Asked},
     interface_status,
     keeper::{self, Job},
+    off,
 };
 use crate::{
     control::{
@@ -47,8 +48,9 @@ impl Engine {
         let enforcer = &self.enforcer;
         let now = enforcer.now();
         let mut orders = OrderCounts::default();
-        for order in enforcer.orders.values() {
+        for (id, order) in &enforcer.orders {
             match keeper::state(order, now) {
+                OrderState::InForce if enforcer.problems.contains_key(id) => orders.not_enforced += 1,
                 OrderState::Waiting => orders.waiting += 1,
                 OrderState::InForce => orders.in_force += 1,
                 OrderState::Ended | OrderState::Revoked => orders.ended += 1,
@@ -107,7 +109,7 @@ impl Engine {
         let now = self.enforcer.now();
         let unconfigured = self.enforcer.unconfigured(&self.config);
         let problem = |id: &String| self.enforcer.problems.get(id).or_else(|| unconfigured.get(id)).cloned();
-        let line = |(id, order): (&String, &Order)| OrderSummary { problem: problem(id), ..summary(order, now) };
+        let line = |(id, order): (&String, &Order)| summary(order, now, problem(id));
         self.enforcer.orders.iter().map(line).collect()
     }
 
@@ -135,6 +137,9 @@ impl Engine {
         let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
         tracing::info!("{}: attached by hand", request.interface);
         self.off.remove(&request.interface);
+        if let Err(error) = off::unmark(&self.config.daemon.state_dir, &request.interface) {
+            tracing::warn!("{}: the mark of being detached: {error}", request.interface);
+        }
         self.unattached.remove(&request.interface);
         let configured = Some(self.config.mode(&request.interface).is_some());
         Ok(InterfaceStatus { configured, ..interface_status(&attached) })
@@ -149,8 +154,9 @@ impl Engine {
     }
 }
 
-fn summary(order: &Order, now: Timestamp) -> OrderSummary {
+fn summary(order: &Order, now: Timestamp, problem: Option<String>) -> OrderSummary {
     let terms = &order.terms;
+    let state = keeper::state(order, now);
     let action = |(protocol, action): (&filter_common::verdict::Protocol, &filter_common::verdict::Action)| {
         (protocol.word().to_owned(), action.word().to_owned())
     };
@@ -158,13 +164,14 @@ fn summary(order: &Order, now: Timestamp) -> OrderSummary {
         id: terms.id.clone(),
         issuer: terms.issuer.clone(),
         reference: terms.reference.clone(),
-        state: keeper::state(order, now),
+        state,
+        enforced: state == OrderState::InForce && problem.is_none(),
         not_before: terms.not_before,
         not_after: terms.not_after,
         actions: terms.actions.iter().map(action).collect(),
         scopes: terms.scopes.iter().cloned().collect(),
         names: order.names.len(),
-        problem: None,
+        problem,
     }
 }
 

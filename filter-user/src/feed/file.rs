@@ -3,12 +3,13 @@
 //! A file is a snapshot: what it says is what holds.
 //! - The orders that a file puts are bound to it. When it puts one no longer, or when it is deleted or is no longer
 //!   in the configuration, that order is revoked, unless another file puts the same: so orders can be moved between
-//!   files.
+//!   files. That a file or an order is gone is believed only at a second look, two seconds later at the least: a file
+//!   that is written in place lacks some for a moment. What is new or changed waits for nothing.
 //! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
 //!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
 //!   written.
-//! - A file that cannot be read changes nothing. If a configured folder is not there, no file counts as deleted below
-//!   it: it may be not mounted.
+//! - A file that cannot be read changes nothing. If a configured folder is not there, or holds no file of orders at
+//!   all, no file counts as deleted below it: it may be not mounted. An empty file left in the folder says that it is.
 //! - Add, remove, extend and revoke apply in the order of the lines, to the order as the file puts it, else to the
 //!   book's. Files are read in the order of their paths.
 
@@ -19,6 +20,7 @@ use std::{
     io::{self, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use super::{
@@ -42,7 +44,8 @@ pub struct Files {
 pub enum Which {
     /// Every file.
     All,
-    /// These files; whatever else is given here is passed over.
+    /// These files; whatever else is given here is passed over. Those in which an order was missed lately are looked
+    /// at, too, when it is time: for that, this may be empty.
     Only(BTreeSet<PathBuf>),
 }
 
@@ -54,7 +57,11 @@ struct Found {
     missing: Vec<PathBuf>,
     /// Other configured paths that cannot be looked into.
     unreadable: Vec<PathBuf>,
+    /// Configured folders without a file of orders.
+    bare: Vec<PathBuf>,
     refusals: Vec<Refusal>,
+    /// Files in configured folders that are not read, because of their names.
+    passed_over: Vec<Refusal>,
 }
 
 impl Files {
@@ -68,14 +75,20 @@ impl Files {
     /// # Errors
     /// Those of the book. Nothing was changed then.
     pub fn sync(&self, book: &mut Book, context: &Context, which: &Which) -> Result<Applied, BookError> {
+        let due = book.due()?;
+        if due.is_empty() && *which == Which::Only(BTreeSet::new()) {
+            return Ok(Applied::default());
+        }
         let found = self.find();
         let known = book.sources()?;
-        let mut wanted: BTreeSet<PathBuf> = known.into_iter().map(PathBuf::from).collect();
+        let mut wanted: BTreeSet<PathBuf> = known.iter().map(PathBuf::from).collect();
         wanted.extend(found.files.iter().cloned());
         if let Which::Only(paths) = which {
-            wanted.retain(|path| paths.contains(path));
+            wanted.retain(|path| paths.contains(path) || path.to_str().is_some_and(|path| due.contains(path)));
         }
         let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
+        applied.refusals.extend(found.passed_over.iter().cloned());
+        applied.refusals.extend(found.emptied(&known));
         while !wanted.is_empty() {
             let snapshots =
                 wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
@@ -83,6 +96,7 @@ impl Files {
             applied.changes.extend(next.changes);
             applied.outcomes.extend(next.outcomes);
             applied.refusals.extend(next.refusals);
+            applied.refusals.retain(|refusal| !again.contains(&*refusal.file));
             wanted = again.into_iter().map(PathBuf::from).collect();
         }
         Ok(applied)
@@ -135,12 +149,13 @@ impl Files {
     /// A file as it is now, or nothing if that cannot be told.
     fn snapshot(&self, path: &Path, found: &Found, context: &Context, refusals: &mut Vec<Refusal>) -> Option<Snapshot> {
         let source: Arc<str> = path.to_str()?.into();
+        let looked = Instant::now();
         if !found.files.contains(path) {
-            return self.is_gone(path, found).then_some(Snapshot { source, read: None });
+            return self.is_gone(path, found).then_some(Snapshot { source, read: None, looked });
         }
         match read(path, context) {
-            Ok(read) => Some(Snapshot { source, read: Some(read) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None }),
+            Ok(read) => Some(Snapshot { source, read: Some(read), looked }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None, looked }),
             Err(error) => {
                 refusals.push(Refusal::new(&source, 0, "", format_args!("{error}; its orders stay as they are")));
                 None
@@ -150,10 +165,10 @@ impl Files {
 
     /// Whether a file that is not there is gone for good, and not behind a path that cannot be looked into.
     fn is_gone(&self, path: &Path, found: &Found) -> bool {
-        let Found { missing, unreadable, .. } = found;
+        let Found { missing, unreadable, bare, .. } = found;
         let configured = self.paths.iter().any(|configured| path.starts_with(configured));
         // What was read before was a file, so a missing path that it is below was a folder.
-        let hidden = unreadable.iter().any(|folder| path.starts_with(folder))
+        let hidden = unreadable.iter().chain(bare).any(|folder| path.starts_with(folder))
             || missing.iter().any(|folder| path.starts_with(folder) && path != folder);
         !hidden && (configured || missing.is_empty() && unreadable.is_empty())
     }
@@ -178,13 +193,32 @@ impl Found {
             self.add(path.to_owned());
             return Ok(());
         }
+        let mut bare = true;
         for entry in fs::read_dir(path)? {
             let path = entry?.path();
             if is_orders(&path) {
+                bare = false;
                 self.add(path);
+            } else if !is_meant_otherwise(&path) && path.is_file() {
+                let file: Arc<str> = path.to_string_lossy().into();
+                self.passed_over.push(Refusal::new(&file, 0, "", "not read: its name does not end in .jsonl"));
             }
         }
+        if bare {
+            self.bare.push(path.to_owned());
+        }
         Ok(())
+    }
+
+    /// Tells of folders that held files of orders, and now hold none.
+    fn emptied(&self, known: &BTreeSet<String>) -> Vec<Refusal> {
+        let held = |folder: &&PathBuf| known.iter().any(|source| Path::new(source).parent() == Some(folder));
+        let refusal = |folder: &PathBuf| {
+            let why = "the folder holds no file of orders any more, so the orders that its files put stay in force; \
+                       it may be not mounted; to withdraw them, put an empty file there whose name ends in .jsonl";
+            Refusal::new(&folder.to_string_lossy().into(), 0, "", why)
+        };
+        self.bare.iter().filter(held).map(refusal).collect()
     }
 
     fn add(&mut self, path: PathBuf) {
@@ -201,6 +235,13 @@ impl Found {
 pub(super) fn is_orders(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension() == Some(OsStr::new("jsonl"))
+}
+
+/// Whether a file in a folder is one that nobody takes for one of orders: hidden, of an editor, half written, a note.
+pub(super) fn is_meant_otherwise(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = ["~", ".swp", ".tmp", ".fresh"].iter().any(|end| name.ends_with(end));
+    ends || name.starts_with('.') || name.starts_with("README")
 }
 
 pub(super) fn absolute(path: &Path) -> PathBuf {

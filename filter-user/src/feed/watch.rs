@@ -4,7 +4,12 @@
 //! one renamed over it look alike. A change is told [`SETTLED`] after a file was closed or renamed into place, else
 //! when nothing has moved for [`QUIET`], so that a file is not read while it is written; but no later than
 //! [`LATEST`]. Every second it is looked whether the folders are still the same ones; when one goes or comes, and
-//! when the kernel's queue ran over, everything is to be read again. Where a link leads to is not watched.
+//! when the kernel's queue ran over, everything is to be read again. Then it is also looked whether the files are
+//! still as they were told last, links followed: of a link that leads elsewhere, or of what another machine writes,
+//! inotify knows nothing.
+//!
+//! Some time after a change, and after the start, [`Which::Only`] without a path is told, some times: then a file that
+//! lacked an order is looked at again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +27,7 @@ use notify::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::file::{Which, absolute, is_orders};
+use super::file::{Which, absolute, is_meant_otherwise, is_orders};
 
 /// Watches files and folders until the receiver is dropped. What arrives is ready for
 /// [`Files::sync`](super::file::Files::sync).
@@ -35,9 +40,11 @@ pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
     let mut watched = Watched {
         paths: paths.iter().map(|path| absolute(path)).collect(),
         folders: BTreeMap::new(),
+        stamps: BTreeMap::new(),
         watcher: notify::recommended_watcher(events)?,
     };
-    watched.look()?;
+    watched.look().1?;
+    watched.stamps = watched.stamps_now();
     thread::Builder::new().name("watch".to_owned()).spawn(move || watched.run(&incoming, &changes))?;
     Ok(receiver)
 }
@@ -47,7 +54,19 @@ struct Watched {
     paths: BTreeSet<PathBuf>,
     /// The folders that inotify watches: device and inode.
     folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// The files as they were told last.
+    stamps: BTreeMap<PathBuf, Stamp>,
     watcher: RecommendedWatcher,
+}
+
+/// What changes when a file does, or when a link leads to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
 }
 
 /// Changes that are not told yet.
@@ -61,6 +80,9 @@ impl Watched {
     fn run(mut self, incoming: &mpsc::Receiver<notify::Result<Event>>, changes: &Sender<Which>) {
         let mut pending: Option<Pending> = None;
         let mut looked = Instant::now();
+        let mut told = Instant::now();
+        let mut again = AGAIN.iter();
+        let mut next_again = again.next();
         while !changes.is_closed() {
             let wait = pending.as_ref().map_or(LOOK, |pending| pending.quiet);
             let due = match incoming.recv_timeout(wait) {
@@ -73,20 +95,33 @@ impl Watched {
             };
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                match self.look() {
-                    Ok(false) => {}
-                    Ok(true) => add(&mut pending, Which::All, QUIET),
-                    Err(error) => tracing::warn!(%error, "a folder of orders cannot be watched"),
+                let (moved, watching) = self.look();
+                if moved {
+                    add(&mut pending, Which::All, QUIET);
+                }
+                if let Err(error) = watching {
+                    tracing::warn!(%error, "a folder of orders cannot be watched");
+                }
+                let changed = self.changed();
+                if !changed.is_empty() {
+                    add(&mut pending, Which::Only(changed), QUIET);
                 }
             }
             if due && let Some(pending) = pending.take() {
+                self.stamp(&pending.which);
+                told = Instant::now();
+                again = AGAIN.iter();
+                next_again = again.next();
                 // The receiver is gone: the next turn ends.
                 _ = changes.blocking_send(pending.which);
+            } else if next_again.is_some_and(|after| told.elapsed() >= *after) {
+                next_again = again.next();
+                _ = changes.blocking_send(Which::Only(BTreeSet::new()));
             }
         }
     }
 
-    fn note(&self, event: notify::Result<Event>, pending: &mut Option<Pending>) {
+    fn note(&mut self, event: notify::Result<Event>, pending: &mut Option<Pending>) {
         let event = match event {
             Ok(event) if event.need_rescan() => return add(pending, Which::All, QUIET),
             Ok(event) => event,
@@ -99,6 +134,13 @@ impl Watched {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => SETTLED,
             EventKind::Access(_) => return,
+            EventKind::Remove(_) => {
+                // Its watch ended with it, and a new folder may get the same inode: it must be watched anew.
+                for path in &event.paths {
+                    self.folders.remove(path);
+                }
+                QUIET
+            }
             _ => QUIET,
         };
         let paths: BTreeSet<_> = event.paths.into_iter().filter(|path| self.is_wanted(path)).collect();
@@ -109,11 +151,13 @@ impl Watched {
 
     fn is_wanted(&self, path: &Path) -> bool {
         let in_folder = || path.parent().is_some_and(|folder| self.paths.contains(folder));
-        self.paths.contains(path) || is_orders(path) && in_folder()
+        // Also those that are not read, since that is to be told.
+        self.paths.contains(path) || (is_orders(path) || !is_meant_otherwise(path)) && in_folder()
     }
 
-    /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not.
-    fn look(&mut self) -> notify::Result<bool> {
+    /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not,
+    /// and of one that cannot be watched.
+    fn look(&mut self) -> (bool, notify::Result<()>) {
         let folders = self.paths.iter().filter_map(|path| {
             let folder = if path.is_dir() { path } else { path.parent()? };
             let metadata = fs::metadata(folder).ok()?;
@@ -132,14 +176,67 @@ impl Watched {
             self.folders.remove(folder);
         }
         let mut changed = !gone.is_empty();
+        let mut watching = Ok(());
         for (folder, inode) in folders {
             if !self.folders.contains_key(&folder) {
-                self.watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+                if let Err(error) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                    watching = Err(error);
+                    continue;
+                }
                 self.folders.insert(folder, inode);
                 changed = true;
             }
         }
-        Ok(changed)
+        (changed, watching)
+    }
+}
+
+impl Watched {
+    /// Files that are not as they were told last.
+    fn changed(&self) -> BTreeSet<PathBuf> {
+        let now = self.stamps_now();
+        let paths = now.keys().chain(self.stamps.keys());
+        paths.filter(|path| now.get(*path) != self.stamps.get(*path)).cloned().collect()
+    }
+
+    /// Notes how files are that are about to be told.
+    fn stamp(&mut self, which: &Which) {
+        match which {
+            Which::All => self.stamps = self.stamps_now(),
+            Which::Only(paths) => {
+                for path in paths.iter().filter(|path| self.paths.contains(*path) || is_orders(path)) {
+                    match Stamp::of(path) {
+                        Some(stamp) => _ = self.stamps.insert(path.clone(), stamp),
+                        None => _ = self.stamps.remove(path),
+                    }
+                }
+            }
+        }
+    }
+
+    fn stamps_now(&self) -> BTreeMap<PathBuf, Stamp> {
+        let mut stamps = BTreeMap::new();
+        for path in &self.paths {
+            let files = match fs::read_dir(path) {
+                Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| is_orders(path)).collect(),
+                Err(_) => vec![path.clone()],
+            };
+            stamps.extend(files.into_iter().filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))));
+        }
+        stamps
+    }
+}
+
+impl Stamp {
+    /// Of what a path leads to; of nothing if that is no file.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
     }
 }
 
@@ -155,6 +252,15 @@ fn add(pending: &mut Option<Pending>, which: Which, quiet: Duration) {
     }
 }
 
+/// When the files that lacked an order are to be looked at again, after the last change was told; several times, since
+/// the receiver may be busy at first.
+const AGAIN: [Duration; 5] = [
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+];
 /// How often the folders are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time without a change after which a file is read.

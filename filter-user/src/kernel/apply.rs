@@ -47,13 +47,16 @@ impl Tables {
             let _writing = self.lock();
             self.names.set_all(&self.hashed(&changes.insert))?;
             self.names.set_all(&self.hashed(&changes.update))?;
-            // A packet looks from the shallow to the deep. One that has met an old node must not find a deeper old
-            // node gone.
-            if !changes.update.is_empty() && !changes.delete.is_empty() {
+            // A packet looks from the shallow to the deep. One that has passed by where a new node is now must not
+            // find an old one gone, which it would have met further on.
+            if !changes.delete.is_empty() {
                 sys::wait_for_readers();
             }
             let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key)).collect();
             self.names.delete_all(&delete)?;
+        }
+        if !changes.retired_orders.is_empty() {
+            sys::wait_for_readers();
         }
         self.retire(changes.retired_orders.iter().copied())?;
         self.finish(changes.depths)
@@ -74,6 +77,7 @@ impl Tables {
         self.write_slots(fresh, clock)?;
         self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
+        sys::wait_for_readers();
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
         Ok(difference)
@@ -98,6 +102,7 @@ impl Tables {
         self.names.set_all(&update)?;
         let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
         self.names.set_all(&delete.iter().map(|key| (*key, empty)).collect::<Vec<_>>())?;
+        sys::wait_for_readers();
         self.names.delete_all(&delete)?;
         Ok(Difference { inserted: insert.len(), updated: update.len(), deleted: delete.len() })
     }
@@ -143,12 +148,19 @@ impl Tables {
     }
 
     /// Adds to the depths that are looked up.
+    /// Has the program look at these depths, too. A packet that does not yet has come to its end when this returns.
     fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
+        let mut more = false;
         self.change_settings(|settings| {
             for (old, new) in settings.depths.iter_mut().zip(depths) {
+                more |= new & !*old != 0;
                 *old |= new;
             }
-        })
+        })?;
+        if more {
+            sys::wait_for_readers();
+        }
+        Ok(())
     }
 
     fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {

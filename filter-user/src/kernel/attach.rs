@@ -94,7 +94,6 @@ pub fn attach(
     replace: bool,
 ) -> Result<Attached, Error> {
     let index = device::index(interface).ok_or_else(|| Error::Interface { interface: interface.into() })?;
-    refuse_offloads(interface)?;
     let folder = pins::folder(pin_root).join(LINKS);
     fs::create_dir_all(&folder).map_err(Error::system(format!("making {}", folder.display())))?;
     let path = folder.join(pins::encode(interface));
@@ -114,6 +113,7 @@ pub fn attach(
             fs::rename(&link.path, &path).map_err(Error::system(format!("moving {}", link.path.display())))?;
         }
     } else {
+        refuse_offloads(interface)?;
         make_room(interface, index, replace)?;
         let link = create(program, interface, index, mode)?;
         sys::pin(link.as_fd(), &path).map_err(Error::system(format!("pinning {}", path.display())))?;

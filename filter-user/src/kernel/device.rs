@@ -105,7 +105,12 @@ pub fn harmful_offloads(name: &str) -> io::Result<Vec<&'static str>> {
 }
 
 /// Features that hide VLAN tags from XDP or merge packets before it, with their names for `ethtool -K`.
-const HARMFUL: [(&str, &str); 3] = [("rx-vlan-hw-parse", "rxvlan"), ("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
+const HARMFUL: [(&str, &str); 4] = [
+    ("rx-vlan-hw-parse", "rxvlan"),
+    ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse"),
+    ("rx-lro", "lro"),
+    ("rx-gro-hw", "rx-gro-hw"),
+];
 
 /// Names of the features that are on.
 fn active_features(name: &str) -> io::Result<Vec<String>> {

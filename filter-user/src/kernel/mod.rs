@@ -37,6 +37,7 @@ pub use self::{
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     object::ProgramFacts,
+    pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
     tables::{Tables, TlsPorts},

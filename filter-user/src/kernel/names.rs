@@ -45,8 +45,13 @@ impl NameTable {
         self.names.entries()
     }
 
-    /// A node.
+    /// A node as the program finds it: not behind a filter that does not let its name through.
     pub fn get(&self, key: &NameKey) -> Result<Option<Node>, Error> {
+        let (index, bits) = (key.filter_word(self.mask()), key.filter_bits());
+        // From the map: what matters is what the program reads, not what the copy says.
+        if self.filter.get(&index)?.is_some_and(|word| word & bits != bits) {
+            return Ok(None);
+        }
         self.names.get(key)
     }
 

@@ -22,12 +22,7 @@ pub fn folder(pin_root: &Path) -> PathBuf {
 
 /// Makes our folder, and keeps other processes of ours from preparing it at the same time until the file is closed.
 pub fn prepare(pin_root: &Path) -> Result<(PathBuf, File), Error> {
-    let existing = pin_root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let on_bpffs = is_bpffs(existing).map_err(Error::system(format!("looking at {}", existing.display())))?;
-    if !on_bpffs {
-        let what = format!("{} is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`)", pin_root.display());
-        return Err(Error::System { what, source: io::ErrorKind::Unsupported.into() });
-    }
+    make_root(pin_root)?;
     let folder = folder(pin_root);
     let make = || {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -37,6 +32,21 @@ pub fn prepare(pin_root: &Path) -> Result<(PathBuf, File), Error> {
     };
     let lock = make().map_err(Error::system(format!("making {}", folder.display())))?;
     Ok((folder, lock))
+}
+
+/// Makes the pin root, which must be on a BPF file system.
+///
+/// # Errors
+/// If it is elsewhere, or cannot be made.
+pub fn make_root(pin_root: &Path) -> Result<(), Error> {
+    let existing = pin_root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let on_bpffs = is_bpffs(existing).map_err(Error::system(format!("looking at {}", existing.display())))?;
+    if !on_bpffs {
+        let what = format!("{} is not on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`)", pin_root.display());
+        return Err(Error::System { what, source: io::ErrorKind::Unsupported.into() });
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(pin_root);
+    made.map_err(Error::system(format!("making {}", pin_root.display())))
 }
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {

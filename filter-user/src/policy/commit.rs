@@ -203,7 +203,12 @@ impl Compiler {
             drop_policies(&mut self.policies, old);
             match (old, self.tree[id].published) {
                 (None, Some(node)) => insert.push((id, node)),
-                (Some(_), None) => delete.push(id),
+                (Some(_), None) => {
+                    // First it says what holds without it: whether a packet still finds it is then the same.
+                    let without = self.effective(id, |id| self.tree[id].published);
+                    changes.update.push((self.tree.name(id), without));
+                    delete.push(id);
+                }
                 (Some(old), Some(node)) if old != node => changes.update.push((self.tree.name(id), node)),
                 _ => {}
             }

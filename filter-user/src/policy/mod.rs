@@ -93,7 +93,7 @@ pub struct Changes {
     pub depths_during: [u64; 2],
     /// New nodes, deepest first.
     pub insert: Vec<(Name, Node)>,
-    /// Nodes with other policies.
+    /// Nodes with other policies, and those that go: these first say what will hold without them.
     pub update: Vec<(Name, Node)>,
     /// Nodes that go, shallowest first.
     pub delete: Vec<Name>,

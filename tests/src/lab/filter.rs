@@ -99,7 +99,10 @@ names = 65536
             if let Err(error) = daemon.still_runs() {
                 return Ok(Err(error));
             }
-            let status = self.json(&["status"])?;
+            // Its exit code is of no concern here: a test may start with something wrong.
+            let finished = self.cordon(&["status", "--output", "json"])?;
+            let status =
+                serde_json::from_str(&finished.stdout).with_context(|| format!("cordon status: {finished}"))?;
             ensure!(self.enforces(&status), "not yet: {status}");
             Ok(Ok(()))
         });
@@ -111,7 +114,8 @@ names = 65536
     /// Whether the filter is attached, its orders are in the kernel and its redirect target is ready.
     fn enforces(&self, status: &Value) -> bool {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let known = ["in_force", "waiting", "ended"].map(|state| status["orders"][state].as_u64().unwrap_or(0));
+        let known =
+            ["in_force", "not_enforced", "waiting", "ended"].map(|state| status["orders"][state].as_u64().unwrap_or(0));
         list(&status["interfaces"]).iter().any(|one| one["interface"] == ACCESS_INTERFACE && one["program"].is_u64())
             && list(&status["targets"]).iter().all(|target| target["problem"].is_null())
             && known.iter().sum::<u64>() >= self.orders
@@ -125,6 +129,15 @@ names = 65536
         self.daemon.take().context("no daemon")?.stop(signal)
     }
 
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    /// There is no daemon.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        self.daemon.as_ref().context("no daemon")?.signal(signal);
+        Ok(())
+    }
+
     /// Adds to the configuration, and has the daemon read it again.
     ///
     /// # Errors
@@ -134,8 +147,7 @@ names = 65536
         let mut configuration = fs::read_to_string(&path).context(CONFIGURATION)?;
         configuration.push_str(further);
         fs::write(&path, configuration).context(CONFIGURATION)?;
-        self.daemon.as_ref().context("no daemon")?.signal(libc::SIGHUP);
-        Ok(())
+        self.signal(libc::SIGHUP)
     }
 
     /// The folder of the order book.

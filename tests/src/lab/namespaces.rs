@@ -76,7 +76,7 @@ impl Namespaces {
         }
         // Frames leave the client as they would be on a wire: whole checksums, one segment each.
         namespaces.ethtool(Host::Client, CLIENT_INTERFACE, "tx off tso off gso off")?;
-        namespaces.ethtool(Host::Border, ACCESS_INTERFACE, "rxvlan off")?;
+        namespaces.ethtool(Host::Border, ACCESS_INTERFACE, "rxvlan off rx-vlan-stag-hw-parse off")?;
         // What XDP redirects to one end of a veth pair is taken at the other only under NAPI, which GRO brings.
         namespaces.ethtool(Host::Dpi, "eth0", "gro on")?;
         Ok(namespaces)

@@ -46,7 +46,9 @@ pub fn sh(line: &str) -> String {
 /// A veth pair whose first end takes XDP programs.
 pub fn veth(name: &str, peer: &str) {
     sh(&format!("ip link add {name} type veth peer name {peer}"));
-    sh(&format!("ip link set {name} up && ip link set {peer} up && ethtool -K {name} rxvlan off"));
+    sh(&format!(
+        "ip link set {name} up && ip link set {peer} up && ethtool -K {name} rxvlan off rx-vlan-stag-hw-parse off"
+    ));
 }
 
 /// A pin root that is removed in the end.

@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, thread::sleep, time::Duration};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -23,8 +23,11 @@ impl Lab {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("orders")).unwrap();
+        // So that the folder is never without a file.
+        fs::write(folder.path().join("orders/empty.jsonl"), "").unwrap();
         let files = Files::new(&[folder.path().join("orders")]);
-        let book = Book::open(&folder.path().join("state")).unwrap();
+        let mut book = Book::open(&folder.path().join("state")).unwrap();
+        book.set_patience(Duration::ZERO);
         Self { folder, files, book, copy: BTreeMap::new() }
     }
 
@@ -190,9 +193,12 @@ fn events_of_one_file_reach_orders_of_another_once() {
     assert_eq!(lab.orders(), ["x: x.com"]);
     lab.write("b.jsonl", &[add, event("add", "x", r#","names":["x.org"]"#)]);
     assert_eq!(lab.orders(), ["x: x.com x.net x.org"]);
-    // A later version of the put replaces.
+    // A later version of the put replaces, and the other file's events apply to it again.
+    let events = lab.book.history("x").unwrap().len();
     lab.write("a.jsonl", &[put("x", &["x.com", "x.de"])]);
-    assert_eq!(lab.orders(), ["x: x.com x.de"]);
+    assert_eq!(lab.orders(), ["x: x.com x.de x.net x.org"]);
+    assert_eq!(lab.book.history("x").unwrap().len(), events + 3);
+    assert_eq!(lab.sync(&Which::All).changes, []);
 }
 
 #[test]
@@ -294,11 +300,20 @@ fn what_cannot_be_read_changes_nothing() {
     // The whole folder gone, as if it were not mounted.
     fs::remove_dir(&orders).unwrap();
     let folder = lab.folder.path().join("orders");
-    fs::remove_dir(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
     let unmounted = lab.sync(&Which::All);
     assert_eq!(unmounted.changes, []);
     assert_eq!(refusals(&unmounted), [(0, "", "No such file or directory (os error 2)")]);
+    // What it is mounted on is there.
     fs::create_dir(&folder).unwrap();
+    for which in [Which::All, Which::Only([orders].into())] {
+        let unmounted = lab.sync(&which);
+        assert_eq!(unmounted.changes, []);
+        let [refusal] = &unmounted.refusals[..] else { panic!("{unmounted:?}") };
+        assert_eq!(*refusal.file, *folder.to_str().unwrap());
+        assert!(refusal.why.starts_with("the folder holds no file of orders any more"), "{refusal}");
+    }
+    fs::write(folder.join("empty.jsonl"), "").unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(0, "x", What::Revoked)]);
 }
 
@@ -344,4 +359,107 @@ fn orders_without_a_book() {
         missing.to_string(),
         format!("{}: No such file or directory (os error 2)", lab.path("none.jsonl").display())
     );
+}
+
+#[test]
+fn files_that_are_not_read_for_their_names_are_told() {
+    let mut lab = Lab::new();
+    for file in ["a.json", "b.ndjson", "C.JSONL", "README.md", ".hidden", "d.jsonl~", "e.swp", "f.tmp", "g.jsonl.fresh"]
+    {
+        fs::write(lab.path(file), put("x", &["x.com"])).unwrap();
+    }
+    fs::create_dir(lab.path("folder")).unwrap();
+    let applied = lab.sync(&Which::Only([lab.path("a.json")].into()));
+    assert_eq!(applied.changes, []);
+    let mut told: Vec<_> = applied.refusals.iter().map(ToString::to_string).collect();
+    told.sort();
+    let why = |file| format!("{}: not read: its name does not end in .jsonl", lab.path(file).display());
+    assert_eq!(told, [why("C.JSONL"), why("a.json"), why("b.ndjson")]);
+    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![]));
+}
+
+#[test]
+fn events_that_are_read_before_the_put_apply_once_it_comes() {
+    let mut lab = Lab::new();
+    fs::write(lab.path("a.jsonl"), event("add", "x", r#","names":["x.net"]"#)).unwrap();
+    fs::write(lab.path("b.jsonl"), put("x", &["x.com"])).unwrap();
+    let applied = lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["x: x.com x.net"]);
+    assert_eq!(applied.refusals, []);
+    assert_eq!(lab.book.refusals().unwrap(), []);
+    // Another file's revoke is not among what applies again: a later put revives.
+    lab.write("c.jsonl", &[event("revoke", "x", "")]);
+    assert_eq!(lab.orders(), [""; 0]);
+    lab.write("b.jsonl", &[put("x", &["x.de"])]);
+    assert_eq!(lab.orders(), ["x: x.de x.net"]);
+    assert_eq!(lab.sync(&Which::All).changes, []);
+}
+
+#[test]
+fn the_same_in_another_file_or_back_again_does_not_undo_the_operators_revoke() {
+    let mut lab = Lab::new();
+    let x = put("x", &["x.com"]);
+    lab.write("a.jsonl", std::slice::from_ref(&x));
+    lab.cli(Event::Add { order: "x".to_owned(), names: names(&["x.org"]) });
+    lab.write("conflict.jsonl", &[put("x", &["x.net"])]);
+    lab.cli(revoke("x"));
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    // A copy.
+    assert_eq!(lab.write("b.jsonl", std::slice::from_ref(&x)).changes, []);
+    // Both gone, and one back.
+    lab.delete("conflict.jsonl");
+    lab.delete("a.jsonl");
+    lab.delete("b.jsonl");
+    assert_eq!(lab.sync(&Which::All).changes, []);
+    assert_eq!(lab.write("b.jsonl", std::slice::from_ref(&x)).changes, []);
+    // Something else.
+    lab.write("b.jsonl", &[put("x", &["x.com", "x.de"])]);
+    assert_eq!(lab.orders(), ["x: x.com x.de"]);
+    lab.write("b.jsonl", &[x]);
+    assert_eq!(lab.orders(), ["x: x.com"]);
+
+    // What the operator put and revoked.
+    lab.cli(Event::Put(lab_order(&put("y", &["y.com"]))));
+    lab.cli(revoke("y"));
+    assert_eq!(lab.write("a.jsonl", &[put("y", &["y.com"])]).changes, []);
+    lab.cli(Event::Put(lab_order(&put("y", &["y.com"]))));
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+}
+
+#[test]
+fn an_absence_counts_at_the_second_look() {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let nothing = Which::Only(BTreeSet::new());
+    let mut lab = Lab::new();
+    lab.book.set_patience(PATIENCE);
+    let (x, y) = (put("x", &["x.com"]), put("y", &["y.com"]));
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+
+    // Back in time: an order, then the file.
+    assert_eq!(whats(&lab.write("a.jsonl", std::slice::from_ref(&y))), [(1, "y", What::Unchanged)]);
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+    assert_eq!(lab.delete("a.jsonl"), Applied::default());
+    lab.write("a.jsonl", &[x.clone(), y.clone()]);
+    sleep(PATIENCE);
+    assert_eq!(lab.sync(&nothing), Applied::default());
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+
+    // What is new or changed takes effect meanwhile.
+    lab.write("a.jsonl", &[put("y", &["y.net"]), put("z", &["z.com"])]);
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.net", "z: z.com"]);
+    assert_eq!(lab.sync(&nothing), Applied::default());
+    sleep(PATIENCE);
+    assert_eq!(whats(&lab.sync(&nothing)).last(), Some(&(0, "x", What::Revoked)));
+    assert_eq!(lab.sync(&nothing), Applied::default());
+
+    // Moved and changed: it never ends, and changes when the old file is known to be gone.
+    fs::remove_file(lab.path("a.jsonl")).unwrap();
+    fs::write(lab.path("b.jsonl"), put("y", &["y.org"])).unwrap();
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["y: y.net", "z: z.com"]);
+    sleep(PATIENCE);
+    let moved = lab.sync(&nothing);
+    assert_eq!(whats(&moved), [(1, "y", What::Changed), (0, "z", What::Revoked)]);
+    assert_eq!(moved.refusals, []);
+    assert_eq!(lab.orders(), ["y: y.org"]);
 }
