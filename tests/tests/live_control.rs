@@ -259,8 +259,8 @@ fn a_scope_that_an_order_names_stays() -> Result<()> {
     filter.reconfigure("")?;
     let problem = "order bound: not enforced for clients of fr: no such scope is configured";
     let is_told = || {
-        let status = filter.json(&["status"])?;
-        ensure!(status["problems"].to_string().contains(problem), "{status}");
+        let status = filter.cordon(&["status", "--output", "json"])?;
+        ensure!(status.stdout.contains(problem), "{status}");
         Ok(())
     };
     eventually(PATIENCE, is_told)?;
@@ -269,8 +269,8 @@ fn a_scope_that_an_order_names_stays() -> Result<()> {
     // A start under it binds nobody by that scope, and tells.
     filter.stop(libc::SIGKILL)?;
     filter.run()?;
-    let status = filter.json(&["status"])?;
-    ensure!(status["problems"].to_string().contains(problem), "{status}");
+    let status = filter.cordon(&["status", "--output", "json"])?;
+    ensure!(status.stdout.contains(problem), "{status}");
     assert!(filter.log().contains(problem), "{}", filter.log());
     assert_reached(&lab, address::CLIENT, "bound.example")
 }
