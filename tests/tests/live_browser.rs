@@ -69,3 +69,15 @@ fn observing_and_redirecting_let_the_page_come() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_dropped_query_finds_no_name() -> Result<()> {
+    let lab = Lab::with_mtu(MTU)?;
+    let filter = Filter::start(&lab, &[order("drop", &["drop.example"], &[("dns", "drop")])])?;
+    let (page, gained) = filter.counting(|| lab.browse("drop.example"))?;
+    assert_eq!(page.error.as_deref(), Some("ERR_NAME_NOT_RESOLVED"), "{page:?}");
+    assert!(gained.contains_key("dropped"), "{gained:?}");
+    let page = lab.browse("other.example")?;
+    assert!(page.document.contains("reached other.example"), "{page:?}");
+    Ok(())
+}
