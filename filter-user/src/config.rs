@@ -52,7 +52,7 @@ pub struct Config {
     pub allow: Allow,
     /// What events tell, and how many.
     pub events: Events,
-    /// Answers and resets a second on each CPU.
+    /// Answers a second on each CPU, and as many resets.
     pub answers_per_second: u32,
     /// Sizes of the kernel tables, which are laid out when they are first pinned.
     pub capacity: Capacity,
