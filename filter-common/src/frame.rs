@@ -181,6 +181,12 @@ pub fn tcp<B: Bytes>(bytes: &B, network: &Network) -> Result<Payload, Reason> {
     if start == network.end { Err(Reason::NoPayload) } else { Ok(Payload { start, end: network.end }) }
 }
 
+/// What the link and a tunnel say of a flow: zeros where there is nothing.
+#[inline(always)]
+pub fn link_words<B: Bytes>(_bytes: &B, _network: &Network) -> Option<[u64; 6]> {
+    Some([0; 6])
+}
+
 /// The address that an answer would go to, IPv4 as `::ffff:a.b.c.d`, in halves. `None` if nothing may be answered: from
 /// or to groups, broadcast, unspecified or loopback addresses, on either layer.
 #[inline(always)]

@@ -5,7 +5,7 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -67,11 +67,32 @@ pub mod map {
     pub const OWN_ADDRESSES: &str = "OWN_ADDRESSES";
     /// `RINGBUF` of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// `PERCPU_ARRAY` of `u64`: [`Tally`](crate::verdict::Tally) to a number.
+    pub const TALLIES: &str = "TALLIES";
+    /// `ARRAY` of `u64`: which flows may have state; see `flow::Tags`.
+    pub const FLOW_TAGS: &str = "FLOW_TAGS";
+    /// `LRU_HASH`: [`super::FlowKey`] to [`super::SynMark`].
+    pub const SYN_MARKS: &str = "SYN_MARKS";
+    /// `LRU_HASH`: [`super::FlowKey`] to [`super::Stream`].
+    pub const STREAMS: &str = "STREAMS";
+    /// `LRU_HASH`: [`super::FlowKey`] to [`super::Remembered`].
+    pub const REMEMBERED: &str = "REMEMBERED";
+    /// `LRU_HASH`: [`super::FlowKey`] of a QUIC connection to the boot-time clock in nanoseconds: decided, and not
+    /// listed. In use only while undecided Initials are held.
+    pub const CLEARED: &str = "CLEARED";
+    /// `ARRAY` of one [`super::Tier`].
+    pub const TIER: &str = "TIER";
+    /// `ARRAY` of `u32` by CPU: 1 while the reader of that CPU's ring sleeps, and wants to be woken.
+    pub const ASLEEP: &str = "ASLEEP";
+    /// `ARRAY_OF_MAPS` of `RINGBUF`, one for each CPU, of [`super::Deferred`]. Not pinned: each daemon has its own.
+    pub const DEFERRED: &str = "DEFERRED";
+    /// `HASH`: addresses of known public resolvers (IPv4 as `::ffff:a.b.c.d`) to `u8` 1.
+    pub const RESOLVERS: &str = "RESOLVERS";
     /// `PERCPU_ARRAY`: the program's scratch space and token buckets; no meaning outside it.
     pub const SCRATCH: &str = "SCRATCH";
 
     /// Maps that are pinned and outlive the daemon.
-    pub const PINNED: [&str; 15] = [
+    pub const PINNED: [&str; 21] = [
         NAMES,
         NAME_FILTER,
         POLICIES,
@@ -87,6 +108,12 @@ pub mod map {
         TARGET_DEVICES,
         OWN_ADDRESSES,
         EVENTS,
+        TALLIES,
+        FLOW_TAGS,
+        SYN_MARKS,
+        STREAMS,
+        REMEMBERED,
+        RESOLVERS,
     ];
 }
 
@@ -243,6 +270,26 @@ pub struct Settings {
     pub client_detail: u32,
     /// Words of `NAME_FILTER`, a power of two, minus one.
     pub filter_mask: u32,
+    /// Copies for the deferred tier a second on each CPU; over it there are none.
+    pub copies_per_second: u32,
+    /// One in so many ClientHellos without a listed name is searched for ECH; 0 for none.
+    pub ech_sample: u32,
+    /// [`quic_mode`] while the deferred tier decides.
+    pub quic_mode: u8,
+    /// [`quic_mode`] while it is dead or over its budget.
+    pub quic_fallback: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+/// What becomes of a QUIC Initial whose name is not known yet.
+pub mod quic_mode {
+    /// It passes; the name stops the connection's later packets.
+    pub const PASS: u8 = 0;
+    /// It is dropped, and 0-RTT packets with it: the client's retransmission meets the verdict.
+    pub const HOLD: u8 = 1;
+    /// It is dropped, and never decided: clients fall back to TCP.
+    pub const DROP: u8 = 2;
 }
 
 /// How much of a client's address an event carries.
@@ -259,14 +306,170 @@ pub mod client_detail {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Ports {
-    /// [`PORT_DNS`] | [`PORT_TLS`] by port number.
+    /// [`PORT_DNS`] and the others, by port number.
     pub roles: [u8; 65536],
 }
 
-/// DNS is read on this port.
+/// DNS over UDP and TCP is read on this port.
 pub const PORT_DNS: u8 = 1;
 /// TLS over TCP is read on this port.
 pub const PORT_TLS: u8 = 2;
+/// QUIC is read on this port.
+pub const PORT_QUIC: u8 = 4;
+/// DNS over TLS and over QUIC: connections are counted (RFC 7858, RFC 9250).
+pub const PORT_ENCRYPTED_DNS: u8 = 8;
+
+/// A flow: keyed hash of 128 bits of the receiving interface, what the link and a tunnel say (tags, labels, PPPoE
+/// session, outer addresses), the addresses, the transport protocol and the ports; see `flow::key`. For one QUIC
+/// connection, of the client's source connection id as well.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// Lanes of the hash.
+    pub lanes: [u32; 4],
+}
+
+/// A TCP connection that was opened and has sent no data yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynMark {
+    /// Sequence number of its first octet of data.
+    pub start: u32,
+    /// 1: segments that came before the first were copied for the deferred tier, and so must be the others.
+    pub copied: u32,
+}
+
+/// Octets of a name or of a DNS question that are kept between segments.
+pub const HELD: usize = 288;
+
+/// A ClientHello or a DNS message over TCP that is not whole yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// Sequence number of the first octet.
+    pub base: u32,
+    /// 1: its segments are copied for the deferred tier.
+    pub copied: u8,
+    /// 1: its first octet is the connection's first, by the SYN.
+    pub anchored: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Where the reader of the ClientHello or of the DNS messages is.
+    pub reader: StreamReader,
+    /// The name so far (TLS), or the message so far (DNS).
+    pub held: [u8; HELD],
+}
+
+/// How far a ClientHello or a DNS message over TCP is read; see `stream`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamReader {
+    /// Octets of the field that is being read, in network order.
+    pub field: u64,
+    /// Octets of the record header that is being read.
+    pub header: u64,
+    /// Octets of the stream that are read, from [`Stream::base`] on.
+    pub next: u32,
+    /// Octets left in the TLS record.
+    pub record_left: u32,
+    /// Octets to skip before the next field.
+    pub skip: u32,
+    /// Octets left in the ClientHello or in the DNS message.
+    pub message_left: u32,
+    /// Octets left in the extensions.
+    pub extensions_left: u32,
+    /// Octets of the name or of the question in all.
+    pub name_len: u16,
+    /// Octets of it that are held.
+    pub name_have: u16,
+    /// What comes next.
+    pub stage: u8,
+    /// Octets of `field` that are read.
+    pub field_have: u8,
+    /// Octets of `header` that are read.
+    pub header_have: u8,
+    /// 1: a name was found.
+    pub named: u8,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The name of a connection, where a later packet cannot show it: a split hello, or one that the deferred tier read.
+/// What follows from the name is decided anew for each packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Boot-time clock at the last packet that it met, nanoseconds. It ends after [`REMEMBERED_IDLE`].
+    pub seen: u64,
+    /// TCP: sequence number from which on segments belong to it.
+    pub start: u32,
+    /// TCP: how many octets.
+    pub len: u32,
+    /// QUIC: key of the connection.
+    pub connection: FlowKey,
+    /// [`Protocol`](crate::verdict::Protocol) code.
+    pub protocol: u8,
+    /// 1: QUIC, under the key of addresses and ports: another connection has begun there, so short-header packets
+    /// are no longer this one's.
+    pub superseded: u8,
+    /// Octets of [`Remembered::name`] in use.
+    pub name_len: u16,
+    /// Zero.
+    pub pad: u32,
+    /// The name, as in SNI, without a trailing dot.
+    pub name: [u8; 256],
+}
+
+/// How long a remembered name holds without a packet, in nanoseconds.
+pub const REMEMBERED_IDLE: u64 = 60_000_000_000;
+
+/// What the deferred tier says of itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tier {
+    /// Boot-time clock at its last sign of life, nanoseconds.
+    pub beat: u64,
+}
+
+/// The tier is dead after so many nanoseconds without a sign of life.
+pub const TIER_DEAD: u64 = 1_000_000_000;
+
+/// Octets of a copied payload; longer ones are cut.
+pub const COPY: usize = 1472;
+
+/// A copied payload: of a UDP datagram with a QUIC Initial, or of a TCP segment.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Deferred {
+    /// Boot-time clock at the packet's arrival, nanoseconds.
+    pub time: u64,
+    /// Addresses and ports.
+    pub flow: FlowKey,
+    /// QUIC: the connection. TCP: zero.
+    pub connection: FlowKey,
+    /// Address that scopes are looked up by, IPv4 as `::ffff:a.b.c.d`.
+    pub client: [u8; 16],
+    /// TCP: sequence number of the first octet.
+    pub sequence: u32,
+    /// TCP: sequence number of the connection's or hello's first octet.
+    pub start: u32,
+    /// Line of `FLOW_TAGS`, and tag in it, of the flow.
+    pub tag_line: u32,
+    /// See [`Deferred::tag_line`].
+    pub tag: u16,
+    /// Octets of [`Deferred::payload`] in use.
+    pub len: u16,
+    /// [`Protocol`](crate::verdict::Protocol) code.
+    pub protocol: u8,
+    /// 1: the packet was dropped meanwhile.
+    pub held: u8,
+    /// 1: the payload was longer than [`COPY`].
+    pub cut: u8,
+    /// Zero.
+    pub pad: [u8; 5],
+    /// The payload.
+    pub payload: [u8; COPY],
+}
 
 /// Random key of the name hash; see `name::Hasher`.
 #[repr(C)]
@@ -331,7 +534,10 @@ const _: () = {
     assert!(size_of::<Policy>() == 64);
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Settings>() == 56);
+    assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 256);
+    assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
+    assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);
     assert!(size_of::<HashKey>() == 12 * 1024);
     assert!(size_of::<Target>() == 16);
     assert!(size_of::<Event>() == 8 + 8 + 4 + 4 + 16 + 4 + 4 + 256);

@@ -6,14 +6,16 @@ use crate::{bytes::Bytes, frame::Payload, verdict::Reason};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Extensions {
+    /// Position of the record header.
+    pub(crate) start: u32,
     /// Position of the next extension.
-    at: u32,
+    pub(crate) at: u32,
     /// End of the extensions, as the hello says.
-    end: u32,
+    pub(crate) end: u32,
     /// End of the first TLS record.
-    record: u32,
+    pub(crate) record: u32,
     /// End of the segment.
-    segment: u32,
+    pub(crate) segment: u32,
 }
 
 /// What a step did.
@@ -31,8 +33,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServerName {
-    at: u32,
-    len: u32,
+    pub(crate) at: u32,
+    pub(crate) len: u32,
 }
 
 /// Extensions that are read before the rest is let pass.
@@ -50,7 +52,7 @@ impl Extensions {
             CHANGE_CIPHER_SPEC => payload.start + 6,
             _ => return Err(Reason::TlsNotHello),
         };
-        let mut hello = Self { at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
+        let mut hello = Self { start, at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
         if first == CHANGE_CIPHER_SPEC {
             let before = Self { at: payload.start, ..hello };
             let head = before.be32(bytes, 0).map_err(|_| Reason::TlsNotHello)?;
@@ -97,6 +99,13 @@ impl Extensions {
         Ok(hello)
     }
 
+    /// Where the hello starts, in a segment that [`Extensions::begin`] found to begin one.
+    #[inline(always)]
+    pub fn start<B: Bytes>(bytes: &B, payload: &Payload) -> u32 {
+        let first = bytes.be16(payload.start - 1).map_or(HANDSHAKE, |two| two & 0xff);
+        payload.start + if first == CHANGE_CIPHER_SPEC { 6 } else { 0 }
+    }
+
     /// Reads one extension (RFC 8446 4.2).
     #[inline(always)]
     pub fn step<B: Bytes>(&mut self, bytes: &B) -> Step {
@@ -132,10 +141,7 @@ impl Extensions {
         }
         let start = name.at + 5;
         let mut end = start + len;
-        if end > self.record {
-            return Err(Reason::TlsRecordSplit);
-        }
-        if end > self.segment {
+        if end > self.record || end > self.segment {
             return Err(Reason::TlsIncomplete);
         }
         if here.be16(bytes, 5 + len - 2)? & 0xff == u16::from(b'.') {
@@ -156,15 +162,14 @@ impl Extensions {
         bytes.be32(self.at + offset).ok_or(Reason::TlsIncomplete)
     }
 
-    /// That so many octets from here lie in the hello, in its first record, and in the segment.
+    /// That so many octets from here lie in the hello, in its first record, and in the segment: if not in the latter,
+    /// `stream` reads on.
     #[inline(always)]
     fn check(&self, octets: u32) -> Result<(), Reason> {
         let end = self.at + octets;
         if end > self.end {
             Err(Reason::TlsMalformed)
-        } else if end > self.record {
-            Err(Reason::TlsRecordSplit)
-        } else if end > self.segment {
+        } else if end > self.record || end > self.segment {
             Err(Reason::TlsIncomplete)
         } else {
             Ok(())

@@ -155,6 +155,12 @@ reasons! {
     NotWatched = "not_watched" => Pass,
     /// A TCP segment without data.
     NoPayload = "no_payload" => Pass,
+    /// A TCP connection to a port that is read is opened.
+    TcpSyn = "tcp_syn" => Pass,
+    /// A TCP segment of a hello or DNS message in progress that brings nothing new.
+    TcpRepeated = "tcp_repeated" => Pass,
+    /// A TCP segment before whose data some is missing: the deferred tier puts them in order.
+    TcpOutOfOrder = "tcp_out_of_order" => Pass,
     /// Not a well-formed DNS query (RFC 1035 4.1).
     DnsMalformed = "dns_malformed" => Pass,
     /// A DNS response, or an opcode other than QUERY.
@@ -163,14 +169,14 @@ reasons! {
     DnsQuestionCount = "dns_question_count" => Pass,
     /// A compression pointer or an unknown label type in the question.
     DnsCompressed = "dns_compressed" => Pass,
+    /// A message over TCP that goes on in a later segment; what there is of it is kept.
+    DnsIncomplete = "dns_incomplete" => Pass,
     /// A class other than IN.
     DnsClass = "dns_class" => Pass,
     /// A TCP segment that does not begin a ClientHello.
     TlsNotHello = "tls_not_hello" => Pass,
-    /// A ClientHello whose name is not whole in this segment.
+    /// A ClientHello that goes on in a later segment before its name is whole; what there is of it is kept.
     TlsIncomplete = "tls_incomplete" => Pass,
-    /// A ClientHello over more than one TLS record, its name not in the first.
-    TlsRecordSplit = "tls_record_split" => Pass,
     /// A ClientHello whose lengths do not fit each other.
     TlsMalformed = "tls_malformed" => Pass,
     /// More extensions than are read.
@@ -181,6 +187,32 @@ reasons! {
     TlsSniInvalid = "tls_sni_invalid" => Pass,
     /// Two server_name extensions (RFC 8446 4.2), the first of them listed.
     TlsSniDuplicate = "tls_sni_duplicate" => Pass,
+    /// UDP that is no QUIC: the fixed bit is not set (RFC 9000 17).
+    QuicNotQuic = "quic_not_quic" => Pass,
+    /// A version that is neither 1 nor 2.
+    QuicVersion = "quic_version" => Pass,
+    /// A connection id of over 20 octets (RFC 9000 17.2).
+    QuicConnectionId = "quic_connection_id" => Pass,
+    /// A long header that is cut short, or whose lengths do not fit.
+    QuicMalformed = "quic_malformed" => Pass,
+    /// A packet with a short header.
+    QuicShort = "quic_short" => Pass,
+    /// A packet with a long header that is no Initial.
+    QuicOther = "quic_other" => Pass,
+    /// An Initial, copied for the deferred tier.
+    QuicCopied = "quic_copied" => Pass,
+    /// An Initial of a connection that the deferred tier found not listed.
+    QuicCleared = "quic_cleared" => Pass,
+    /// An Initial, not copied: the deferred tier gives no sign of life.
+    QuicNoTier = "quic_no_tier" => Pass,
+    /// An Initial, not copied: over the rate of copies.
+    QuicOverBudget = "quic_over_budget" => Pass,
+    /// An Initial, not copied: the ring to the deferred tier is full.
+    QuicRingFull = "quic_ring_full" => Pass,
+    /// An Initial or 0-RTT packet that is held back until its name is known.
+    QuicHeld = "quic_held" => Drop,
+    /// An Initial that is dropped because no QUIC is wanted now.
+    QuicRefused = "quic_refused" => Drop,
     /// No order names it.
     NotListed = "not_listed" => Pass,
     /// On the operator's allow list.
@@ -221,6 +253,60 @@ reasons! {
     DroppedNoTarget = "dropped_no_target" => Drop,
     /// Passed: the redirect target is not ready, and the fallback is pass.
     PassedNoTarget = "passed_no_target" => Pass,
+}
+
+macro_rules! tallies {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+) => {
+        /// What is counted beside the reasons, by code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Tally {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Tally {
+            /// All of them, by code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word that reports and metrics use.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+    };
+}
+
+tallies! {
+    /// ClientHellos with Encrypted Client Hello, genuine or GREASE, among those that were searched for it.
+    Ech = "ech",
+    /// ClientHellos that were searched for it.
+    EchSearched = "ech_searched",
+    /// Connections of DNS over TLS that were opened.
+    Dot = "dot",
+    /// Initials of DNS over QUIC.
+    Doq = "doq",
+    /// TCP connections that were opened to a known public resolver on a port that TLS is read on.
+    Doh = "doh",
+    /// Initials to a known public resolver.
+    DohQuic = "doh_quic",
+    /// SYN marks that were set.
+    MarksSet = "marks_set",
+    /// SYN marks that were done with.
+    MarksDone = "marks_done",
+    /// Hellos and DNS messages that were kept because they were not whole.
+    StreamsSet = "streams_set",
+    /// Those of them that were done with.
+    StreamsDone = "streams_done",
+    /// Names that the program remembered for a connection.
+    NamesRemembered = "names_remembered",
+    /// Packets that were copied for the deferred tier.
+    Copied = "copied",
+    /// Packets that were not: no sign of life.
+    NoTier = "no_tier",
+    /// Packets that were not: over the rate.
+    OverBudget = "over_budget",
+    /// Packets that were not: the ring was full.
+    RingFull = "ring_full",
 }
 
 impl Reason {

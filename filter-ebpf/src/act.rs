@@ -6,7 +6,7 @@ use filter_common::{
     bytes::Bytes,
     frame,
     layout::{Order, Target},
-    verdict::{Action, Reason, Verdict},
+    verdict::{Action, Protocol, Reason, Verdict},
 };
 
 use crate::{
@@ -26,10 +26,12 @@ pub fn dns(way: &mut Way) -> Result<Outcome, Reason> {
     })
 }
 
-/// Acts on a ClientHello.
+/// Acts on a segment of a TCP connection.
 #[inline(always)]
-pub fn tls(way: &mut Way) -> Result<Outcome, Reason> {
-    act(way, false, |way, scratch, _order| reset(&way.packet, scratch))
+pub fn connection(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let wire = unsafe { (*way.scratch).asker.protocol() == Protocol::Dns as u8 };
+    act(way, wire, |way, scratch, _order| reset(&way.packet, scratch))
 }
 
 /// Acts, and reports it; `back` sends something back. `wire` is the form of the name.

@@ -1,43 +1,32 @@
-//! DNS queries over UDP.
+//! DNS queries, over UDP and over TCP.
 
 use filter_common::{
     dns::{Question, Step},
     edns::{self, Records},
-    frame::Payload,
+    frame::{Network, Payload},
+    layout::StreamReader,
+    stream::{self, Place, Segment, place},
     verdict::{Protocol, Reason},
     walk::{STEPS, Step as WalkStep, Walk},
 };
 
 use crate::{
     act,
-    filter::Outcome,
-    lookup::{self, Way},
+    filter::{Outcome, reason, scratch},
+    flow::{find, finish, identify, keep, resume},
+    lookup::{self, View, Way},
     maps::{GOING_ON, HASH_KEY, Scratch},
-    packet::{Packet, repeat},
+    packet::{Held, Packet, repeat},
 };
 
 /// Reads the question, looks its name up, and acts.
 #[inline(always)]
 pub fn query(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> {
+    scratch.is_held = 0;
     scratch.question = Question::begin(packet, &scratch.payload)?;
     let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
     let mut way = Way { packet: *packet, scratch, key };
-
-    scratch.end = Reason::DnsMalformed as u32;
-    repeat(STEPS, label, &mut way);
-    if scratch.end != GOING_ON {
-        return Err(stopped(scratch.end));
-    }
-    scratch.qtype = u32::from(scratch.question.finish(packet)?);
-    let root = scratch.question.after().wrapping_sub(5);
-    scratch.name = Payload { start: scratch.question.name, end: root };
-    if scratch.question.labels == 0 {
-        return Err(Reason::NotListed);
-    }
-
-    lookup::begin(scratch, Walk::dns(scratch.question.name, root));
-    repeat(STEPS, word, &mut way);
-    lookup::listed(scratch)?;
+    listed::<Packet>(&mut way)?;
     lookup::decide(&mut way, Protocol::Dns)?;
 
     let mut records = Records::begin(packet, scratch.payload.start, &scratch.question, scratch.payload.end)
@@ -46,17 +35,133 @@ pub fn query(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> 
     act::dns(&mut way)
 }
 
+/// Reads the question that [`Scratch::question`] stands before, and looks its name up; `Ok` if orders name it.
+#[inline(always)]
+fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    // SAFETY: as above.
+    let view = unsafe { V::of(way) };
+    scratch.end = Reason::DnsMalformed as u32;
+    repeat(STEPS, label::<V>, way);
+    if scratch.end != GOING_ON {
+        return Err(stopped(scratch.end));
+    }
+    scratch.qtype = u32::from(scratch.question.finish(&view)?);
+    let root = scratch.question.after().wrapping_sub(5);
+    scratch.name = Payload { start: scratch.question.name, end: root };
+    if scratch.question.labels == 0 {
+        return Err(Reason::NotListed);
+    }
+    lookup::begin(scratch, Walk::dns(scratch.question.name, root));
+    repeat(STEPS, word::<V>, way);
+    lookup::listed(scratch)
+}
+
+/// Judges a TCP segment with data, whose first octet has this sequence number: each message that it holds or ends.
+#[inline(always)]
+pub fn segment(packet: &Packet, network: &Network, payload: Payload, sequence: u32) -> Result<Outcome, Reason> {
+    let scratch = scratch()?;
+    scratch.network = *network;
+    let identity = find(packet, scratch)?;
+    identify(packet, scratch, &identity)?;
+    scratch.payload = payload;
+    scratch.sequence = sequence;
+    scratch.is_held = 1;
+    if resume(scratch) {
+        let len = payload.end.wrapping_sub(payload.start);
+        let stream = &scratch.stream;
+        match place(stream.base, stream.reader.next, sequence, len) {
+            Place::Wanted(known) => {
+                scratch.segment = Segment { at: payload.start.wrapping_add(known), end: payload.end };
+            }
+            Place::Known => return Err(Reason::TcpRepeated),
+            // What is missing may come yet, but not what is skipped now.
+            Place::Gap => return Err(Reason::TcpOutOfOrder),
+            Place::Elsewhere => begin(scratch),
+        }
+    } else {
+        begin(scratch);
+    }
+    let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
+    let mut way = Way { packet: *packet, scratch, key };
+    scratch.message = Reason::DnsIncomplete as u32;
+    scratch.segment_end = Reason::DnsMalformed as u32;
+    repeat(stream::STEPS, message, &mut way);
+    if scratch.segment_end == GOING_ON {
+        return act::connection(&mut way);
+    }
+    if scratch.segment_end == Reason::DnsIncomplete as u32 && !scratch.stream.reader.is_between_messages() {
+        keep(scratch);
+    } else {
+        finish(scratch);
+    }
+    let last = if scratch.segment_end == Reason::DnsMalformed as u32 { scratch.segment_end } else { scratch.message };
+    Err(reason(last))
+}
+
+#[inline(always)]
+fn begin(scratch: &mut Scratch) {
+    scratch.stream.base = scratch.sequence;
+    scratch.stream.reader = StreamReader::messages();
+    scratch.segment = Segment { at: scratch.payload.start, end: scratch.payload.end };
+}
+
 /// The reasons that reading a question can end with.
 #[inline(always)]
 fn stopped(end: u32) -> Reason {
     if end == Reason::DnsCompressed as u32 { Reason::DnsCompressed } else { Reason::DnsMalformed }
 }
 
-/// Reads one label of the question.
-unsafe extern "C" fn label(_index: u64, way: *mut Way) -> i64 {
+/// Reads on in a segment over TCP, and judges each message whose question is whole.
+unsafe extern "C" fn message(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.question.step(&packet, &mut scratch.starts) {
+    match scratch.stream.reader.step_messages(&packet, &mut scratch.segment) {
+        stream::Step::More => 0,
+        stream::Step::Hold { at, len, to } => {
+            if !packet.hold(at, len, &mut scratch.stream.held, to) {
+                return 1;
+            }
+            if !scratch.stream.reader.take_query() {
+                return 0;
+            }
+            let end = Held::START + u32::from(scratch.stream.reader.name_len);
+            // SAFETY: as above.
+            let judged = unsafe { judge_message(&mut *way, Payload { start: Held::START, end }) };
+            match judged {
+                Ok(()) => {
+                    scratch.segment_end = GOING_ON;
+                    1
+                }
+                Err(reason) => {
+                    scratch.message = reason as u32;
+                    0
+                }
+            }
+        }
+        stream::Step::Hungry => {
+            scratch.segment_end = Reason::DnsIncomplete as u32;
+            1
+        }
+        stream::Step::Stop(_) => 1,
+    }
+}
+
+#[inline(always)]
+fn judge_message(way: &mut Way, message: Payload) -> Result<(), Reason> {
+    // SAFETY: as in `listed`.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.question = Question::begin(&Held::of(&scratch.stream), &message)?;
+    listed::<Held>(way)?;
+    lookup::decide(way, Protocol::Dns)
+}
+
+/// Reads one label of the question.
+unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `message`.
+    let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
+    match scratch.question.step(&view, &mut scratch.starts) {
         Step::More => 0,
         Step::Root => {
             scratch.end = GOING_ON;
@@ -70,10 +175,10 @@ unsafe extern "C" fn label(_index: u64, way: *mut Way) -> i64 {
 }
 
 /// Takes up to eight octets of the name into the hash.
-unsafe extern "C" fn word(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `label`.
-    let (packet, scratch, key) = unsafe { ((*way).packet, &mut *(*way).scratch, &*(*way).key) };
-    match scratch.walk.step_dns(&packet, key, scratch.question.labels, &scratch.starts) {
+unsafe extern "C" fn word<V: View>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `message`.
+    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
+    match scratch.walk.step_dns(&view, key, scratch.question.labels, &scratch.starts) {
         Some(WalkStep::More) => 0,
         Some(WalkStep::Label { key, last }) => {
             lookup::probe(scratch, &key);
@@ -89,7 +194,7 @@ unsafe extern "C" fn word(_index: u64, way: *mut Way) -> i64 {
 /// # Safety
 /// For `packet::repeat` with a live [`Way`] only.
 pub unsafe extern "C" fn record(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `label`.
+    // SAFETY: as in `message`.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
     i64::from(scratch.records.step(&packet).is_none())
 }

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use filter_common::{
     bytes::Bytes,
+    dns::HEADER,
     layout::{Event, client_detail},
     verdict::Reason,
 };
@@ -33,7 +34,19 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
     if len == 0 {
         return true;
     }
+    if scratch.is_held == 1 {
+        return copy_held(scratch);
+    }
     packet.copy_name(scratch.name.start, len, &mut scratch.event.name)
+}
+
+/// The name that is held: behind the header of a message, or from the start.
+#[inline(always)]
+fn copy_held(scratch: &mut Scratch) -> bool {
+    let from = if scratch.event.wire == 1 { HEADER as usize } else { 0 };
+    let Some(name) = scratch.stream.held.get(from..).and_then(|rest| rest.first_chunk()) else { return false };
+    scratch.event.name = *name;
+    true
 }
 
 /// The client's address, cut as configured.

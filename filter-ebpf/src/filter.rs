@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use filter_common::{
     bytes::Bytes,
     frame::{self, TCP, UDP},
-    layout::{PORT_DNS, PORT_TLS},
+    layout::PORT_DNS,
     verdict::{Reason, Verdict},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     dns,
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
     packet::Packet,
-    tls,
+    tcp,
 };
 
 /// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
@@ -33,6 +33,16 @@ impl Outcome {
         };
         Self { reason, action }
     }
+}
+
+/// The reason of a code.
+#[inline(always)]
+pub fn reason(code: u32) -> Reason {
+    if code as usize >= Reason::ALL.len() {
+        return Reason::TableBroken;
+    }
+    // SAFETY: reasons are numbered from zero on without gaps.
+    unsafe { core::mem::transmute::<u32, Reason>(code) }
 }
 
 /// Judges, counts, and gives the XDP action.
@@ -62,15 +72,7 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
             scratch.payload = payload;
             dns::query(packet, scratch)
         }
-        TCP if roles & PORT_TLS != 0 => {
-            let payload = frame::tcp(packet, &network)?;
-            let extensions = filter_common::tls::Extensions::begin(packet, &payload)?;
-            let scratch = scratch()?;
-            scratch.network = network;
-            scratch.payload = payload;
-            scratch.extensions = extensions;
-            tls::hello(packet, scratch)
-        }
+        TCP if roles != 0 => tcp::segment(packet, &network, roles),
         _ => Err(Reason::NotWatched),
     }
 }
@@ -82,7 +84,7 @@ fn roles(port: u16) -> u8 {
 
 /// This CPU's scratch space. XDP programs do not run within each other on one CPU.
 #[inline(always)]
-fn scratch() -> Result<&'static mut Scratch, Reason> {
+pub fn scratch() -> Result<&'static mut Scratch, Reason> {
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::TableBroken)?;
     // SAFETY: the map's only value, which nothing else refers to while this packet is judged.
     Ok(unsafe { &mut *scratch })

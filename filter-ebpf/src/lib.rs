@@ -1,7 +1,8 @@
 //! The XDP program, for all entry points.
 //!
-//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tls`] (which name?) and [`lookup`]
-//! (which rule, which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is counted.
+//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?) and
+//! [`lookup`] (which rule, which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
+//! counted. What must be known of earlier packets of a connection is in [`flow`].
 #![no_std]
 // The verifier needs some registers masked where LLVM sees that they are in bounds already.
 #![feature(asm_experimental_arch)]
@@ -10,9 +11,11 @@ pub mod act;
 pub mod dns;
 pub mod event;
 pub mod filter;
+pub mod flow;
 pub mod lookup;
 pub mod maps;
 pub mod packet;
+pub mod tcp;
 pub mod tls;
 
 /// There is no way to panic in BPF: the build fails if this is linked in.

@@ -10,7 +10,7 @@ use filter_common::{
 
 use crate::{
     maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
-    packet::{Packet, octets, repeat},
+    packet::{Held, Packet, octets, repeat},
 };
 
 /// What the steps of a loop work on.
@@ -22,6 +22,31 @@ pub struct Way {
     pub scratch: *mut Scratch,
     /// The installation's hash key.
     pub key: *const HashKey,
+}
+
+/// Where a name lies.
+pub trait View: Bytes + Copy {
+    /// Of a packet's way.
+    ///
+    /// # Safety
+    /// The way must be live.
+    unsafe fn of(way: *mut Way) -> Self;
+}
+
+impl View for Packet {
+    #[inline(always)]
+    unsafe fn of(way: *mut Way) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe { (*way).packet }
+    }
+}
+
+impl View for Held {
+    #[inline(always)]
+    unsafe fn of(way: *mut Way) -> Self {
+        // SAFETY: as the caller promises; it refers to this CPU's scratch space.
+        unsafe { Held::of(&(*(*way).scratch).stream) }
+    }
 }
 
 /// Sets out on a name.

@@ -3,16 +3,21 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use filter_common::{
     answer::Buffer,
     dns::{Question, Starts},
     edns::Records,
+    flow::{LINES, Spot},
     frame::{Network, Payload},
-    layout::{Counter, Event, HashKey, Hits, NameKey, Node, Order, Policy, Ports, Settings, Target},
+    layout::{
+        Counter, Event, FlowKey, HashKey, Hits, NameKey, Node, Order, Policy, Ports, Remembered, Settings, Stream,
+        SynMark, Target,
+    },
+    stream::Segment,
     tls::{Extensions, ServerName},
-    verdict::{Asker, Choice, Reason},
+    verdict::{Asker, Choice, Reason, Tally},
     walk::{HostCheck, Walk},
 };
 
@@ -63,6 +68,24 @@ pub static OWN_ADDRESSES: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1, B
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// See `filter_common::layout::map`.
 #[map]
+pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(TALLIES_LEN, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static FLOW_TAGS: Array<u64> = Array::with_max_entries(LINES, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static SYN_MARKS: LruHashMap<FlowKey, SynMark> = LruHashMap::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static STREAMS: LruHashMap<FlowKey, Stream> = LruHashMap::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static REMEMBERED: LruHashMap<FlowKey, Remembered> = LruHashMap::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static RESOLVERS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// See `filter_common::layout::map`.
+#[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is too large for the 512 octets of stack, or must be at hand in a loop's callback. Valid for one packet, but
@@ -87,6 +110,10 @@ pub struct Scratch {
     pub node_depth: u32,
     /// How the last loop ended: a reason, or [`GOING_ON`].
     pub end: u32,
+    /// DNS over TCP: what the last message came to.
+    pub message: u32,
+    /// DNS over TCP: how reading the segment ended; as [`Scratch::end`], which the messages use.
+    pub segment_end: u32,
     /// The policy slot that is read, and the entry in it.
     pub slot: u32,
     /// Index of the entry that is read.
@@ -95,6 +122,24 @@ pub struct Scratch {
     pub asker: Asker,
     /// The choice so far.
     pub choice: Choice,
+    /// The flow's place in `FLOW_TAGS`.
+    pub spot: Spot,
+    /// The flow's key, once it was needed.
+    pub flow: FlowKey,
+    /// TCP: sequence number of the payload's first octet.
+    pub sequence: u32,
+    /// What the tags say of the flow: [`NO_STATE`], or kinds of `filter_common::flow`.
+    pub kinds: u32,
+    /// What of the segment the stream's reader has not read.
+    pub segment: Segment,
+    /// 1: the name lies in what is held, not in the packet.
+    pub is_held: u32,
+    /// How far the segment by itself was read: one of `tls::begun`.
+    pub begun: u32,
+    /// The message in progress. Before what is held lie more than eight octets, which a walk may look at.
+    pub stream: Stream,
+    /// The name that is to be remembered.
+    pub remembered: Remembered,
     /// DNS only.
     pub question: Question,
     /// QTYPE.
@@ -124,6 +169,22 @@ pub struct Scratch {
 /// Counters, some of them in reserve, so that a new reason needs no new layout.
 const REASONS: u32 = 256;
 const _: () = assert!(Reason::ALL.len() <= REASONS as usize);
+
+/// Tallies, some of them in reserve.
+const TALLIES_LEN: u32 = 64;
+const _: () = assert!(Tally::ALL.len() <= TALLIES_LEN as usize);
+
+/// [`Scratch::kinds`] of a flow without a tag.
+pub const NO_STATE: u32 = 1;
+
+/// Counts something.
+#[inline(always)]
+pub fn tally(what: Tally) {
+    if let Some(count) = TALLIES.get_ptr_mut(what as u32) {
+        // SAFETY: this CPU's counter.
+        unsafe { *count += 1 };
+    }
+}
 
 /// [`Scratch::end`] while a loop has not come to an end.
 pub const GOING_ON: u32 = u32::MAX;

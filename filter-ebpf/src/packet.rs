@@ -12,6 +12,7 @@ use aya_ebpf::{
 use filter_common::{
     answer::Buffer,
     bytes::{BUFFER, Bytes},
+    layout::{HELD, Stream},
 };
 
 /// The packet that the program runs for.
@@ -79,6 +80,20 @@ impl Packet {
         }
         // SAFETY: `len` is within the name, and the helper checks the packet's side.
         unsafe { bpf_xdp_load_bytes(self.context, at, name.as_mut_ptr().cast(), len as u32) == 0 }
+    }
+
+    /// Copies octets to `to` in what a stream holds; false if they do not lie in the frame or have no room there.
+    #[inline(always)]
+    pub fn hold(&self, at: u32, len: u32, held: &mut [u8; HELD], to: u32) -> bool {
+        let (len, to) = (bounded(len), bounded(to));
+        if len == 0 || to + len > HELD as u64 {
+            return false;
+        }
+        // SAFETY: `to` and `len` lie in what is held, and the helper checks the packet's side.
+        unsafe {
+            let to = held.as_mut_ptr().add(to as usize);
+            bpf_xdp_load_bytes(self.context, at, to.cast(), len as u32) == 0
+        }
     }
 
     /// Puts the octets `start..end` of the buffer in place of everything from `at` on.
@@ -149,6 +164,60 @@ impl Bytes for Packet {
             let to = buffer.as_mut_ptr().add(to as usize);
             bpf_xdp_load_bytes(self.context, at, to.cast(), len as u32) == 0
         }
+    }
+}
+
+/// What a stream holds, read like a packet. Its first octet is at [`Held::START`].
+#[derive(Clone, Copy)]
+pub struct Held(*const [u8; HELD]);
+
+impl Held {
+    /// Position of the first octet: a walk looks at eight octets before a name's first.
+    pub const START: u32 = 8;
+
+    /// Of a stream in the scratch space.
+    #[inline(always)]
+    pub fn of(stream: &Stream) -> Self {
+        Self(&raw const stream.held)
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: u32) -> Option<T> {
+        if at as usize > HELD + Self::START as usize - size_of::<T>() {
+            return None;
+        }
+        let at = bounded(at) as usize;
+        // SAFETY: within the scratch space: before what is held lie more than eight octets, and behind it more than
+        // 512, which the verifier thinks of.
+        unsafe { Some(self.0.cast::<u8>().add(at).sub(Self::START as usize).cast::<T>().read_unaligned()) }
+    }
+}
+
+impl Bytes for Held {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        Self::START + HELD as u32
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: u32) -> Option<u16> {
+        self.read(at).map(u16::from_be)
+    }
+
+    #[inline(always)]
+    fn be32(&self, at: u32) -> Option<u32> {
+        self.read(at).map(u32::from_be)
+    }
+
+    #[inline(always)]
+    fn be64(&self, at: u32) -> Option<u64> {
+        self.read(at).map(u64::from_be)
+    }
+
+    /// Nothing is answered from here.
+    #[inline(always)]
+    fn copy(&self, _at: u32, _len: u32, _buffer: &mut Buffer, _to: u32) -> bool {
+        false
     }
 }
 

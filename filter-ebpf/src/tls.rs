@@ -1,72 +1,248 @@
-//! ClientHellos that begin in this segment.
+//! ClientHellos: whole in their segment, or over several of them.
+//!
+//! A segment that holds a whole name is judged by itself, whatever is known of its flow. Only if that stops nothing
+//! does what is known count: a hello in progress that this segment goes on with, or the name of a connection.
 
 use filter_common::{
-    tls::{MAX_EXTENSIONS, Step},
-    verdict::{Protocol, Reason},
+    bytes::Bytes,
+    flow,
+    frame::{Network, Payload},
+    layout::StreamReader,
+    stream::{self, Place, Segment, place},
+    tls::{Extensions, MAX_EXTENSIONS, Step},
+    verdict::{Action, Protocol, Reason},
     walk::{HOST_STEPS, HostCheck, STEPS, Step as WalkStep, Walk},
 };
 
 use crate::{
     act,
-    filter::Outcome,
-    lookup::{self, Way},
-    maps::{GOING_ON, HASH_KEY, Scratch},
-    packet::{Packet, repeat},
+    filter::{Outcome, scratch},
+    flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
+    lookup::{self, View, Way},
+    maps::{GOING_ON, HASH_KEY, NO_STATE, Scratch},
+    packet::{Held, Packet, repeat},
 };
 
-/// Finds the server name, looks it up, and acts.
+/// How far a segment by itself was read.
+mod begun {
+    /// Not up to the extensions.
+    pub const HEAD: u32 = 0;
+    /// Up to an extension.
+    pub const EXTENSION: u32 = 1;
+    /// Up to the content of server_name.
+    pub const SERVER_NAME: u32 = 2;
+}
+
+/// Judges a segment with data, whose first octet has this sequence number.
 #[inline(always)]
-pub fn hello(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> {
+pub fn segment(packet: &Packet, network: &Network, payload: Payload, sequence: u32) -> Result<Outcome, Reason> {
+    let begun = Extensions::begin(packet, &payload);
+    let scratch = scratch()?;
+    scratch.network = *network;
+    let identity = find(packet, scratch)?;
+    if let Err(Reason::TlsNotHello) = begun
+        && scratch.kinds == NO_STATE
+    {
+        return Err(Reason::TlsNotHello);
+    }
+    scratch.payload = payload;
+    scratch.sequence = sequence;
+    scratch.is_held = 0;
+    scratch.begun = begun::HEAD;
     let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
     let mut way = Way { packet: *packet, scratch, key };
+    let mut judged = match begun {
+        Ok(extensions) => {
+            scratch.extensions = extensions;
+            whole(&mut way)
+        }
+        Err(reason) => Err(reason),
+    };
+    if let Err(reason) = judged
+        && (scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete))
+    {
+        identify(packet, scratch, &identity)?;
+        judged = match connected(&mut way, reason) {
+            Err(other) if is_part(reason) => Err(other),
+            Err(_) => Err(reason),
+            Ok(()) => Ok(()),
+        };
+    }
+    judged?;
+    act::connection(&mut way)
+}
 
+/// Finds the name in this segment, and judges it.
+#[inline(always)]
+fn whole(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.begun = begun::EXTENSION;
     scratch.end = Reason::TlsExtensions as u32;
-    repeat(MAX_EXTENSIONS, extension, &mut way);
+    repeat(MAX_EXTENSIONS, extension, way);
     if scratch.end != GOING_ON {
         return Err(stopped(scratch.end));
     }
-    scratch.name = scratch.extensions.host_name(packet, &scratch.server_name)?;
+    scratch.begun = begun::SERVER_NAME;
+    scratch.name = scratch.extensions.host_name(&way.packet, &scratch.server_name)?;
+    listed::<Packet>(way)?;
+    scratch.end = Reason::TlsExtensions as u32;
+    repeat(MAX_EXTENSIONS, extension, way);
+    if scratch.end == GOING_ON { Err(Reason::TlsSniDuplicate) } else { lookup::decide(way, Protocol::Tls) }
+}
 
+/// Looks up the name in [`Scratch::name`]; `Ok` if orders name it. That it is a host name need not be known of others.
+#[inline(always)]
+fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: as in `whole`.
+    let scratch = unsafe { &mut *way.scratch };
     lookup::begin(scratch, Walk::sni(&scratch.name));
     scratch.end = GOING_ON;
-    repeat(STEPS, word, &mut way);
+    repeat(STEPS, word::<V>, way);
     if scratch.end != GOING_ON {
         return Err(Reason::TlsSniInvalid);
     }
     lookup::listed(scratch)?;
-    only_host_name(&mut way)?;
-    lookup::decide(&mut way, Protocol::Tls)?;
-    act::tls(&mut way)
-}
-
-/// What need not be known of a name that is not listed: that it is a host name, and the only one of the hello.
-#[inline(always)]
-fn only_host_name(way: &mut Way) -> Result<(), Reason> {
-    // SAFETY: `Way` refers to this CPU's scratch space.
-    let scratch = unsafe { &mut *way.scratch };
     scratch.host = HostCheck::new(&scratch.name);
     scratch.end = Reason::TlsSniInvalid as u32;
-    repeat(HOST_STEPS, host, way);
-    if scratch.end != GOING_ON {
-        return Err(Reason::TlsSniInvalid);
-    }
-    scratch.end = Reason::TlsExtensions as u32;
-    repeat(MAX_EXTENSIONS, extension, way);
-    if scratch.end == GOING_ON { Err(Reason::TlsSniDuplicate) } else { Ok(()) }
+    repeat(HOST_STEPS, host::<V>, way);
+    if scratch.end != GOING_ON { Err(Reason::TlsSniInvalid) } else { Ok(()) }
 }
 
-/// The reasons that reading extensions can end with.
+/// Judges a segment by what is known of its flow. `alone` is what it came to by itself.
+#[inline(always)]
+fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
+    // SAFETY: as in `whole`.
+    let scratch = unsafe { &mut *way.scratch };
+    let recalled = is_part(alone) && recall(scratch);
+    if !recalled {
+        advance(way, alone)?;
+    }
+    let judged = match listed::<Held>(way) {
+        Ok(()) => lookup::decide(way, Protocol::Tls),
+        Err(reason) => Err(reason),
+    };
+    if recalled {
+        return if judged.is_ok() { Ok(()) } else { Err(alone) };
+    }
+    if judged.is_err() || scratch.choice.action == Action::Observe as u8 {
+        finish(scratch);
+        return judged;
+    }
+    // A second server_name behind the first, as far as this segment shows.
+    scratch.end = Reason::TlsExtensions as u32;
+    repeat(stream::STEPS, octets, way);
+    if scratch.end == Reason::TlsSniDuplicate as u32 {
+        finish(scratch);
+        return Err(Reason::TlsSniDuplicate);
+    }
+    remember(scratch);
+    Ok(())
+}
+
+/// Whether a segment that came to this by itself showed no name: it may be the middle of a hello, whatever it looks
+/// like.
+#[inline(always)]
+fn is_part(alone: Reason) -> bool {
+    use Reason::{TlsExtensions, TlsIncomplete, TlsMalformed, TlsNoSni, TlsNotHello};
+    matches!(alone, TlsNotHello | TlsIncomplete | TlsMalformed | TlsNoSni | TlsExtensions)
+}
+
+/// Reads on in a hello that this segment begins or goes on with, until its name is held.
+#[inline(always)]
+fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
+    // SAFETY: as in `whole`.
+    let scratch = unsafe { &mut *way.scratch };
+    let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
+    let begins = matches!(alone, Reason::TlsIncomplete);
+    if resume(scratch) {
+        let stream = &mut scratch.stream;
+        match place(stream.base, stream.reader.next, scratch.sequence, len) {
+            Place::Wanted(known) => {
+                scratch.segment = Segment { at: scratch.payload.start.wrapping_add(known), end: scratch.payload.end };
+            }
+            Place::Known => return Err(Reason::TcpRepeated),
+            Place::Gap => return Err(Reason::TcpOutOfOrder),
+            Place::Elsewhere if begins => begin(way),
+            Place::Elsewhere => return Err(alone),
+        }
+    } else {
+        if !may_have(scratch, flow::STREAM)
+            && scratch.kinds != NO_STATE
+            && let Some(mark) = marked(scratch)
+        {
+            let is_first = mark.start == scratch.sequence;
+            if !is_first && matches!(alone, Reason::TlsIncomplete | Reason::TlsNotHello) {
+                mark.copied = 1;
+                return Err(Reason::TcpOutOfOrder);
+            }
+            finish(scratch);
+        }
+        if !begins {
+            return Err(alone);
+        }
+        begin(way);
+    }
+    scratch.end = Reason::TlsExtensions as u32;
+    repeat(stream::STEPS, octets, way);
+    if scratch.end == GOING_ON {
+        return held_name(scratch);
+    }
+    if scratch.end == Reason::TlsIncomplete as u32 {
+        keep(scratch);
+        return Err(Reason::TlsIncomplete);
+    }
+    finish(scratch);
+    Err(stopped(scratch.end))
+}
+
+/// Goes on where the segment by itself ended too early.
+#[inline(always)]
+fn begin(way: &mut Way) {
+    // SAFETY: as in `whole`.
+    let scratch = unsafe { &mut *way.scratch };
+    let payload = scratch.payload;
+    let reader = match scratch.begun {
+        begun::HEAD => StreamReader::hello(),
+        begun::EXTENSION => StreamReader::at_extension(&scratch.extensions),
+        _ => StreamReader::at_server_name(&scratch.extensions, &scratch.server_name),
+    };
+    let start = Extensions::start(&way.packet, &payload);
+    scratch.stream.base = scratch.sequence.wrapping_add(start.wrapping_sub(payload.start));
+    scratch.stream.copied = 0;
+    scratch.stream.anchored = 0;
+    scratch.segment = Segment { at: start.wrapping_add(reader.next), end: payload.end };
+    scratch.stream.reader = reader;
+}
+
+/// The name that is held, a trailing dot left out (RFC 6066 3).
+#[inline(always)]
+fn held_name(scratch: &mut Scratch) -> Result<(), Reason> {
+    let len = u32::from(scratch.stream.reader.name_len);
+    let mut end = Held::START + len;
+    let last = Held::of(&scratch.stream).be16(end - 2).ok_or(Reason::TlsSniInvalid)?;
+    if last & 0xff == u16::from(b'.') {
+        end -= 1;
+    }
+    scratch.is_held = 1;
+    scratch.name = Payload { start: Held::START, end };
+    Ok(())
+}
+
+/// The reasons that reading a hello can end with.
 #[inline(always)]
 fn stopped(end: u32) -> Reason {
     const NO_SNI: u32 = Reason::TlsNoSni as u32;
+    const NOT_HELLO: u32 = Reason::TlsNotHello as u32;
     const INCOMPLETE: u32 = Reason::TlsIncomplete as u32;
-    const RECORD_SPLIT: u32 = Reason::TlsRecordSplit as u32;
     const EXTENSIONS: u32 = Reason::TlsExtensions as u32;
+    const INVALID: u32 = Reason::TlsSniInvalid as u32;
     match end {
         NO_SNI => Reason::TlsNoSni,
+        NOT_HELLO => Reason::TlsNotHello,
         INCOMPLETE => Reason::TlsIncomplete,
-        RECORD_SPLIT => Reason::TlsRecordSplit,
         EXTENSIONS => Reason::TlsExtensions,
+        INVALID => Reason::TlsSniInvalid,
         _ => Reason::TlsMalformed,
     }
 }
@@ -89,11 +265,40 @@ unsafe extern "C" fn extension(_index: u64, way: *mut Way) -> i64 {
     }
 }
 
-/// Takes up to eight octets of the name into the hash.
-unsafe extern "C" fn word(_index: u64, way: *mut Way) -> i64 {
+/// Reads one field of a hello in progress, or skips.
+unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `extension`.
-    let (packet, scratch, key) = unsafe { ((*way).packet, &mut *(*way).scratch, &*(*way).key) };
-    match scratch.walk.step_sni(&packet, key) {
+    let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
+    let reader = &mut scratch.stream.reader;
+    match reader.step_hello(&packet, &mut scratch.segment) {
+        stream::Step::More => 0,
+        stream::Step::Hold { at, len, to } => {
+            if !packet.hold(at, len, &mut scratch.stream.held, to) {
+                scratch.end = Reason::TlsMalformed as u32;
+                return 1;
+            }
+            let is_whole = reader.take_name();
+            if is_whole {
+                scratch.end = GOING_ON;
+            }
+            i64::from(is_whole)
+        }
+        stream::Step::Hungry => {
+            scratch.end = Reason::TlsIncomplete as u32;
+            1
+        }
+        stream::Step::Stop(reason) => {
+            scratch.end = reason as u32;
+            1
+        }
+    }
+}
+
+/// Takes up to eight octets of the name into the hash.
+unsafe extern "C" fn word<V: View>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `extension`.
+    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
+    match scratch.walk.step_sni(&view, key) {
         Some(WalkStep::More) => 0,
         Some(WalkStep::Label { key, last }) => {
             lookup::probe(scratch, &key);
@@ -107,10 +312,10 @@ unsafe extern "C" fn word(_index: u64, way: *mut Way) -> i64 {
 }
 
 /// Checks up to eight octets of the name.
-unsafe extern "C" fn host(_index: u64, way: *mut Way) -> i64 {
+unsafe extern "C" fn host<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `extension`.
-    let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.host.step(&packet) {
+    let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
+    match scratch.host.step(&view) {
         None => 0,
         Some(good) => {
             if good {

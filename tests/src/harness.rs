@@ -8,11 +8,11 @@ use std::{
 };
 
 use filter_common::{
-    layout::{Counter, Hits, client_detail},
-    verdict::{Reason, Verdict},
+    layout::{Counter, Hits},
+    verdict::{Reason, Tally, Verdict},
 };
 use filter_user::{
-    kernel::{Capacity, Clock, Kernel, TargetState, Targets, TlsPorts},
+    kernel::{Behaviour, Capacity, Clock, Kernel, Reading, TargetState, Targets, TlsPorts},
     name::Name,
     order::Match,
     policy::{Compiler, Limits, ScopeTable},
@@ -73,6 +73,9 @@ impl Default for Setup {
                 prefixes: 1024,
                 targets: 4,
                 own_addresses: 16,
+                connections: 1024,
+                messages: 1024,
+                remembered: 1024,
                 event_bytes: 4096,
             },
         }
@@ -98,6 +101,8 @@ pub struct Run {
     pub action: u32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
+    /// What else was counted, and how often.
+    pub tallies: Vec<(Tally, u64)>,
 }
 
 impl Filter {
@@ -116,8 +121,11 @@ impl Filter {
             .map(|(name, prefixes)| (scope_table.bit(name).expect("a scope").trailing_zeros() as u8, prefixes))
             .collect();
         let tables = kernel.tables();
-        tables.set_ports(&dns_ports, &TlsPorts::List(tls_ports.clone())).expect("ports");
-        tables.set_settings(answers_per_second, 0, client_detail::NONE).expect("settings");
+        let reading =
+            Reading { dns: dns_ports.clone(), tls: TlsPorts::List(tls_ports.clone()), ..Reading::default() };
+        tables.set_ports(&reading).expect("ports");
+        let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample: 1, ..Behaviour::default() };
+        tables.set_behaviour(&behaviour).expect("behaviour");
         tables.set_scopes(&bits).expect("scopes");
         tables.set_own_addresses(&own).expect("own addresses");
         let limits = Limits { orders: capacity.orders, policies: capacity.policies, names: capacity.names };
@@ -194,9 +202,10 @@ impl Filter {
         &self.image
     }
 
-    /// Judges a frame: exactly one counter moves, by one packet and the frame's length; the XDP action is the one of
+    /// Judges a frame by itself, whatever went before: exactly one counter moves, by one packet and the frame's length; the XDP action is the one of
     /// that reason's verdict; what passes or is dropped is unchanged; and the host comes to the same reason.
     pub fn run(&self, frame: &[u8]) -> Run {
+        self.forget_flows();
         let run = self.run_in_kernel(frame);
         let now = self.clock.boot(Timestamp::now());
         let host = host::judge(frame, &self.image, now);
@@ -204,8 +213,9 @@ impl Filter {
         run
     }
 
-    /// [`Filter::run`] without the host's judgement: for the reasons that the host cannot come to.
+    /// [`Filter::run`] with what is known of the flow, and without the host's judgement, which knows nothing.
     pub fn run_in_kernel(&self, frame: &[u8]) -> Run {
+        let tallied = self.tallies();
         let before = self.counters();
         let outcome = self.kernel.run(frame, 1).expect("the kernel takes the frame");
         let mut moved = before.iter().zip(self.counters()).filter(|(before, after)| *before != after);
@@ -224,7 +234,24 @@ impl Filter {
         if matches!(reason.verdict(), Verdict::Pass) {
             assert_eq!(hex(&outcome.data_out), hex(frame), "{reason:?} changed the frame");
         }
-        Run { reason, action: outcome.xdp_action, frame: outcome.data_out }
+        let tallies = tallied.iter().zip(self.tallies()).filter(|(before, after)| *before != after);
+        let tallies = tallies.map(|((tally, before), (_, after))| (*tally, after - before)).collect();
+        Run { reason, action: outcome.xdp_action, frame: outcome.data_out, tallies }
+    }
+
+    /// Judges the frames of one or more connections in order, what is known of these included.
+    pub fn run_all<'f>(&self, frames: impl IntoIterator<Item = &'f Vec<u8>>) -> Vec<Reason> {
+        frames.into_iter().map(|frame| self.run_in_kernel(frame).reason).collect()
+    }
+
+    /// Forgets what is known of flows.
+    pub fn forget_flows(&self) {
+        self.kernel.tables().forget_flows().expect("tags");
+    }
+
+    /// What is counted beside the reasons.
+    pub fn tallies(&self) -> Vec<(Tally, u64)> {
+        self.kernel.tables().tallies().expect("tallies")
     }
 
     /// Judges a packet, and checks the reason.

@@ -2,6 +2,8 @@
 //!
 //! What the program and this must agree on is the reason. Left out: the rate of answers, and whether a packet can grow.
 
+mod connection;
+
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
@@ -10,13 +12,12 @@ use std::{
 use filter_common::{
     answer::{self, Reply},
     bytes::{BUFFER, Slice},
-    dns::{self, Question},
+    dns::{self, Question, Starts},
     edns::{self, Records},
     frame::{self, Network, Payload, TCP, UDP},
     layout::{HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
-    tls::{self, Extensions},
     verdict::{Action, Asker, Choice, Protocol, Reason},
-    walk::{self, HOST_STEPS, HostCheck, STEPS, Walk},
+    walk::{self, STEPS, Walk},
 };
 use ipnet::IpNet;
 
@@ -58,29 +59,15 @@ fn inspect(bytes: &Slice, image: &Image, now: u64) -> Judged {
     let port = u16::from_be_bytes(array(bytes, network.l4 + 2).ok_or(Reason::FrameMalformed)?);
     match network.transport {
         UDP if image.dns_ports.contains(&port) => query(bytes, &network, image, now),
-        TCP if image.tls_ports.contains(&port) => hello(bytes, &network, image, now),
+        TCP => connection::segment(bytes, &network, port, image, now),
         _ => Err(Reason::NotWatched),
     }
 }
 
 fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
     let payload = frame::udp(bytes, network)?;
-    let mut question = Question::begin(bytes, &payload)?;
     let mut starts = [0; 128];
-    loop {
-        match question.step(bytes, &mut starts) {
-            dns::Step::More => {}
-            dns::Step::Root => break,
-            dns::Step::Stop(reason) => return Err(reason),
-        }
-    }
-    let qtype = question.finish(bytes)?;
-    if question.labels == 0 {
-        return Err(Reason::NotListed);
-    }
-    let mut walk = Walk::dns(question.name, question.after() - 5);
-    let slot = image.find(|| walk.step_dns(bytes, &image.key, question.labels, &starts)).ok_or(Reason::TableBroken)?;
-    listed(slot)?;
+    let (question, qtype, slot) = question(bytes, &payload, &mut starts, image)?;
     let (entry, action) = image.decide(bytes, network, slot, Protocol::Dns, now)?;
     let order = image.orders.get(&entry.order).ok_or(Reason::TableBroken)?;
     if let Some(reason) = image.plain(action, order) {
@@ -103,43 +90,29 @@ fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
     Ok(reason)
 }
 
-fn hello(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {
-    let payload = frame::tcp(bytes, network)?;
-    let mut extensions = Extensions::begin(bytes, &payload)?;
-    let server_name = next_server_name(bytes, &mut extensions)?;
-    let name = extensions.host_name(bytes, &server_name)?;
-    let mut walk = Walk::sni(&name);
-    let slot = image.find(|| walk.step_sni(bytes, &image.key)).ok_or(Reason::TlsSniInvalid)?;
-    listed(slot)?;
-    if !is_host_name(bytes, &name) {
-        return Err(Reason::TlsSniInvalid);
-    }
-    if next_server_name(bytes, &mut extensions).is_ok() {
-        return Err(Reason::TlsSniDuplicate);
-    }
-    let (entry, action) = image.decide(bytes, network, slot, Protocol::Tls, now)?;
-    let order = image.orders.get(&entry.order).ok_or(Reason::TableBroken)?;
-    if let Some(reason) = image.plain(action, order) {
-        return Ok(reason);
-    }
-    image.may_answer(bytes, network)?;
-    Ok(Reason::Reset)
-}
-
-fn next_server_name(bytes: &Slice, extensions: &mut Extensions) -> Result<tls::ServerName, Reason> {
-    for _ in 0..tls::MAX_EXTENSIONS {
-        match extensions.step(bytes) {
-            tls::Step::More => {}
-            tls::Step::ServerName(name) => return Ok(name),
-            tls::Step::Stop(reason) => return Err(reason),
+/// Reads a question and looks its name up: the question, QTYPE, and the policy slot of orders that name it.
+fn question(
+    bytes: &Slice,
+    message: &Payload,
+    starts: &mut Starts,
+    image: &Image,
+) -> Result<(Question, u16, u32), Reason> {
+    let mut question = Question::begin(bytes, message)?;
+    loop {
+        match question.step(bytes, starts) {
+            dns::Step::More => {}
+            dns::Step::Root => break,
+            dns::Step::Stop(reason) => return Err(reason),
         }
     }
-    Err(Reason::TlsExtensions)
-}
-
-fn is_host_name(bytes: &Slice, name: &Payload) -> bool {
-    let mut check = HostCheck::new(name);
-    (0..HOST_STEPS).find_map(|_| check.step(bytes)).unwrap_or(false)
+    let qtype = question.finish(bytes)?;
+    if question.labels == 0 {
+        return Err(Reason::NotListed);
+    }
+    let mut walk = Walk::dns(question.name, question.after() - 5);
+    let slot = image.find(|| walk.step_dns(bytes, &image.key, question.labels, starts)).ok_or(Reason::TableBroken)?;
+    listed(slot)?;
+    Ok((question, qtype, slot))
 }
 
 impl Image {

@@ -30,7 +30,7 @@ use crate::{
         api::{OutcomeLine, Submitted},
         server::{Reply, Request},
     },
-    kernel::{self, Kernel, Mode, TargetState, Targets},
+    kernel::{self, Behaviour, Kernel, Mode, Reading, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };
 
@@ -325,8 +325,13 @@ impl Engine {
     fn settings(&mut self) -> Result<()> {
         let Config { ports, events, answers_per_second, .. } = &self.config;
         let tables = self.enforcer.tables();
-        tables.set_ports(&ports.dns, &ports.tls)?;
-        tables.set_settings(*answers_per_second, events.per_second, events.client.code())?;
+        tables.set_ports(&Reading { dns: ports.dns.clone(), tls: ports.tls.clone(), ..Reading::default() })?;
+        tables.set_behaviour(&Behaviour {
+            answers_per_second: *answers_per_second,
+            events_per_second: events.per_second,
+            client_detail: events.client.code(),
+            ..Behaviour::default()
+        })?;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub use self::{
     pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
-    tables::{Tables, TlsPorts},
+    tables::{Behaviour, Reading, Tables, TlsPorts},
 };
 
 /// Where maps, program and links are pinned unless the configuration says otherwise.
@@ -61,6 +61,12 @@ pub struct Capacity {
     pub targets: u32,
     /// Addresses of the host itself.
     pub own_addresses: u32,
+    /// TCP connections that were opened and have sent no data yet; over it the oldest are forgotten.
+    pub connections: u32,
+    /// ClientHellos and DNS messages over TCP that are not whole yet; over it the oldest are forgotten.
+    pub messages: u32,
+    /// Connections whose name is remembered; over it the oldest are forgotten.
+    pub remembered: u32,
     /// Octets of the event ring: a power of two, at least a page.
     pub event_bytes: u32,
 }
@@ -74,6 +80,9 @@ impl Default for Capacity {
             prefixes: 65_536,
             targets: 64,
             own_addresses: 1024,
+            connections: 131_072,
+            messages: 16_384,
+            remembered: 65_536,
             event_bytes: 1 << 20,
         }
     }

@@ -35,6 +35,9 @@ impl Object {
     }
 }
 
+/// Room for known public resolvers.
+const RESOLVERS: u32 = 1024;
+
 /// The filter's program in [`Object::Filter`].
 pub const PROGRAM: &str = "cordon";
 
@@ -94,6 +97,10 @@ pub fn load(
         (map::TARGET_DEVICES, capacity.targets),
         (map::OWN_ADDRESSES, capacity.own_addresses),
         (map::EVENTS, capacity.event_bytes),
+        (map::SYN_MARKS, capacity.connections),
+        (map::STREAMS, capacity.messages),
+        (map::REMEMBERED, capacity.remembered),
+        (map::RESOLVERS, RESOLVERS),
     ];
     for (name, entries) in shared.iter().chain(sizes) {
         loader.map_max_entries(name, *entries);

@@ -25,6 +25,7 @@ plain!(u8, u32, u64, [u32; 2]);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Event,
+    filter_common::layout::FlowKey,
     filter_common::layout::HashKey,
     filter_common::layout::Hits,
     filter_common::layout::NameKey,
@@ -34,7 +35,10 @@ plain!(
     filter_common::layout::Ports,
     filter_common::layout::PrefixV4,
     filter_common::layout::PrefixV6,
+    filter_common::layout::Remembered,
     filter_common::layout::Settings,
+    filter_common::layout::Stream,
+    filter_common::layout::SynMark,
     filter_common::layout::Target,
 );
 

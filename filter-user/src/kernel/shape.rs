@@ -7,8 +7,12 @@ use std::{
 };
 
 use filter_common::{
-    layout::{Counter, HashKey, Hits, NameKey, Node, Order, Policy, Ports, PrefixV4, PrefixV6, Settings, Target, map},
-    verdict::Reason,
+    flow::LINES,
+    layout::{
+        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered, Settings,
+        Stream, SynMark, Target, map,
+    },
+    verdict::{Reason, Tally},
 };
 
 use super::{error::Error, sys};
@@ -35,6 +39,8 @@ const ONE: Entries = Entries::Exactly(1);
 /// Some are in reserve, so that a new reason needs no new layout.
 const REASONS: Entries = Entries::AtLeast(Reason::ALL.len() as u32);
 
+const TALLIES: Entries = Entries::AtLeast(Tally::ALL.len() as u32);
+
 const fn shape<K, V>(name: &'static str, kind: u32, entries: Entries) -> Shape {
     Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries }
 }
@@ -56,6 +62,12 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<u32, [u32; 2]>(map::TARGET_DEVICES, DEVMAP, ANY),
     shape::<[u8; 16], u8>(map::OWN_ADDRESSES, HASH, ANY),
     shape::<(), ()>(map::EVENTS, RINGBUF, ANY),
+    shape::<u32, u64>(map::TALLIES, PERCPU_ARRAY, TALLIES),
+    shape::<u32, u64>(map::FLOW_TAGS, ARRAY, Entries::Exactly(LINES)),
+    shape::<FlowKey, SynMark>(map::SYN_MARKS, LRU_HASH, ANY),
+    shape::<FlowKey, Stream>(map::STREAMS, LRU_HASH, ANY),
+    shape::<FlowKey, Remembered>(map::REMEMBERED, LRU_HASH, ANY),
+    shape::<[u8; 16], u8>(map::RESOLVERS, HASH, ANY),
 ];
 
 /// Opens the pinned maps that are there, and compares each one's shape.
@@ -105,6 +117,7 @@ fn check_map(shape: &Shape, path: &Path, fd: BorrowedFd<'_>) -> Result<u32, Erro
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
+const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
 const DEVMAP: u32 = 14;
 const RINGBUF: u32 = 27;

@@ -14,10 +14,11 @@ use std::{
 
 use filter_common::{
     layout::{
-        Counter, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_TLS, Policy, Ports, PrefixV4, PrefixV6, SCOPE_ALL,
-        Settings, Target, map,
+        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS, Policy,
+        Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, client_detail, map,
+        quic_mode,
     },
-    verdict::Reason,
+    verdict::{Reason, Tally},
 };
 use ipnet::IpNet;
 
@@ -43,6 +44,58 @@ pub enum TlsPorts {
     Any,
 }
 
+/// Which ports are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// DNS, over UDP and TCP.
+    pub dns: Vec<u16>,
+    /// TLS over TCP.
+    pub tls: TlsPorts,
+    /// QUIC.
+    pub quic: Vec<u16>,
+    /// DNS over TLS and over QUIC, which is only counted.
+    pub encrypted_dns: Vec<u16>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443], encrypted_dns: vec![853] }
+    }
+}
+
+/// What the program does beside what orders say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Answers, and resets, a second on each CPU.
+    pub answers_per_second: u32,
+    /// Events a second on each CPU.
+    pub events_per_second: u32,
+    /// Code of [`client_detail`].
+    pub client_detail: u32,
+    /// Copies for the deferred tier a second on each CPU.
+    pub copies_per_second: u32,
+    /// One in so many ClientHellos without a listed name is searched for ECH; 0 for none.
+    pub ech_sample: u32,
+    /// Code of [`quic_mode`].
+    pub quic_mode: u8,
+    /// Code of [`quic_mode`] while the deferred tier is dead or over its budget.
+    pub quic_fallback: u8,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            answers_per_second: 10_000,
+            events_per_second: 1000,
+            client_detail: client_detail::NONE,
+            copies_per_second: 20_000,
+            ech_sample: 16,
+            quic_mode: quic_mode::PASS,
+            quic_fallback: quic_mode::PASS,
+        }
+    }
+}
+
 /// The maps. All methods take `&self`, and may be called from several threads.
 pub struct Tables {
     pub(super) names: NameTable,
@@ -54,6 +107,12 @@ pub struct Tables {
     settings: Table<u32, Settings>,
     ports: Table<u32, Ports>,
     counters: PerCpu<Counter>,
+    tallies: PerCpu<u64>,
+    tags: Table<u32, u64>,
+    marks: Table<FlowKey, SynMark>,
+    streams: Table<FlowKey, Stream>,
+    pub(super) remembered: Table<FlowKey, Remembered>,
+    resolvers: Table<[u8; 16], u8>,
     pub(super) targets: Table<u32, Target>,
     pub(super) target_devices: Table<u32, [u32; 2]>,
     own_addresses: Table<[u8; 16], u8>,
@@ -94,6 +153,7 @@ impl Tables {
         let (events, _, event_bytes) = take(map::EVENTS)?;
         let (hits, hits_name, orders) = take(map::HITS)?;
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
+        let (tallies, tallies_name, tally_count) = take(map::TALLIES)?;
         Ok(Self {
             names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
@@ -104,6 +164,12 @@ impl Tables {
             settings: table(take(map::SETTINGS)?),
             ports: table(take(map::PORTS)?),
             counters: PerCpu::new(counters, counters_name, reasons)?,
+            tallies: PerCpu::new(tallies, tallies_name, tally_count)?,
+            tags: table(take(map::FLOW_TAGS)?),
+            marks: table(take(map::SYN_MARKS)?),
+            streams: table(take(map::STREAMS)?),
+            remembered: table(take(map::REMEMBERED)?),
+            resolvers: table(take(map::RESOLVERS)?),
             targets: table(take(map::TARGETS)?),
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
@@ -122,6 +188,9 @@ impl Tables {
             prefixes: self.scopes_v4.entries().min(self.scopes_v6.entries()),
             targets: self.targets.entries(),
             own_addresses: self.own_addresses.entries(),
+            connections: self.marks.entries(),
+            messages: self.streams.entries(),
+            remembered: self.remembered.entries(),
             event_bytes: self.events.1,
         }
     }
@@ -141,7 +210,7 @@ impl Tables {
     ///
     /// # Errors
     /// If the map cannot be written.
-    pub fn set_ports(&self, dns: &[u16], tls: &TlsPorts) -> Result<(), Error> {
+    pub fn set_ports(&self, reading: &Reading) -> Result<(), Error> {
         let _writing = self.lock();
         let mut ports: Ports = plain::zeroed();
         let mut add = |port: u16, role| {
@@ -149,28 +218,29 @@ impl Tables {
                 *roles |= role;
             }
         };
-        dns.iter().for_each(|port| add(*port, PORT_DNS));
-        match tls {
+        reading.dns.iter().for_each(|port| add(*port, PORT_DNS));
+        match &reading.tls {
             TlsPorts::List(list) => list.iter().for_each(|port| add(*port, PORT_TLS)),
             TlsPorts::Any => (0..=u16::MAX).for_each(|port| add(port, PORT_TLS)),
         }
+        reading.quic.iter().for_each(|port| add(*port, PORT_QUIC));
+        reading.encrypted_dns.iter().for_each(|port| add(*port, PORT_ENCRYPTED_DNS));
         self.ports.set(&0, &ports)
     }
 
-    /// Sets rates and privacy; depths and generation stay as they are.
+    /// Sets rates and modes; depths and generation stay as they are.
     ///
     /// # Errors
     /// If the map cannot be written.
-    pub fn set_settings(
-        &self,
-        answers_per_second: u32,
-        events_per_second: u32,
-        client_detail: u32,
-    ) -> Result<(), Error> {
+    pub fn set_behaviour(&self, behaviour: &Behaviour) -> Result<(), Error> {
         self.change_settings(|settings| {
-            settings.answers_per_second = answers_per_second;
-            settings.events_per_second = events_per_second;
-            settings.client_detail = client_detail;
+            settings.answers_per_second = behaviour.answers_per_second;
+            settings.events_per_second = behaviour.events_per_second;
+            settings.client_detail = behaviour.client_detail;
+            settings.copies_per_second = behaviour.copies_per_second;
+            settings.ech_sample = behaviour.ech_sample;
+            settings.quic_mode = behaviour.quic_mode;
+            settings.quic_fallback = behaviour.quic_fallback;
         })
     }
 
@@ -188,15 +258,39 @@ impl Tables {
     /// [`Error::Full`] and others.
     pub fn set_own_addresses(&self, addresses: &[IpAddr]) -> Result<(), Error> {
         let _writing = self.lock();
-        let mut add: HashMap<[u8; 16], u8> = addresses.iter().map(|address| (mapped(*address), 1)).collect();
-        let mut gone = Vec::new();
-        self.own_addresses.for_each(|address, _| {
-            if add.remove(&address).is_none() {
-                gone.push(address);
+        set_addresses(&self.own_addresses, addresses)
+    }
+
+    /// Sets the known public resolvers, writing what differs.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and others.
+    pub fn set_resolvers(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let _writing = self.lock();
+        set_addresses(&self.resolvers, addresses)
+    }
+
+    /// What is counted beside the reasons, over all CPUs.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<(Tally, u64)>, Error> {
+        let mut tallies: Vec<_> = Tally::ALL.iter().map(|tally| (*tally, 0)).collect();
+        self.tallies.for_each(|slot, values| {
+            if let Some((_, count)) = tallies.get_mut(slot as usize) {
+                *count = values.iter().sum();
             }
         })?;
-        self.own_addresses.set_all(&add.into_iter().collect::<Vec<_>>())?;
-        self.own_addresses.delete_all(&gone)
+        Ok(tallies)
+    }
+
+    /// Has the program look for no state of any flow that it knows now.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn forget_flows(&self) -> Result<(), Error> {
+        let lines: Vec<_> = (0..self.tags.entries()).map(|line| (line, 0)).collect();
+        self.tags.set_all(&lines)
     }
 
     /// Settings in force, with depths and generation.
@@ -367,4 +461,16 @@ fn mapped(address: IpAddr) -> [u8; 16] {
         IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address).octets(),
         IpAddr::V6(address) => Ipv6Addr::octets(&address),
     }
+}
+
+fn set_addresses(table: &Table<[u8; 16], u8>, addresses: &[IpAddr]) -> Result<(), Error> {
+    let mut add: HashMap<[u8; 16], u8> = addresses.iter().map(|address| (mapped(*address), 1)).collect();
+    let mut gone = Vec::new();
+    table.for_each(|address, _| {
+        if add.remove(&address).is_none() {
+            gone.push(address);
+        }
+    })?;
+    table.set_all(&add.into_iter().collect::<Vec<_>>())?;
+    table.delete_all(&gone)
 }

@@ -3,14 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use filter_common::layout::client_detail;
 use jiff::Timestamp;
 
 use super::Options;
 use crate::{
     feed::{self, Refusal, file::Files},
     guard::Guards,
-    kernel::{Capacity, Clock, Kernel},
+    kernel::{Behaviour, Capacity, Clock, Kernel, Reading},
     observe::Directory,
     order::{Order, Terms},
     policy::{Changes, Compiler, Limits, ScopeTable},
@@ -72,8 +71,16 @@ impl Prepared {
             tables.set_scopes(&scopes)?;
         }
         tables.apply(&self.changes, &clock)?;
-        tables.set_ports(&options.dns_ports, &options.tls_ports)?;
-        tables.set_settings(u32::MAX, u32::MAX, client_detail::NONE)?;
+        tables.set_ports(&Reading {
+            dns: options.dns_ports.clone(),
+            tls: options.tls_ports.clone(),
+            ..Reading::default()
+        })?;
+        tables.set_behaviour(&Behaviour {
+            answers_per_second: u32::MAX,
+            events_per_second: u32::MAX,
+            ..Behaviour::default()
+        })?;
         Ok(kernel)
     }
 }

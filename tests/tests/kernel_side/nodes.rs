@@ -12,7 +12,7 @@ use filter_common::{
     verdict::{Action, Protocol, Reason},
 };
 use filter_user::{
-    kernel::{Capacity, Clock, Difference, Error, InUse, Kernel, Tables, TlsPorts},
+    kernel::{Behaviour, Capacity, Clock, Difference, Error, InUse, Kernel, Reading, Tables},
     name::Name,
     policy::{Changes, OrderSlot},
 };
@@ -68,8 +68,14 @@ fn state(names: impl IntoIterator<Item = String>, order_slot: u32, policy_slot: 
 
 fn kernel(capacity: &Capacity) -> Kernel {
     let kernel = Kernel::ephemeral(capacity).unwrap();
-    kernel.tables().set_ports(&[53], &TlsPorts::List(vec![443])).unwrap();
-    kernel.tables().set_settings(u32::MAX, u32::MAX, client_detail::FULL).unwrap();
+    kernel.tables().set_ports(&Reading::default()).unwrap();
+    let behaviour = Behaviour {
+        answers_per_second: u32::MAX,
+        events_per_second: u32::MAX,
+        client_detail: client_detail::FULL,
+        ..Behaviour::default()
+    };
+    kernel.tables().set_behaviour(&behaviour).unwrap();
     kernel
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use filter_common::layout::{LAYOUT_VERSION, map};
-use filter_user::kernel::{Capacity, Error, Kernel, Tables, TlsPorts};
+use filter_user::kernel::{Capacity, Error, Kernel, Reading, Tables};
 
 use crate::support::{CAPACITY, NOT_IP, PinRoot};
 
@@ -72,7 +72,7 @@ fn without_pins_there_are_no_tables_to_open() {
 #[test]
 fn without_a_pin_root_nothing_is_pinned_and_nothing_attached() {
     let kernel = Kernel::ephemeral(&CAPACITY).unwrap();
-    kernel.tables().set_ports(&[53], &TlsPorts::List(vec![443])).unwrap();
+    kernel.tables().set_ports(&Reading::default()).unwrap();
     let attached = kernel.attach("lo", filter_user::kernel::Mode::Generic, false);
     assert!(matches!(attached, Err(Error::Missing(_))));
 }

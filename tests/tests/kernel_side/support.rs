@@ -17,6 +17,9 @@ pub const CAPACITY: Capacity = Capacity {
     prefixes: 64,
     targets: 4,
     own_addresses: 16,
+    connections: 64,
+    messages: 64,
+    remembered: 64,
     event_bytes: 65_536,
 };
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use filter_common::layout::{SCOPE_ALL, Settings};
-use filter_user::kernel::{Error, Kernel, TlsPorts};
+use filter_user::kernel::{Behaviour, Error, Kernel, Reading, TlsPorts};
 use ipnet::IpNet;
 
 use crate::support::CAPACITY;
@@ -56,7 +56,9 @@ fn too_many_prefixes_name_the_key() {
 fn settings_keep_what_they_do_not_set() {
     let kernel = Kernel::ephemeral(&CAPACITY).unwrap();
     let tables = kernel.tables();
-    tables.set_settings(100, 10, 1).unwrap();
+    let behaviour =
+        Behaviour { answers_per_second: 100, events_per_second: 10, client_detail: 1, ..Behaviour::default() };
+    tables.set_behaviour(&behaviour).unwrap();
     let Settings { depths, generation, answers_per_second, events_per_second, client_detail, .. } =
         tables.settings().unwrap();
     assert_eq!((depths, generation), ([0, 0], 0));
@@ -76,8 +78,8 @@ fn own_addresses_and_ports_are_replaced() {
     tables.set_own_addresses(&sixteen).unwrap();
     let too_many: Vec<_> = (1..=17u8).map(|n| IpAddr::from([198, 51, 100, n])).collect();
     assert!(matches!(tables.set_own_addresses(&too_many), Err(Error::Full { map: "OWN_ADDRESSES", key: None, .. })));
-    tables.set_ports(&[53, 5353], &TlsPorts::Any).unwrap();
-    tables.set_ports(&[53], &TlsPorts::List(vec![443, 8443])).unwrap();
+    tables.set_ports(&Reading { dns: vec![53, 5353], tls: TlsPorts::Any, ..Reading::default() }).unwrap();
+    tables.set_ports(&Reading { tls: TlsPorts::List(vec![443, 8443]), ..Reading::default() }).unwrap();
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn t10_name_in_the_first_of_several_records() {
     let name = Hello::new(NAME).position(NAME) - 5 + NAME.len();
     stopped(&filter, [Hello::new(NAME).records(&[name]), Hello::new(NAME).records(&[name, 20, 20])]);
     let split = [name - 1, name - 10, 30, 6, 4, 1].map(|first| Hello::new(NAME).records(&[first]));
-    expect(&filter, split, Reason::TlsRecordSplit);
+    expect(&filter, split, Reason::Reset);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use filter_common::layout::SCOPE_ALL;
 use filter_user::{
     feed::{Context, Event, native},
     guard::Guards,
-    kernel::{Clock, Tables, TlsPorts},
+    kernel::{Behaviour, Clock, Reading, Tables},
     policy::{Compiler, Limits, ScopeTable},
 };
 use tempfile::TempDir;
@@ -60,8 +60,8 @@ pub fn order_file(names: usize) -> Result<OrderFile> {
 
 /// Reads, compiles and writes the order, and says how long each took.
 pub fn run(tables: &Tables, file: &OrderFile, size: &Size) -> Result<()> {
-    tables.set_ports(&[53], &TlsPorts::List(vec![443]))?;
-    tables.set_settings(u32::MAX, 0, 0)?;
+    tables.set_ports(&Reading::default())?;
+    tables.set_behaviour(&Behaviour { answers_per_second: u32::MAX, events_per_second: 0, ..Behaviour::default() })?;
     let begun = Instant::now();
     let context = Context { scopes: None, targets: None, guards: Guards::none() };
     let input = BufReader::with_capacity(1 << 20, File::open(&file.path)?);

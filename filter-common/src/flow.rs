@@ -1,0 +1,241 @@
+//! Flows: their keys, and the tags that tell cheaply whether a flow may have state.
+//!
+//! State: a line of `FLOW_TAGS` is eight octets, and holds the tags of up to four flows, the latest in the lowest. A
+//! mid-connection packet looks at its flow's line, and only if its tag is there into the maps. Trust: addresses and
+//! ports are a sender's to choose, so tags and keys are hashed with the installation's random key.
+
+use crate::{
+    bytes::Bytes,
+    frame::Network,
+    layout::{FlowKey, HashKey},
+    name::Hasher,
+};
+
+/// What tells a flow from others: the words that its key is the hash of.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Receiving interface and transport protocol, and the ports.
+    pub ports: u64,
+    /// Source and destination; IPv4 in the first.
+    pub addresses: [u64; 4],
+    /// Whether the addresses are IPv6.
+    pub wide: bool,
+}
+
+impl Identity {
+    /// Of a packet that came in at an interface.
+    #[inline(always)]
+    pub fn of<B: Bytes>(bytes: &B, network: &Network, interface: u32) -> Option<Self> {
+        let ports = bytes.be32(network.l4)?;
+        let origin = interface ^ u32::from(network.transport) << 24;
+        let ports = u64::from(origin) << 32 | u64::from(ports);
+        let at = network.l3;
+        if network.version == 4 {
+            return Some(Self { ports, addresses: [bytes.be64(at + 12)?, 0, 0, 0], wide: false });
+        }
+        let s0 = bytes.be64(at + 8)?;
+        let s1 = bytes.be64(at + 16)?;
+        let d0 = bytes.be64(at + 24)?;
+        let d1 = bytes.be64(at + 32)?;
+        Some(Self { ports, addresses: [s0, s1, d0, d1], wide: true })
+    }
+
+    /// The flow's place in `FLOW_TAGS`. It leaves link and tunnel out: two flows with one place are looked up more
+    /// often, and told apart by their keys.
+    #[inline(always)]
+    pub fn spot(&self, key: &HashKey) -> Spot {
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = first_terms(key);
+        let [s0, s1, d0, d1] = self.addresses;
+        // NH (Black et al., UMAC) over pairs of words.
+        let mut sum = s0.wrapping_add(t0).wrapping_mul(self.ports.wrapping_add(t1) | 1);
+        if self.wide {
+            sum ^= s1.wrapping_add(t2).wrapping_mul(d0.wrapping_add(t3) | 1);
+            sum ^= d1.wrapping_add(t4).wrapping_mul(t5 | 1);
+        }
+        let sum = (sum ^ sum >> 29).wrapping_mul(t6 | 1) ^ t7;
+        let tag = (sum >> 37) as u16 & TAG;
+        Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 }
+    }
+
+    /// The flow's key. `link` is what the link and a tunnel say, all zeros where there is nothing.
+    #[inline(always)]
+    pub fn key(&self, link: &[u64; 6], key: &HashKey) -> FlowKey {
+        FlowKey { lanes: self.hasher(link, key).suffix(key).lanes }
+    }
+
+    /// The key of a QUIC connection on this flow: with the client's source connection id, up to 20 octets in three
+    /// words, filled up with zeros behind.
+    #[inline(always)]
+    pub fn connection(&self, link: &[u64; 6], id: [u64; 3], id_len: u32, key: &HashKey) -> FlowKey {
+        let mut hasher = self.hasher(link, key);
+        let [a, b, c] = id;
+        hasher.word(key, a);
+        hasher.word(key, b);
+        hasher.word(key, c);
+        hasher.word(key, u64::from(id_len));
+        FlowKey { lanes: hasher.suffix(key).lanes }
+    }
+
+    /// The number of words tells the four forms apart: 2, 5, 8 or 11, and 4 more with a connection id.
+    #[inline(always)]
+    fn hasher(&self, link: &[u64; 6], key: &HashKey) -> Hasher {
+        let mut hasher = Hasher::ROOT;
+        let [s0, s1, d0, d1] = self.addresses;
+        hasher.word(key, self.ports);
+        hasher.word(key, s0);
+        if self.wide {
+            hasher.word(key, s1);
+            hasher.word(key, d0);
+            hasher.word(key, d1);
+        }
+        let [a, b, c, d, e, f] = *link;
+        if a | b | c | d | e | f != 0 {
+            hasher.word(key, a);
+            hasher.word(key, b);
+            hasher.word(key, c);
+            hasher.word(key, d);
+            hasher.word(key, e);
+            hasher.word(key, f);
+        }
+        hasher
+    }
+}
+
+#[inline(always)]
+fn first_terms(key: &HashKey) -> [u64; 8] {
+    key.terms.last().copied().unwrap_or([0; 8])
+}
+
+/// A flow's place in `FLOW_TAGS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Spot {
+    /// Line, below [`LINES`].
+    pub line: u32,
+    /// Tag, not zero, without the bits of [`Kind`].
+    pub tag: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// Lines of `FLOW_TAGS`: 64 KiB, which stay in a core's cache.
+pub const LINES: u32 = 1 << 13;
+
+/// State of a kind that a tag announces beside its flow: a hello or DNS message in progress.
+pub const STREAM: u16 = 1 << 14;
+/// A remembered name. Tags with it give way last.
+pub const REMEMBERED: u16 = 1 << 15;
+
+const TAG: u16 = STREAM - 1;
+const EACH: u64 = 0x0001_0001_0001_0001;
+const TOP: u64 = 1 << 63;
+
+/// What a line says of a flow: `None` for nothing, else its kinds; none of them for a SYN mark.
+#[inline(always)]
+pub fn kinds(line: u64, tag: u16) -> Option<u16> {
+    let lane = lanes_with(line, tag);
+    if lane == 0 {
+        return None;
+    }
+    let stream = if line & lane >> 1 != 0 { STREAM } else { 0 };
+    Some(if line & lane != 0 { REMEMBERED | stream } else { stream })
+}
+
+/// The line with the flow's kinds set to these; if it is full, without another flow: the oldest, but one with a
+/// remembered name only if all have one.
+#[inline(always)]
+pub fn with(line: u64, tag: u16, kinds: u16) -> u64 {
+    let entry = u64::from(tag | kinds);
+    let known = lanes_with(line, tag);
+    if known != 0 {
+        return put(line, known, entry);
+    }
+    let empty = lanes_with(line, 0);
+    let fleeting = !line & EACH << 15;
+    let lane = if empty != 0 {
+        empty
+    } else if fleeting >> 48 != 0 || fleeting == 0 {
+        TOP
+    } else if fleeting >> 32 != 0 {
+        TOP >> 16
+    } else if fleeting >> 16 != 0 {
+        TOP >> 32
+    } else {
+        TOP >> 48
+    };
+    // That lane goes, those below it move up.
+    let below = (lane >> 15).wrapping_sub(1);
+    let above = !(below << 16 | 0xffff);
+    line & above | (line & below) << 16 | entry
+}
+
+/// The line without the flow.
+#[inline(always)]
+pub fn without(line: u64, tag: u16) -> u64 {
+    let lane = lanes_with(line, tag);
+    if lane == 0 { line } else { put(line, lane, 0) }
+}
+
+/// Writes into the lowest of these lanes.
+#[inline(always)]
+fn put(line: u64, lanes: u64, entry: u64) -> u64 {
+    let lane = lanes & lanes.wrapping_neg();
+    let unit = lane >> 15;
+    let mask = unit.wrapping_mul(0xffff);
+    line & !mask | entry.wrapping_mul(unit)
+}
+
+/// The top bit of each lane that holds this tag, the lowest first.
+#[inline(always)]
+fn lanes_with(line: u64, tag: u16) -> u64 {
+    let differs = line & (EACH * TAG as u64) ^ EACH.wrapping_mul(u64::from(tag));
+    let lanes = !differs.wrapping_add(EACH * 0x7fff) & EACH << 15;
+    lanes & lanes.wrapping_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_line_holds_the_last_four_flows(tags in prop::collection::vec(1..TAG, 1..12)) {
+            let mut line = 0;
+            let mut held: std::vec::Vec<u16> = std::vec![];
+            for tag in tags {
+                line = with(line, tag, 0);
+                if !held.contains(&tag) {
+                    held.insert(0, tag);
+                }
+                for known in held.iter().take(4) {
+                    prop_assert_eq!(kinds(line, *known), Some(0), "{:x}", line);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_set_is_found_and_what_is_cleared_is_not(
+            others in prop::collection::vec(1..TAG, 3), tag in 1..TAG, kind in 0_u16..4
+        ) {
+            prop_assume!(!others.contains(&tag));
+            let line = others.iter().fold(0, |line, other| with(line, *other, STREAM));
+            let line = with(with(line, tag, STREAM), tag, kind << 14);
+            prop_assert_eq!(kinds(line, tag), Some(kind << 14));
+            let line = without(line, tag);
+            prop_assert_eq!(kinds(line, tag), None);
+            for other in others {
+                prop_assert_eq!(kinds(line, other), Some(STREAM));
+            }
+        }
+
+        #[test]
+        fn remembered_names_give_way_last(others in prop::collection::vec(1..TAG, 0..40), tag in 1..TAG) {
+            prop_assume!(!others.contains(&tag));
+            let line = others.iter().fold(with(0, tag, REMEMBERED), |line, other| with(line, *other, 0));
+            prop_assert_eq!(kinds(line, tag), Some(REMEMBERED));
+        }
+    }
+}

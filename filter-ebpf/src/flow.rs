@@ -1,0 +1,205 @@
+//! What is remembered of a flow between packets: that it was opened, a message in progress, a name.
+//!
+//! State: `FLOW_TAGS` says cheaply whether there is anything; `SYN_MARKS`, `STREAMS` and `REMEMBERED` hold it, each
+//! bounded, so that what is lost to pressure lets packets pass and never stops one. Trust: anyone can make state for
+//! any flow by forged packets; so a remembered name binds to sequence numbers or to a connection id.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use filter_common::{
+    flow::{self, Identity},
+    frame,
+    layout::{HashKey, REMEMBERED_IDLE, Remembered, SynMark},
+    verdict::{Protocol, Reason, Tally},
+};
+
+use crate::{
+    maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
+    packet::{Held, Packet},
+};
+
+/// Finds the flow's place, and what the tags say of it.
+#[inline(always)]
+pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<Identity, Reason> {
+    let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
+    let key = hash_key()?;
+    scratch.spot = identity.spot(key);
+    let line = FLOW_TAGS.get(scratch.spot.line).copied().unwrap_or(0);
+    scratch.kinds = flow::kinds(line, scratch.spot.tag).map_or(NO_STATE, u32::from);
+    Ok(identity)
+}
+
+#[inline(always)]
+fn hash_key() -> Result<&'static HashKey, Reason> {
+    HASH_KEY.get(0).ok_or(Reason::TableBroken)
+}
+
+/// Computes the flow's key.
+#[inline(always)]
+pub fn identify(packet: &Packet, scratch: &mut Scratch, identity: &Identity) -> Result<(), Reason> {
+    let link = frame::link_words(packet, &scratch.network).ok_or(Reason::FrameMalformed)?;
+    scratch.flow = identity.key(&link, hash_key()?);
+    Ok(())
+}
+
+/// Has the tags announce these kinds of state.
+#[inline(always)]
+fn announce(scratch: &Scratch, kinds: u16) {
+    if let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) {
+        // SAFETY: the map's memory. Another CPU may write the line meanwhile; then one flow's state is not found.
+        unsafe { *line = flow::with(*line, scratch.spot.tag, kinds) };
+    }
+}
+
+/// Has the tags announce nothing.
+#[inline(always)]
+fn withdraw(scratch: &Scratch) {
+    if let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) {
+        // SAFETY: as in `announce`.
+        unsafe { *line = flow::without(*line, scratch.spot.tag) };
+    }
+}
+
+/// Whether the tags announce this kind of state.
+#[inline(always)]
+pub fn may_have(scratch: &Scratch, kind: u16) -> bool {
+    scratch.kinds & u32::from(kind) != 0
+}
+
+/// Notes that the connection was opened, and that its data will start at `start`.
+#[inline(always)]
+pub fn mark(scratch: &Scratch, start: u32) {
+    if SYN_MARKS.insert(&scratch.flow, &SynMark { start, copied: 0 }, 0).is_ok() {
+        announce(scratch, 0);
+        tally(Tally::MarksSet);
+    }
+}
+
+/// The mark of the flow.
+#[inline(always)]
+pub fn marked(scratch: &Scratch) -> Option<&'static mut SynMark> {
+    // SAFETY: the map's memory. A mark that gives way to another flow's meanwhile is read as that one: its start fits
+    // by chance only, and then a segment begins a hello, or is copied.
+    SYN_MARKS.get_ptr_mut(&scratch.flow).map(|mark| unsafe { &mut *mark })
+}
+
+/// Forgets the mark, and a message in progress.
+#[inline(always)]
+pub fn finish(scratch: &mut Scratch) {
+    if scratch.kinds == NO_STATE {
+        return;
+    }
+    if may_have(scratch, flow::STREAM) {
+        if STREAMS.remove(&scratch.flow).is_ok() {
+            tally(Tally::StreamsDone);
+        }
+    } else if SYN_MARKS.remove(&scratch.flow).is_ok() {
+        tally(Tally::MarksDone);
+    }
+    if may_have(scratch, flow::REMEMBERED) {
+        announce(scratch, flow::REMEMBERED);
+        scratch.kinds = u32::from(flow::REMEMBERED);
+    } else {
+        withdraw(scratch);
+        scratch.kinds = NO_STATE;
+    }
+}
+
+/// Forgets everything.
+#[inline(always)]
+pub fn forget(scratch: &mut Scratch) {
+    if may_have(scratch, flow::REMEMBERED) {
+        // That it is gone already is as well.
+        let _ = REMEMBERED.remove(&scratch.flow);
+        scratch.kinds &= !u32::from(flow::REMEMBERED);
+    }
+    finish(scratch);
+}
+
+/// Takes up the message in progress, if there is one.
+#[inline(always)]
+pub fn resume(scratch: &mut Scratch) -> bool {
+    if !may_have(scratch, flow::STREAM) {
+        return false;
+    }
+    let Some(saved) = STREAMS.get_ptr(&scratch.flow) else { return false };
+    // SAFETY: the map's memory; the two do not overlap.
+    unsafe { core::ptr::copy_nonoverlapping(saved, &raw mut scratch.stream, 1) };
+    // As in `lookup::probe`: an element may be used again for another flow while it is copied.
+    STREAMS.get_ptr(&scratch.flow) == Some(saved)
+}
+
+/// Keeps the message in progress for the next segment.
+#[inline(always)]
+pub fn keep(scratch: &mut Scratch) {
+    let was_kept = may_have(scratch, flow::STREAM);
+    if STREAMS.insert(&scratch.flow, &scratch.stream, 0).is_err() {
+        return;
+    }
+    if !was_kept {
+        tally(Tally::StreamsSet);
+    }
+    let remembered = if may_have(scratch, flow::REMEMBERED) { flow::REMEMBERED } else { 0 };
+    announce(scratch, flow::STREAM | remembered);
+}
+
+/// Remembers the name that is held, for the segments of its hello.
+#[inline(always)]
+pub fn remember(scratch: &mut Scratch) {
+    let name_len = scratch.name.end.wrapping_sub(scratch.name.start) & 0xff;
+    // One by one: a whole value would go through the stack, which it does not fit.
+    let remembered = &mut scratch.remembered;
+    remembered.seen = scratch.asker.now;
+    remembered.start = scratch.stream.base;
+    remembered.len = scratch.stream.reader.hello_end();
+    remembered.protocol = Protocol::Tls as u8;
+    remembered.superseded = 0;
+    remembered.name_len = name_len as u16;
+    if let Some(name) = scratch.stream.held.first_chunk() {
+        remembered.name = *name;
+    }
+    if REMEMBERED.insert(&scratch.flow, &scratch.remembered, 0).is_ok() {
+        finish(scratch);
+        announce(scratch, flow::REMEMBERED);
+        tally(Tally::NamesRemembered);
+    }
+}
+
+/// Takes up the name that is remembered for this segment of a TCP connection.
+#[inline(always)]
+pub fn recall(scratch: &mut Scratch) -> bool {
+    if !may_have(scratch, flow::REMEMBERED) {
+        return false;
+    }
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
+    // SAFETY: the map's memory.
+    let known = unsafe { &mut *known };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
+    let within = scratch.sequence.wrapping_sub(known.start) < known.len;
+    let reaches_in = known.start.wrapping_sub(scratch.sequence) < len;
+    if known.protocol != Protocol::Tls as u8
+        || now.saturating_sub(known.seen) > REMEMBERED_IDLE
+        || !(within || reaches_in)
+    {
+        return false;
+    }
+    take_name(scratch, known);
+    // As in `resume`.
+    if REMEMBERED.get_ptr_mut(&scratch.flow) != Some(&raw mut *known) {
+        return false;
+    }
+    known.seen = now;
+    true
+}
+
+/// Puts a remembered name where a held one lies.
+#[inline(always)]
+pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
+    if let Some(held) = scratch.stream.held.first_chunk_mut() {
+        *held = known.name;
+    }
+    scratch.is_held = 1;
+    scratch.name.start = Held::START;
+    scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
+}
