@@ -9,10 +9,9 @@ use filter_common::{
 };
 
 use crate::{
-    dns,
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
     packet::Packet,
-    tcp,
+    seam,
 };
 
 /// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
@@ -64,17 +63,20 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
     let network = frame::network(packet)?;
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
     let roles = roles(port);
-    match network.transport {
-        UDP if roles & PORT_DNS != 0 => {
-            let payload = frame::udp(packet, &network)?;
-            let scratch = scratch()?;
-            scratch.network = network;
-            scratch.payload = payload;
-            dns::query(packet, scratch)
-        }
-        TCP if roles != 0 => tcp::segment(packet, &network, roles),
-        _ => Err(Reason::NotWatched),
+    if roles == 0 {
+        return Err(Reason::NotWatched);
     }
+    scratch()?.network = network;
+    let context = packet.raw();
+    // SAFETY: the context is the program's.
+    let code = unsafe {
+        match network.transport {
+            UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
+            TCP => seam::tcp_segment(context, roles.into()),
+            _ => return Err(Reason::NotWatched),
+        }
+    };
+    Ok(seam::decode_outcome(code))
 }
 
 #[inline(always)]

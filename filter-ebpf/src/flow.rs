@@ -65,10 +65,10 @@ pub fn may_have(scratch: &Scratch, kind: u16) -> bool {
     scratch.kinds & u32::from(kind) != 0
 }
 
-/// Notes that the connection was opened, and that its data will start at `start`.
+/// Notes that the connection was opened, and that its data will start at [`Scratch::sequence`].
 #[inline(always)]
-pub fn mark(scratch: &Scratch, start: u32) {
-    if SYN_MARKS.insert(&scratch.flow, &SynMark { start, copied: 0 }, 0).is_ok() {
+pub fn mark(scratch: &Scratch) {
+    if SYN_MARKS.insert(&scratch.flow, &SynMark { start: scratch.sequence, copied: 0 }, 0).is_ok() {
         announce(scratch, 0);
         tally(Tally::MarksSet);
     }

@@ -15,6 +15,7 @@ pub mod flow;
 pub mod lookup;
 pub mod maps;
 pub mod packet;
+pub mod seam;
 pub mod tcp;
 pub mod tls;
 

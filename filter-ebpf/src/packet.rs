@@ -29,6 +29,12 @@ impl Packet {
         Self { context }
     }
 
+    /// For a seam.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.context
+    }
+
     /// For logging.
     #[cfg(feature = "log")]
     pub fn context(&self) -> aya_ebpf::programs::XdpContext {
