@@ -71,12 +71,14 @@ impl Packet {
     /// Copies a name of up to 255 octets; false if it does not lie in the frame.
     #[inline(always)]
     pub fn copy_name(&self, at: u32, len: u32, name: &mut [u8; 256]) -> bool {
-        let mut len = u64::from(len);
-        // SAFETY: arithmetic only; see `Packet::read`.
-        unsafe { asm!("{0} &= 255", inout(reg) len) };
         if len == 0 {
             return false;
         }
+        let mut last = u64::from(len) - 1;
+        // SAFETY: arithmetic only; see `Packet::read`. That a length is not zero must follow from arithmetic, too: the
+        // verifier of Linux 6.1 does not see it in a comparison.
+        unsafe { asm!("{0} &= 255", inout(reg) last) };
+        let len = last + 1;
         // SAFETY: `len` is within the name, and the helper checks the packet's side.
         unsafe { bpf_xdp_load_bytes(self.context, at, name.as_mut_ptr().cast(), len as u32) == 0 }
     }
