@@ -75,8 +75,7 @@ impl Packet {
             return false;
         }
         let mut last = u64::from(len) - 1;
-        // SAFETY: arithmetic only; see `Packet::read`. That a length is not zero must follow from arithmetic, too: the
-        // verifier of Linux 6.1 does not see it in a comparison.
+        // SAFETY: arithmetic only; see `Packet::read` and `length`.
         unsafe { asm!("{0} &= 255", inout(reg) last) };
         let len = last + 1;
         // SAFETY: `len` is within the name, and the helper checks the packet's side.
@@ -91,8 +90,9 @@ impl Packet {
         if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
         }
-        let (start, len) = (bounded(start), bounded(end.wrapping_sub(start)));
-        if start + len > BUFFER as u64 || len == 0 {
+        let Some(len) = length(end.wrapping_sub(start)) else { return false };
+        let start = bounded(start);
+        if start + len > BUFFER as u64 {
             return false;
         }
         // SAFETY: `start` and `len` lie in the buffer, and the helper checks the packet's side.
@@ -142,8 +142,9 @@ impl Bytes for Packet {
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
-        let (len, to) = (bounded(len), bounded(to));
-        if len == 0 || to + len > BUFFER as u64 {
+        let Some(len) = length(len) else { return false };
+        let to = bounded(to);
+        if to + len > BUFFER as u64 {
             return false;
         }
         // SAFETY: `to` and `len` lie in the buffer, and the helper checks the packet's side.
@@ -171,6 +172,13 @@ fn bounded(value: u32) -> u64 {
     // SAFETY: arithmetic only; see `Packet::read`.
     unsafe { asm!("{0} &= 511", inout(reg) value) };
     value
+}
+
+/// The length of a copy, from 1 to 512, in a way that the verifier sees. That it is not zero must follow from arithmetic,
+/// too: the verifier of Linux 6.1 does not see it in a comparison.
+#[inline(always)]
+fn length(value: u32) -> Option<u64> {
+    Some(bounded(value.checked_sub(1)?) + 1)
 }
 
 /// The sum of the 16-bit words of `start..end` of the buffer, in network order; behind `end` there are zeros up to
