@@ -23,7 +23,7 @@ pub const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// What is run there, after the settings in its environment: programs by their names in tests/tests.
 /// The emulated processor is some twenty times slower, so long tests go through fewer cases.
-/// Loading comes first: a program that the verifier refuses is told of once, not by every test.
+/// Loading comes first, and its output is not kept back: that has the numbers, and why the verifier refuses a program.
 const PLAN: [&str; 4] = [
     "/verdict --nocapture verifier::",
     "CORDON_BARE=1 CORDON_CASES=500 PROPTEST_CASES=16 /verdict --skip verifier::",

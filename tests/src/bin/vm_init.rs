@@ -27,12 +27,14 @@ fn run() -> Result<()> {
         mount(kind, folder).with_context(|| format!("mounting {kind} on {folder}"))?;
     }
     println!("vm: kernel {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
+    let mut failed = 0;
     for line in fs::read_to_string("/plan").context("/plan")?.lines() {
         let begun = Instant::now();
         let status = command(line)?.status().with_context(|| line.to_owned())?;
         println!("vm: {status} after {} s: {line}", begun.elapsed().as_secs());
-        ensure!(status.success(), "{line}");
+        failed += usize::from(!status.success());
     }
+    ensure!(failed == 0, "{failed} commands of the plan failed");
     println!("vm: done");
     Ok(())
 }
