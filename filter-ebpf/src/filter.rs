@@ -1,5 +1,7 @@
 //! One packet, one reason, one verdict.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use filter_common::{
     bytes::Bytes,
@@ -81,7 +83,11 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
 
 #[inline(always)]
 fn roles(port: u16) -> u8 {
-    PORTS.get(0).and_then(|ports| ports.roles.get(port as usize).copied()).unwrap_or(0)
+    let mut port = usize::from(port);
+    // SAFETY: arithmetic only. LLVM leaves the bound of 16 bits out, and the verifier of Linux 6.1 takes a value whose
+    // octets were swapped for any.
+    unsafe { asm!("{0} &= 65535", inout(reg) port) };
+    PORTS.get(0).and_then(|ports| ports.roles.get(port).copied()).unwrap_or(0)
 }
 
 /// This CPU's scratch space. XDP programs do not run within each other on one CPU.

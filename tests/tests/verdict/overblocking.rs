@@ -1,6 +1,7 @@
 //! What must never be stopped.
 
 use cordon_tests::{
+    cases,
     harness::{Filter, Setup, xdp},
     order::order,
     packet::{Edns, Hello, Ip, Packet, Query, Transport, extension, name_wire, server_name, server_name_list},
@@ -126,7 +127,7 @@ fn o02_the_hash_has_a_key_of_its_own() {
 /// CORDON_FULL=1.
 #[test]
 fn o03_listed_and_unlisted_names() {
-    let count = if std::env::var_os("CORDON_FULL").is_some() { 1_000_000 } else { 50_000 };
+    let count = u64::from(cases(50_000));
     let listed: Vec<String> = (0..count).map(|n| format!("{}.example", word(2 * n))).collect();
     let setup =
         Setup { capacity: Capacity { names: 2 * count as u32, ..Setup::default().capacity }, ..Setup::default() };
