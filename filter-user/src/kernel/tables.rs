@@ -14,9 +14,9 @@ use std::{
 
 use filter_common::{
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS, Policy,
-        Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, client_detail, map,
-        quic_mode,
+        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
+        Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, Tier,
+        client_detail, map, quic_mode,
     },
     verdict::{Reason, Tally},
 };
@@ -108,11 +108,14 @@ pub struct Tables {
     ports: Table<u32, Ports>,
     counters: PerCpu<Counter>,
     tallies: PerCpu<u64>,
-    tags: Table<u32, u64>,
+    pub(super) tags: Table<u32, u64>,
     marks: Table<FlowKey, SynMark>,
     streams: Table<FlowKey, Stream>,
     pub(super) remembered: Table<FlowKey, Remembered>,
     resolvers: Table<[u8; 16], u8>,
+    pub(super) cleared: Table<FlowKey, u64>,
+    pub(super) tier: Table<u32, Tier>,
+    pub(super) asleep: Table<u32, u32>,
     pub(super) targets: Table<u32, Target>,
     pub(super) target_devices: Table<u32, [u32; 2]>,
     own_addresses: Table<[u8; 16], u8>,
@@ -170,6 +173,9 @@ impl Tables {
             streams: table(take(map::STREAMS)?),
             remembered: table(take(map::REMEMBERED)?),
             resolvers: table(take(map::RESOLVERS)?),
+            cleared: table(take(map::CLEARED)?),
+            tier: table(take(map::TIER)?),
+            asleep: table(take(map::ASLEEP)?),
             targets: table(take(map::TARGETS)?),
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
