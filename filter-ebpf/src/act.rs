@@ -1,6 +1,9 @@
 //! What becomes of a packet that an order holds for.
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_REDIRECT, XDP_TX};
+use aya_ebpf::bindings::{
+    xdp_action::{XDP_DROP, XDP_REDIRECT, XDP_TX},
+    xdp_md,
+};
 use filter_common::{
     answer::{self, Composed, MAX_TTL, Reply, TRANSPORT},
     bytes::Bytes,
@@ -15,6 +18,7 @@ use crate::{
     lookup::Way,
     maps::{Bucket, ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
     packet::{Packet, octets, repeat, sum},
+    seam,
 };
 
 /// Acts on a DNS query over UDP.
@@ -26,12 +30,21 @@ pub fn dns(way: &mut Way) -> Result<Outcome, Reason> {
     })
 }
 
-/// Acts on a segment of a TCP connection.
+/// Acts on a packet of a connection.
 #[inline(always)]
-pub fn connection(way: &mut Way) -> Result<Outcome, Reason> {
+fn connection(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
-    let wire = unsafe { (*way.scratch).asker.protocol() == Protocol::Dns as u8 };
-    act(way, wire, |way, scratch, _order| reset(&way.packet, scratch))
+    let protocol = unsafe { (*way.scratch).asker.protocol() };
+    act(way, protocol == Protocol::Dns as u8, |way, scratch, _order| {
+        // Nothing that a QUIC client would take as an answer can be sent without its keys.
+        if protocol == Protocol::Quic as u8 { Err(Reason::Dropped) } else { reset(&way.packet, scratch) }
+    })
+}
+
+/// See [`seam::act_connection`].
+#[inline(always)]
+pub fn connection_seam(context: *mut xdp_md) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| connection(&mut way)))
 }
 
 /// Acts, and reports it; `back` sends something back. `wire` is the form of the name.

@@ -1,9 +1,10 @@
 //! DNS queries, over UDP and over TCP.
 
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     dns::{Question, Step},
     edns::{self, Records},
-    frame::{Network, Payload},
+    frame::{self, Payload},
     layout::StreamReader,
     stream::{self, Place, Segment, place},
     verdict::{Protocol, Reason},
@@ -12,27 +13,35 @@ use filter_common::{
 
 use crate::{
     act,
-    filter::{Outcome, reason, scratch},
+    filter::{Outcome, reason},
     flow::{find, finish, identify, keep, resume},
     lookup::{self, View, Way},
-    maps::{GOING_ON, HASH_KEY, Scratch},
+    maps::{GOING_ON, Scratch},
     packet::{Held, Packet, repeat},
+    seam,
 };
+
+/// See [`seam::dns_query`].
+#[inline(always)]
+pub fn query_seam(context: *mut xdp_md) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| query(&mut way)))
+}
 
 /// Reads the question, looks its name up, and acts.
 #[inline(always)]
-pub fn query(packet: &Packet, scratch: &mut Scratch) -> Result<Outcome, Reason> {
+fn query(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: as in `listed`.
+    let scratch = unsafe { &mut *way.scratch };
     scratch.is_held = 0;
-    scratch.question = Question::begin(packet, &scratch.payload)?;
-    let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
-    let mut way = Way { packet: *packet, scratch, key };
-    listed::<Packet>(&mut way)?;
-    lookup::decide(&mut way, Protocol::Dns)?;
+    scratch.payload = frame::udp(&way.packet, &scratch.network)?;
+    scratch.question = Question::begin(&way.packet, &scratch.payload)?;
+    listed::<Packet>(way)?;
+    lookup::decide(way, Protocol::Dns)?;
 
-    let mut records = Records::begin(packet, scratch.payload.start, &scratch.question, scratch.payload.end)
+    let mut records = Records::begin(&way.packet, scratch.payload.start, &scratch.question, scratch.payload.end)
         .ok_or(Reason::TableBroken)?;
     core::mem::swap(&mut scratch.records, &mut records);
-    act::dns(&mut way)
+    act::dns(way)
 }
 
 /// Reads the question that [`Scratch::question`] stands before, and looks its name up; `Ok` if orders name it.
@@ -58,15 +67,30 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     lookup::listed(scratch)
 }
 
-/// Judges a TCP segment with data, whose first octet has this sequence number: each message that it holds or ends.
+/// Judges a TCP segment with data: each message that it holds or ends.
 #[inline(always)]
-pub fn segment(packet: &Packet, network: &Network, payload: Payload, sequence: u32) -> Result<Outcome, Reason> {
-    let scratch = scratch()?;
-    scratch.network = *network;
-    let identity = find(packet, scratch)?;
-    identify(packet, scratch, &identity)?;
-    scratch.payload = payload;
-    scratch.sequence = sequence;
+pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: as in `listed`.
+    let scratch = unsafe { &mut *way.scratch };
+    let identity = find(&way.packet, scratch)?;
+    identify(&way.packet, scratch, &identity)?;
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::dns_segment(way.packet.raw()) })?;
+    // SAFETY: as above.
+    Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }))
+}
+
+/// See [`seam::dns_segment`].
+#[inline(always)]
+pub fn segment_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|mut way| messages(&mut way)))
+}
+
+#[inline(always)]
+fn messages(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: as in `listed`.
+    let scratch = unsafe { &mut *way.scratch };
+    let (payload, sequence) = (scratch.payload, scratch.sequence);
     scratch.is_held = 1;
     if resume(scratch) {
         let len = payload.end.wrapping_sub(payload.start);
@@ -83,13 +107,11 @@ pub fn segment(packet: &Packet, network: &Network, payload: Payload, sequence: u
     } else {
         begin(scratch);
     }
-    let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
-    let mut way = Way { packet: *packet, scratch, key };
     scratch.message = Reason::DnsIncomplete as u32;
     scratch.segment_end = Reason::DnsMalformed as u32;
-    repeat(stream::STEPS, message, &mut way);
+    repeat(stream::STEPS, message, way);
     if scratch.segment_end == GOING_ON {
-        return act::connection(&mut way);
+        return Ok(());
     }
     if scratch.segment_end == Reason::DnsIncomplete as u32 && !scratch.stream.reader.is_between_messages() {
         keep(scratch);

@@ -1,18 +1,19 @@
 //! One packet, one reason, one verdict.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use filter_common::{
     bytes::Bytes,
     frame::{self, TCP, UDP},
-    layout::PORT_DNS,
+    layout::{PORT_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
 use crate::{
-    dns,
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
     packet::Packet,
-    tcp,
+    seam,
 };
 
 /// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
@@ -64,22 +65,30 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
     let network = frame::network(packet)?;
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
     let roles = roles(port);
-    match network.transport {
-        UDP if roles & PORT_DNS != 0 => {
-            let payload = frame::udp(packet, &network)?;
-            let scratch = scratch()?;
-            scratch.network = network;
-            scratch.payload = payload;
-            dns::query(packet, scratch)
-        }
-        TCP if roles != 0 => tcp::segment(packet, &network, roles),
-        _ => Err(Reason::NotWatched),
+    if roles == 0 {
+        return Err(Reason::NotWatched);
     }
+    scratch()?.network = network;
+    let context = packet.raw();
+    // SAFETY: the context is the program's.
+    let code = unsafe {
+        match network.transport {
+            UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
+            UDP if roles & PORT_QUIC != 0 => seam::quic_datagram(context),
+            TCP => seam::tcp_segment(context, roles.into()),
+            _ => return Err(Reason::NotWatched),
+        }
+    };
+    Ok(seam::decode_outcome(code))
 }
 
 #[inline(always)]
 fn roles(port: u16) -> u8 {
-    PORTS.get(0).and_then(|ports| ports.roles.get(port as usize).copied()).unwrap_or(0)
+    let mut port = usize::from(port);
+    // SAFETY: arithmetic only. LLVM leaves the bound of 16 bits out, and the verifier of Linux 6.1 takes a value whose
+    // octets were swapped for any.
+    unsafe { asm!("{0} &= 65535", inout(reg) port) };
+    PORTS.get(0).and_then(|ports| ports.roles.get(port).copied()).unwrap_or(0)
 }
 
 /// This CPU's scratch space. XDP programs do not run within each other on one CPU.

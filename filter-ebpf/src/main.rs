@@ -12,6 +12,8 @@ pub fn cordon(context: XdpContext) -> u32 {
     filter::judge(Packet::new(context.ctx))
 }
 
+filter_ebpf::seams!();
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

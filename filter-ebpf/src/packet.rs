@@ -12,7 +12,7 @@ use aya_ebpf::{
 use filter_common::{
     answer::Buffer,
     bytes::{BUFFER, Bytes},
-    layout::{HELD, Stream},
+    layout::{COPY, Deferred, HELD, Stream},
 };
 
 /// The packet that the program runs for.
@@ -27,6 +27,12 @@ impl Packet {
     #[inline(always)]
     pub fn new(context: *mut xdp_md) -> Self {
         Self { context }
+    }
+
+    /// For a seam.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.context
     }
 
     /// For logging.
@@ -72,14 +78,38 @@ impl Packet {
     /// Copies a name of up to 255 octets; false if it does not lie in the frame.
     #[inline(always)]
     pub fn copy_name(&self, at: u32, len: u32, name: &mut [u8; 256]) -> bool {
-        let mut len = u64::from(len);
-        // SAFETY: arithmetic only; see `Packet::read`.
-        unsafe { asm!("{0} &= 255", inout(reg) len) };
         if len == 0 {
             return false;
         }
+        let mut last = u64::from(len) - 1;
+        // SAFETY: arithmetic only; see `Packet::read` and `length`.
+        unsafe { asm!("{0} &= 255", inout(reg) last) };
+        let len = last + 1;
         // SAFETY: `len` is within the name, and the helper checks the packet's side.
         unsafe { bpf_xdp_load_bytes(self.context, at, name.as_mut_ptr().cast(), len as u32) == 0 }
+    }
+
+    /// Copies a payload of `len` octets, or the first [`COPY`] of them, to a record; false if they do not lie in the frame.
+    ///
+    /// # Safety
+    /// The record must be writable.
+    #[inline(always)]
+    pub unsafe fn copy_payload(&self, at: u32, len: u32, record: *mut Deferred) -> bool {
+        let cut = len > COPY as u32;
+        let len = if cut { COPY as u32 } else { len };
+        let mut last = u64::from(len.wrapping_sub(1));
+        // SAFETY: arithmetic only; see `Packet::read`.
+        unsafe { asm!("{0} &= 2047", inout(reg) last) };
+        if last >= COPY as u64 {
+            return false;
+        }
+        // SAFETY: `last + 1` octets lie in the record's payload, and the helper checks the packet's side.
+        unsafe {
+            (*record).len = len as u16;
+            (*record).cut = u8::from(cut);
+            let to = (&raw mut (*record).payload).cast();
+            bpf_xdp_load_bytes(self.context, at, to, (last + 1) as u32) == 0
+        }
     }
 
     /// Copies octets to `to` in what a stream holds; false if they do not lie in the frame or have no room there.
@@ -104,8 +134,9 @@ impl Packet {
         if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
         }
-        let (start, len) = (bounded(start), bounded(end.wrapping_sub(start)));
-        if start + len > BUFFER as u64 || len == 0 {
+        let Some(len) = length(end.wrapping_sub(start)) else { return false };
+        let start = bounded(start);
+        if start + len > BUFFER as u64 {
             return false;
         }
         // SAFETY: `start` and `len` lie in the buffer, and the helper checks the packet's side.
@@ -155,8 +186,9 @@ impl Bytes for Packet {
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
-        let (len, to) = (bounded(len), bounded(to));
-        if len == 0 || to + len > BUFFER as u64 {
+        let Some(len) = length(len) else { return false };
+        let to = bounded(to);
+        if to + len > BUFFER as u64 {
             return false;
         }
         // SAFETY: `to` and `len` lie in the buffer, and the helper checks the packet's side.
@@ -238,6 +270,13 @@ fn bounded(value: u32) -> u64 {
     // SAFETY: arithmetic only; see `Packet::read`.
     unsafe { asm!("{0} &= 511", inout(reg) value) };
     value
+}
+
+/// The length of a copy, from 1 to 512, in a way that the verifier sees. That it is not zero must follow from arithmetic,
+/// too: the verifier of Linux 6.1 does not see it in a comparison.
+#[inline(always)]
+fn length(value: u32) -> Option<u64> {
+    Some(bounded(value.checked_sub(1)?) + 1)
 }
 
 /// The sum of the 16-bit words of `start..end` of the buffer, in network order; behind `end` there are zeros up to

@@ -1,5 +1,6 @@
 //! TCP segments on ports that are read: where a connection begins, and which protocol reads its data.
 
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     bytes::Bytes,
     flow, frame,
@@ -10,48 +11,52 @@ use filter_common::{
 
 use crate::{
     dns,
-    filter::{Outcome, scratch},
+    filter::Outcome,
     flow::{find, forget, identify, mark, may_have},
+    lookup::Way,
     maps::{NO_STATE, RESOLVERS, Scratch, tally},
     packet::{Packet, octets},
-    tls,
+    seam, tls,
 };
+
+/// See [`seam::tcp_segment`].
+#[inline(always)]
+pub fn segment_seam(context: *mut xdp_md, roles: u32) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| segment(&mut way, roles as u8)))
+}
 
 /// Judges a segment.
 #[inline(always)]
-pub fn segment(packet: &Packet, network: &Network, roles: u8) -> Result<Outcome, Reason> {
-    let flags = packet.be16(network.l4 + 12).ok_or(Reason::FrameMalformed)?;
-    let mut sequence = packet.be32(network.l4 + 4).ok_or(Reason::FrameMalformed)?;
+fn segment(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };
+    let at = scratch.network.l4;
+    let flags = packet.be16(at + 12).ok_or(Reason::FrameMalformed)?;
+    let sequence = packet.be32(at + 4).ok_or(Reason::FrameMalformed)?;
     let opens = flags & SYN != 0;
+    // "SYN occupies one sequence number" (RFC 9293 3.4): data starts behind it.
+    scratch.sequence = if opens { sequence.wrapping_add(1) } else { sequence };
     if opens {
-        note_opened(packet, network, roles);
-        // "SYN occupies one sequence number" (RFC 9293 3.4): data starts behind it.
-        sequence = sequence.wrapping_add(1);
+        note_opened(packet, scratch, roles);
     }
     if roles & (PORT_TLS | PORT_DNS) == 0 {
         return Err(Reason::NotWatched);
     }
-    let payload = frame::tcp(packet, network);
+    let payload = frame::tcp(packet, &scratch.network);
     if flags & (SYN | FIN | RST) != 0 && (opens || payload.is_err()) {
-        turn(packet, network, opens, payload.is_err(), sequence)?;
+        turn(packet, scratch, opens, payload.is_err())?;
     }
-    let payload = match payload {
+    scratch.payload = match payload {
         Err(Reason::NoPayload) if opens => return Err(Reason::TcpSyn),
         payload => payload?,
     };
-    if roles & PORT_TLS != 0 {
-        tls::segment(packet, network, payload, sequence)
-    } else {
-        dns::segment(packet, network, payload, sequence)
-    }
+    if roles & PORT_TLS != 0 { tls::segment(way) } else { dns::segment(way) }
 }
 
 /// A connection begins or ends: what is known of the flow is past. Data in a SYN (RFC 7413) needs no mark, since it is
 /// where the connection's data starts.
 #[inline(always)]
-fn turn(packet: &Packet, network: &Network, opens: bool, is_empty: bool, start: u32) -> Result<(), Reason> {
-    let scratch: &mut Scratch = scratch()?;
-    scratch.network = *network;
+fn turn(packet: &Packet, scratch: &mut Scratch, opens: bool, is_empty: bool) -> Result<(), Reason> {
     let identity = find(packet, scratch)?;
     if !opens && (scratch.kinds == NO_STATE || may_have(scratch, flow::REMEMBERED)) {
         return Ok(());
@@ -59,17 +64,17 @@ fn turn(packet: &Packet, network: &Network, opens: bool, is_empty: bool, start: 
     identify(packet, scratch, &identity)?;
     forget(scratch);
     if opens && is_empty {
-        mark(scratch, start);
+        mark(scratch);
     }
     Ok(())
 }
 
 /// Counts what goes to encrypted resolvers.
 #[inline(always)]
-fn note_opened(packet: &Packet, network: &Network, roles: u8) {
+fn note_opened(packet: &Packet, scratch: &Scratch, roles: u8) {
     if roles & PORT_ENCRYPTED_DNS != 0 {
         tally(Tally::Dot);
-    } else if roles & PORT_TLS != 0 && goes_to_resolver(packet, network) == Some(true) {
+    } else if roles & PORT_TLS != 0 && goes_to_resolver(packet, &scratch.network) == Some(true) {
         tally(Tally::Doh);
     }
 }

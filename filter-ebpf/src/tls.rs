@@ -3,10 +3,11 @@
 //! A segment that holds a whole name is judged by itself, whatever is known of its flow. Only if that stops nothing
 //! does what is known count: a hello in progress that this segment goes on with, or the name of a connection.
 
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     bytes::Bytes,
     flow,
-    frame::{Network, Payload},
+    frame::Payload,
     layout::StreamReader,
     stream::{self, Place, Segment, place},
     tls::{Extensions, MAX_EXTENSIONS, Step},
@@ -15,12 +16,12 @@ use filter_common::{
 };
 
 use crate::{
-    act,
-    filter::{Outcome, scratch},
+    filter::{Outcome, reason},
     flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, View, Way},
-    maps::{GOING_ON, HASH_KEY, NO_STATE, Scratch},
+    maps::{GOING_ON, NO_STATE, Scratch},
     packet::{Held, Packet, repeat},
+    seam, tier,
 };
 
 /// How far a segment by itself was read.
@@ -33,49 +34,54 @@ mod begun {
     pub const SERVER_NAME: u32 = 2;
 }
 
-/// Judges a segment with data, whose first octet has this sequence number.
+/// Judges a segment with data.
 #[inline(always)]
-pub fn segment(packet: &Packet, network: &Network, payload: Payload, sequence: u32) -> Result<Outcome, Reason> {
-    let begun = Extensions::begin(packet, &payload);
-    let scratch = scratch()?;
-    scratch.network = *network;
-    let identity = find(packet, scratch)?;
+pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    let begun = Extensions::begin(&way.packet, &scratch.payload);
+    let identity = find(&way.packet, scratch)?;
     if let Err(Reason::TlsNotHello) = begun
         && scratch.kinds == NO_STATE
     {
         return Err(Reason::TlsNotHello);
     }
-    scratch.payload = payload;
-    scratch.sequence = sequence;
     scratch.is_held = 0;
     scratch.begun = begun::HEAD;
-    let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
-    let mut way = Way { packet: *packet, scratch, key };
     let mut judged = match begun {
         Ok(extensions) => {
             scratch.extensions = extensions;
-            whole(&mut way)
+            whole(way)
         }
         Err(reason) => Err(reason),
     };
     if let Err(reason) = judged
         && (scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete))
     {
-        identify(packet, scratch, &identity)?;
-        judged = match connected(&mut way, reason) {
+        identify(&way.packet, scratch, &identity)?;
+        // SAFETY: the context is the program's.
+        let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
+        judged = match seam::decode(code) {
             Err(other) if is_part(reason) => Err(other),
             Err(_) => Err(reason),
             Ok(()) => Ok(()),
         };
     }
     judged?;
-    act::connection(&mut way)
+    // SAFETY: the context is the program's.
+    Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }))
+}
+
+/// See [`seam::tls_connected`].
+#[inline(always)]
+pub fn connected_seam(context: *mut xdp_md, alone: u32) -> u32 {
+    seam::encode(seam::way(context).and_then(|mut way| connected(&mut way, reason(alone))))
 }
 
 /// Finds the name in this segment, and judges it.
 #[inline(always)]
 fn whole(way: &mut Way) -> Result<(), Reason> {
-    // SAFETY: `Way` refers to this CPU's scratch space.
+    // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     scratch.begun = begun::EXTENSION;
     scratch.end = Reason::TlsExtensions as u32;
@@ -94,7 +100,7 @@ fn whole(way: &mut Way) -> Result<(), Reason> {
 /// Looks up the name in [`Scratch::name`]; `Ok` if orders name it. That it is a host name need not be known of others.
 #[inline(always)]
 fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
-    // SAFETY: as in `whole`.
+    // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     lookup::begin(scratch, Walk::sni(&scratch.name));
     scratch.end = GOING_ON;
@@ -109,19 +115,28 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     if scratch.end != GOING_ON { Err(Reason::TlsSniInvalid) } else { Ok(()) }
 }
 
+/// See [`seam::held_name`].
+#[inline(always)]
+pub fn held_seam(context: *mut xdp_md, protocol: u32) -> u32 {
+    let judge = |mut way: Way| {
+        listed::<Held>(&mut way)?;
+        let protocol = if protocol == Protocol::Quic as u32 { Protocol::Quic } else { Protocol::Tls };
+        lookup::decide(&mut way, protocol)
+    };
+    seam::encode(seam::way(context).and_then(judge))
+}
+
 /// Judges a segment by what is known of its flow. `alone` is what it came to by itself.
 #[inline(always)]
 fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
-    // SAFETY: as in `whole`.
+    // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     let recalled = is_part(alone) && recall(scratch);
     if !recalled {
         advance(way, alone)?;
     }
-    let judged = match listed::<Held>(way) {
-        Ok(()) => lookup::decide(way, Protocol::Tls),
-        Err(reason) => Err(reason),
-    };
+    // SAFETY: the context is the program's.
+    let judged = seam::decode(unsafe { seam::held_name(way.packet.raw(), Protocol::Tls as u32) });
     if recalled {
         return if judged.is_ok() { Ok(()) } else { Err(alone) };
     }
@@ -151,7 +166,7 @@ fn is_part(alone: Reason) -> bool {
 /// Reads on in a hello that this segment begins or goes on with, until its name is held.
 #[inline(always)]
 fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
-    // SAFETY: as in `whole`.
+    // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
     let begins = matches!(alone, Reason::TlsIncomplete);
@@ -162,7 +177,10 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
                 scratch.segment = Segment { at: scratch.payload.start.wrapping_add(known), end: scratch.payload.end };
             }
             Place::Known => return Err(Reason::TcpRepeated),
-            Place::Gap => return Err(Reason::TcpOutOfOrder),
+            Place::Gap => {
+                scratch.start = stream.base;
+                return Err(out_of_order(way));
+            }
             Place::Elsewhere if begins => begin(way),
             Place::Elsewhere => return Err(alone),
         }
@@ -174,7 +192,8 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             let is_first = mark.start == scratch.sequence;
             if !is_first && matches!(alone, Reason::TlsIncomplete | Reason::TlsNotHello) {
                 mark.copied = 1;
-                return Err(Reason::TcpOutOfOrder);
+                scratch.start = mark.start;
+                return Err(out_of_order(way));
             }
             finish(scratch);
         }
@@ -196,10 +215,17 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     Err(stopped(scratch.end))
 }
 
+/// The deferred tier puts segments in order.
+#[inline(always)]
+fn out_of_order(way: &mut Way) -> Reason {
+    tier::copy(way, Protocol::Tls, false);
+    Reason::TcpOutOfOrder
+}
+
 /// Goes on where the segment by itself ended too early.
 #[inline(always)]
 fn begin(way: &mut Way) {
-    // SAFETY: as in `whole`.
+    // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     let payload = scratch.payload;
     let reader = match scratch.begun {

@@ -10,6 +10,7 @@ mod setup;
 mod sh;
 mod test;
 mod totals;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,12 @@ enum Verb {
         #[arg(long)]
         quick: bool,
     },
+    /// The kernel matrix: boots Debian's cloud kernels under qemu, loads every program and judges frames there
+    Vm {
+        /// Series of kernels in Debian 12
+        #[arg(default_values = vm::SERIES)]
+        series: Vec<String>,
+    },
     /// Checks everything that must hold before a commit, tests included
     Ci,
     /// Compares the map layout with its lock: a changed layout needs a new version
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
         Verb::Bench { quick } => bench::run(quick),
+        Verb::Vm { series } => vm::run(&series),
         Verb::Ci => ci::run(),
         Verb::Layout { accept } => layout::run(accept),
     };

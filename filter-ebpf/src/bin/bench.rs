@@ -72,6 +72,8 @@ fn next<const N: usize>(packets: &Array<[u8; N]>, context: *mut xdp_md) -> bool 
     }
 }
 
+filter_ebpf::seams!();
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -2,6 +2,7 @@
 //! other tables, `Filter::run` compares them.)
 
 use cordon_tests::{
+    cases,
     harness::{Filter, Setup},
     order::order,
     packet::{Edns, Extension, Fragment, Hello, Ip, Packet, QINQ, Query, Transport, VLAN, flag, server_name},
@@ -111,7 +112,7 @@ fn frames() -> Vec<Vec<u8>> {
 
 #[test]
 fn t20_host_and_kernel_agree_on_mutated_frames() {
-    let cases = if std::env::var_os("CORDON_FULL").is_some() { 1_000_000 } else { 40_000 };
+    let cases = cases(40_000);
     let setup = Setup { scopes: vec![("near", vec!["192.0.2.0/25".parse().expect("a prefix")])], ..Setup::default() };
     let orders = [
         order("a", ["example.com"]),

@@ -1,0 +1,90 @@
+//! Seams: functions that the verifier goes through once, whatever led there (global functions, Linux 5.6).
+//!
+//! Without them each way through one part is followed through all later parts. What a seam works on lies in the scratch
+//! space; what it comes to is a code. They are defined in each binary, by [`seams`](crate::seams), because only a
+//! binary's own symbols stay global.
+
+use aya_ebpf::bindings::xdp_md;
+use filter_common::verdict::Reason;
+
+use crate::{
+    filter::{Outcome, reason, scratch},
+    lookup::Way,
+    maps::HASH_KEY,
+    packet::Packet,
+};
+
+unsafe extern "C" {
+    /// Judges a DNS query over UDP.
+    pub fn dns_query(context: *mut xdp_md) -> u32;
+    /// Judges a TCP segment to a port with these roles.
+    pub fn tcp_segment(context: *mut xdp_md, roles: u32) -> u32;
+    /// Judges a QUIC datagram.
+    pub fn quic_datagram(context: *mut xdp_md) -> u32;
+    /// Looks up a host name that is held, and chooses among its orders for a protocol's code.
+    pub fn held_name(context: *mut xdp_md, protocol: u32) -> u32;
+    /// Judges a segment by what is known of its flow.
+    pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
+    /// Judges a segment of DNS over TCP.
+    pub fn dns_segment(context: *mut xdp_md) -> u32;
+    /// Acts on a segment of a TCP connection.
+    pub fn act_connection(context: *mut xdp_md) -> u32;
+}
+
+/// Defines the seams in a binary.
+#[macro_export]
+macro_rules! seams {
+    ($($name:ident($($argument:ident),*) = $path:path;)+) => { $(
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(context: *mut aya_ebpf::bindings::xdp_md, $($argument: u32),*) -> u32 {
+            $path(context, $($argument),*)
+        }
+    )+ };
+    () => {
+        $crate::seams! {
+            dns_query() = $crate::dns::query_seam;
+            tcp_segment(roles) = $crate::tcp::segment_seam;
+            quic_datagram() = $crate::quic::datagram_seam;
+            held_name(protocol) = $crate::tls::held_seam;
+            tls_connected(alone) = $crate::tls::connected_seam;
+            dns_segment() = $crate::dns::segment_seam;
+            act_connection() = $crate::act::connection_seam;
+        }
+    };
+}
+
+/// The way through this CPU's scratch space, as a seam finds it.
+#[inline(always)]
+pub fn way(context: *mut xdp_md) -> Result<Way, Reason> {
+    let key = HASH_KEY.get_ptr(0).ok_or(Reason::TableBroken)?;
+    Ok(Way { packet: Packet::new(context), scratch: scratch()?, key })
+}
+
+/// Nothing stops it, or what does is in the scratch space: a code.
+#[inline(always)]
+pub fn encode(judged: Result<(), Reason>) -> u32 {
+    match judged {
+        Ok(()) => 0,
+        Err(reason) => reason as u32 + 1,
+    }
+}
+
+/// What a code says.
+#[inline(always)]
+pub fn decode(code: u32) -> Result<(), Reason> {
+    if code == 0 { Ok(()) } else { Err(reason(code.wrapping_sub(1))) }
+}
+
+/// An outcome as a code.
+#[inline(always)]
+pub fn encode_outcome(outcome: Result<Outcome, Reason>) -> u32 {
+    let outcome = outcome.unwrap_or_else(Outcome::of);
+    outcome.action << 16 | outcome.reason as u32
+}
+
+/// What such a code says.
+#[inline(always)]
+pub fn decode_outcome(code: u32) -> Outcome {
+    Outcome { reason: reason(code & 0xffff), action: code >> 16 }
+}
