@@ -4,6 +4,7 @@ mod answer;
 mod dns;
 mod edns;
 mod frame;
+mod stream;
 mod tls;
 
 use filter_common::{bytes::Slice, frame::Payload};
