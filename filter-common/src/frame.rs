@@ -181,6 +181,18 @@ pub fn tcp<B: Bytes>(bytes: &B, network: &Network) -> Result<Payload, Reason> {
     if start == network.end { Err(Reason::NoPayload) } else { Ok(Payload { start, end: network.end }) }
 }
 
+/// The packet's source, IPv4 as `::ffff:a.b.c.d`, in halves.
+#[inline(always)]
+pub fn source<B: Bytes>(bytes: &B, network: &Network) -> Option<[u64; 2]> {
+    let at = network.l3;
+    if network.version == 4 {
+        return Some([0, 0xffff_0000_0000 | u64::from(bytes.be32(at + 12)?)]);
+    }
+    let high = bytes.be64(at + 8)?;
+    let low = bytes.be64(at + 16)?;
+    Some([high, low])
+}
+
 /// What the link and a tunnel say of a flow: zeros where there is nothing.
 #[inline(always)]
 pub fn link_words<B: Bytes>(_bytes: &B, _network: &Network) -> Option<[u64; 6]> {

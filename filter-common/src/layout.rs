@@ -92,7 +92,7 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
 
     /// Maps that are pinned and outlive the daemon.
-    pub const PINNED: [&str; 21] = [
+    pub const PINNED: [&str; 24] = [
         NAMES,
         NAME_FILTER,
         POLICIES,
@@ -114,6 +114,9 @@ pub mod map {
         STREAMS,
         REMEMBERED,
         RESOLVERS,
+        CLEARED,
+        TIER,
+        ASLEEP,
     ];
 }
 
@@ -433,6 +436,9 @@ pub struct Tier {
 
 /// The tier is dead after so many nanoseconds without a sign of life.
 pub const TIER_DEAD: u64 = 1_000_000_000;
+
+/// CPUs that can have a ring to the deferred tier; packets on others are not copied.
+pub const MAX_CPUS: u32 = 1024;
 
 /// Octets of a copied payload; longer ones are cut.
 pub const COPY: usize = 1472;

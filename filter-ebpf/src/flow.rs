@@ -203,3 +203,48 @@ pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
     scratch.name.start = Held::START;
     scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
 }
+
+/// Takes up the name that is remembered for the connection of a packet with a long header.
+#[inline(always)]
+pub fn recall_connection(scratch: &mut Scratch) -> bool {
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.connection) else { return false };
+    // SAFETY: the map's memory.
+    recall_quic(scratch, unsafe { &mut *known })
+        && REMEMBERED.get_ptr_mut(&scratch.connection) == Some(known)
+}
+
+/// Takes up the name that is remembered for the packets with short headers of a flow.
+#[inline(always)]
+pub fn recall_flow(scratch: &mut Scratch) -> bool {
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
+    // SAFETY: the map's memory.
+    let known_now = unsafe { &mut *known };
+    known_now.superseded == 0
+        && recall_quic(scratch, known_now)
+        && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
+}
+
+#[inline(always)]
+fn recall_quic(scratch: &mut Scratch, known: &mut Remembered) -> bool {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if known.protocol != Protocol::Quic as u8 || now.saturating_sub(known.seen) > REMEMBERED_IDLE {
+        return false;
+    }
+    take_name(scratch, known);
+    known.seen = now;
+    true
+}
+
+/// Another connection begins on the flow: packets with short headers may be its own.
+#[inline(always)]
+pub fn supersede(scratch: &Scratch) {
+    if let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) {
+        // SAFETY: the map's memory.
+        unsafe {
+            if (*known).connection != scratch.connection {
+                (*known).superseded = 1;
+            }
+        }
+    }
+}

@@ -124,7 +124,7 @@ fn o02_the_hash_has_a_key_of_its_own() {
 }
 
 /// O3: of many names that are not listed none is stopped, and of as many that are, each is. A million of each with
-/// CORDON_FULL=1.
+/// CORDON_TEST_FULL=1.
 #[test]
 fn o03_listed_and_unlisted_names() {
     let count = u64::from(cases(50_000));
