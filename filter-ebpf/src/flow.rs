@@ -137,6 +137,9 @@ pub fn keep(scratch: &mut Scratch) {
     }
     if !was_kept {
         tally(Tally::StreamsSet);
+        if scratch.kinds != NO_STATE && SYN_MARKS.remove(&scratch.flow).is_ok() {
+            tally(Tally::MarksDone);
+        }
     }
     let remembered = if may_have(scratch, flow::REMEMBERED) { flow::REMEMBERED } else { 0 };
     announce(scratch, flow::STREAM | remembered);
@@ -209,8 +212,7 @@ pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
 pub fn recall_connection(scratch: &mut Scratch) -> bool {
     let Some(known) = REMEMBERED.get_ptr_mut(&scratch.connection) else { return false };
     // SAFETY: the map's memory.
-    recall_quic(scratch, unsafe { &mut *known })
-        && REMEMBERED.get_ptr_mut(&scratch.connection) == Some(known)
+    recall_quic(scratch, unsafe { &mut *known }) && REMEMBERED.get_ptr_mut(&scratch.connection) == Some(known)
 }
 
 /// Takes up the name that is remembered for the packets with short headers of a flow.
@@ -219,9 +221,7 @@ pub fn recall_flow(scratch: &mut Scratch) -> bool {
     let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
     // SAFETY: the map's memory.
     let known_now = unsafe { &mut *known };
-    known_now.superseded == 0
-        && recall_quic(scratch, known_now)
-        && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
+    known_now.superseded == 0 && recall_quic(scratch, known_now) && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
 }
 
 #[inline(always)]
