@@ -138,6 +138,9 @@ pub fn keep(scratch: &mut Scratch) {
     }
     if !was_kept {
         tally(Tally::StreamsSet);
+        if scratch.kinds != NO_STATE && SYN_MARKS.remove(&scratch.flow).is_ok() {
+            tally(Tally::MarksDone);
+        }
     }
     let remembered = if may_have(scratch, flow::REMEMBERED) { flow::REMEMBERED } else { 0 };
     announce(scratch, flow::STREAM | remembered);

@@ -55,16 +55,23 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
         }
         Err(reason) => Err(reason),
     };
-    if let Err(reason) = judged
-        && (scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete))
-    {
+    if scratch.kinds != NO_STATE || matches!(judged, Err(Reason::TlsIncomplete)) {
         identify(&way.packet, scratch, &identity)?;
-        // SAFETY: the context is the program's.
-        let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
-        judged = match seam::decode(code) {
-            Err(other) if is_part(reason) => Err(other),
-            Err(_) => Err(reason),
-            Ok(()) => Ok(()),
+        judged = match judged {
+            // Its name is known; what comes behind it is no part of a hello.
+            Ok(()) => {
+                finish(scratch);
+                Ok(())
+            }
+            Err(reason) => {
+                // SAFETY: the context is the program's.
+                let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
+                match seam::decode(code) {
+                    Err(other) if is_part(reason) => Err(other),
+                    Err(_) => Err(reason),
+                    Ok(()) => Ok(()),
+                }
+            }
         };
     }
     judged?;
@@ -181,10 +188,12 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
                 scratch.start = stream.base;
                 return Err(out_of_order(way));
             }
-            Place::Elsewhere if begins => begin(way),
+            // A hello elsewhere does not displace the one that the connection begins with.
+            Place::Elsewhere if begins && stream.anchored == 0 => begin(way),
             Place::Elsewhere => return Err(alone),
         }
     } else {
+        let mut anchored = 0;
         if !may_have(scratch, flow::STREAM)
             && scratch.kinds != NO_STATE
             && let Some(mark) = marked(scratch)
@@ -196,11 +205,13 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
                 return Err(out_of_order(way));
             }
             finish(scratch);
+            anchored = u8::from(is_first);
         }
         if !begins {
             return Err(alone);
         }
         begin(way);
+        scratch.stream.anchored = anchored;
     }
     scratch.end = Reason::TlsExtensions as u32;
     repeat(stream::STEPS, octets, way);

@@ -5,6 +5,7 @@ mod dns;
 mod edns;
 mod frame;
 mod quic;
+mod stream;
 mod tls;
 
 use filter_common::{bytes::Slice, frame::Payload};
