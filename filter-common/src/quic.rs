@@ -134,6 +134,27 @@ impl Header {
     }
 }
 
+/// A connection id of up to 20 octets that ends before `end`, in three words: its last eight octets, those before them,
+/// and the rest, with zeros in front. There are headers of more than 24 octets before it.
+#[inline(always)]
+pub fn id_words<B: Bytes>(bytes: &B, end: u32, len: u32) -> Option<[u64; 3]> {
+    let last = id_word(bytes, end, len)?;
+    let middle = id_word(bytes, end.wrapping_sub(8), len.saturating_sub(8))?;
+    let first = id_word(bytes, end.wrapping_sub(16), len.saturating_sub(16))?;
+    Some([last, middle, first])
+}
+
+/// The last `len` octets, eight at most, before `end`.
+#[inline(always)]
+fn id_word<B: Bytes>(bytes: &B, end: u32, len: u32) -> Option<u64> {
+    let word = bytes.be64(end.wrapping_sub(8))?;
+    Some(if len >= 8 { word } else { word & (1_u64 << (8 * len)).wrapping_sub(1) })
+}
+
+/// Shortest connection id of a server by which packets with short headers are told apart: shorter ones could be
+/// guessed.
+pub const MIN_SERVER_ID: u32 = 4;
+
 /// RFC 9000 17.2, RFC 9369 3.2.
 #[inline(always)]
 const fn kind_of(version: u32, first: u32) -> u32 {

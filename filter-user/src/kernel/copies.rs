@@ -135,20 +135,6 @@ impl Tables {
         self.tags.set(&copy.tag_line, &flow::with(line, copy.tag, kinds))
     }
 
-    /// Another QUIC connection than that of the remembered name has begun on the flow of a copy: packets with short
-    /// headers may be its own.
-    ///
-    /// # Errors
-    /// If a map cannot be read or written.
-    pub fn supersede(&self, copy: &Deferred) -> Result<(), Error> {
-        match self.remembered.get(&copy.flow)? {
-            Some(known) if known.connection != copy.connection && known.superseded == 0 => {
-                self.remembered.set(&copy.flow, &Remembered { superseded: 1, ..known })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Lets a QUIC connection's Initials pass while undecided ones are held.
     ///
     /// # Errors
