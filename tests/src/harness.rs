@@ -121,8 +121,7 @@ impl Filter {
             .map(|(name, prefixes)| (scope_table.bit(name).expect("a scope").trailing_zeros() as u8, prefixes))
             .collect();
         let tables = kernel.tables();
-        let reading =
-            Reading { dns: dns_ports.clone(), tls: TlsPorts::List(tls_ports.clone()), ..Reading::default() };
+        let reading = Reading { dns: dns_ports.clone(), tls: TlsPorts::List(tls_ports.clone()), ..Reading::default() };
         tables.set_ports(&reading).expect("ports");
         let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample: 1, ..Behaviour::default() };
         tables.set_behaviour(&behaviour).expect("behaviour");

@@ -14,9 +14,9 @@ use std::{
 
 use filter_common::{
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS, Policy,
-        Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, client_detail, map,
-        quic_mode,
+        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
+        Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, client_detail,
+        map, quic_mode,
     },
     verdict::{Reason, Tally},
 };
