@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use filter_common::layout::{MAX_SCOPES, client_detail};
+use filter_common::layout::{MAX_SCOPES, client_detail, quic_mode};
 use ipnet::IpNet;
 use toml::Spanned;
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub allow: Allow,
     /// What events tell, and how many.
     pub events: Events,
+    /// What becomes of QUIC.
+    pub quic: Quic,
     /// Answers a second on each CPU, and as many resets.
     pub answers_per_second: u32,
     /// Sizes of the kernel tables, which are laid out when they are first pinned.
@@ -85,6 +87,64 @@ pub struct Ports {
     pub dns: Vec<u16>,
     /// TLS over TCP.
     pub tls: TlsPorts,
+    /// QUIC.
+    pub quic: Vec<u16>,
+}
+
+/// What becomes of QUIC, whose names only the deferred tier can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// Undecided Initials.
+    pub mode: QuicMode,
+    /// Undecided Initials while the tier is dead or over its budget.
+    pub without_tier: WithoutTier,
+    /// Copies for the tier a second on each CPU.
+    pub initials_per_second: u32,
+}
+
+/// What becomes of an Initial whose name is not known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuicMode {
+    /// It passes, and the name stops what follows.
+    #[default]
+    Pass,
+    /// It is dropped; its retransmission meets the verdict.
+    Hold,
+    /// It is dropped, always: clients fall back to TCP.
+    Drop,
+}
+
+impl QuicMode {
+    /// The code in `Settings`.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Pass => quic_mode::PASS,
+            Self::Hold => quic_mode::HOLD,
+            Self::Drop => quic_mode::DROP,
+        }
+    }
+}
+
+/// What becomes of an Initial whose name will not be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WithoutTier {
+    /// It passes.
+    #[default]
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+impl WithoutTier {
+    /// The code in `Settings`.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Pass => quic_mode::PASS,
+            Self::Drop => quic_mode::DROP,
+        }
+    }
 }
 
 /// Where orders come from.
@@ -223,6 +283,11 @@ impl Check<'_> {
             feeds: self.feeds(raw.feed),
             allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
             events: Events { per_second: raw.events.per_second, client: raw.events.client },
+            quic: Quic {
+                mode: raw.quic.mode,
+                without_tier: raw.quic.without_tier,
+                initials_per_second: raw.quic.initials_per_second,
+            },
             answers_per_second: raw.answers.per_second,
             capacity: self.capacity(raw.capacity),
         };
@@ -248,10 +313,11 @@ impl Check<'_> {
         if let (Some(dns), Some(tls)) = (&raw.dns, &raw.tls)
             && dns.get_ref().is_empty()
             && matches!(tls.get_ref(), raw::TlsPorts::List(list) if list.is_empty())
+            && raw.quic.as_ref().is_some_and(|quic| quic.get_ref().is_empty())
         {
-            self.wrong(tls, "neither DNS nor TLS is read: no order would stop anything");
+            self.wrong(tls, "neither DNS nor TLS nor QUIC is read: no order would stop anything");
         }
-        Ports { dns: self.dns_ports(raw.dns), tls: self.tls_ports(raw.tls) }
+        Ports { dns: self.port_list(raw.dns, 53), tls: self.tls_ports(raw.tls), quic: self.port_list(raw.quic, 443) }
     }
 
     fn wrong<T>(&mut self, value: &Spanned<T>, why: impl Into<String>) {
@@ -272,8 +338,8 @@ impl Check<'_> {
         interfaces
     }
 
-    fn dns_ports(&mut self, raw: Option<Spanned<Vec<u16>>>) -> Vec<u16> {
-        let Some(ports) = raw else { return vec![53] };
+    fn port_list(&mut self, raw: Option<Spanned<Vec<u16>>>, default: u16) -> Vec<u16> {
+        let Some(ports) = raw else { return vec![default] };
         if ports.get_ref().contains(&0) {
             self.wrong(&ports, "0 is not a port");
         }

@@ -15,6 +15,7 @@ mod numbers;
 pub mod off;
 mod requests;
 mod tasks;
+mod tier;
 
 use std::{
     fs::{File, TryLockError},
@@ -93,6 +94,7 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let directory = Arc::new(RwLock::new(slots));
     let events = EventHub::default();
     let reader = kernel.tables().events()?;
+    let (watch, tier) = tier::start(&kernel, &config)?;
     let (to_engine, for_engine) = blocking::channel();
     let (to_keeper, for_keeper) = blocking::channel();
     let keeper = Keeper::new(book, &config, to_engine.clone());
@@ -102,6 +104,7 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
         totals,
         directory: Arc::clone(&directory),
         keeper: to_keeper.clone(),
+        tier: Arc::clone(&watch),
     };
     let mut engine = Engine::start(&config, start)?;
     engine.attach_configured()?;
@@ -123,7 +126,8 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
         to_engine,
         to_keeper,
     }))?;
-    for thread in threads {
+    watch.end();
+    for thread in threads.into_iter().chain([tier]) {
         thread.join().map_err(|_| anyhow!("a thread of the daemon panicked"))?;
     }
     Ok(())

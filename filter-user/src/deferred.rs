@@ -9,6 +9,7 @@ pub mod quic;
 mod reassembly;
 mod table;
 pub mod tcp;
+pub mod tier;
 
 use filter_common::{layout::FlowKey, verdict::Reason};
 pub use table::Limits;

@@ -2,6 +2,7 @@
 //! its own and no interface attached.
 
 pub mod capture;
+mod lockstep;
 mod tables;
 
 use std::{
@@ -21,12 +22,13 @@ use serde::Serialize;
 use crate::{
     config::Config,
     feed::Refusal,
-    kernel::{Event, Events, Kernel, TlsPorts},
+    kernel::{Event, Events, Kernel, Reading},
     name::Name,
     observe::KernelView,
     policy::image,
 };
 use capture::Capture;
+use lockstep::{Found, Lockstep};
 use tables::Prepared;
 
 /// What to replay, and how.
@@ -40,10 +42,10 @@ pub struct Options {
     pub config: Option<Config>,
     /// Whether guarded names are refused.
     pub guards: bool,
-    /// Ports that DNS is read on.
-    pub dns_ports: Vec<u16>,
-    /// Ports that TLS is read on.
-    pub tls_ports: TlsPorts,
+    /// Which ports are read.
+    pub reading: Reading,
+    /// Whether the deferred tier runs, and decides before the next frame.
+    pub lockstep: bool,
     /// The time that the orders' dates are compared with. Without it, every order is in force.
     pub at: Option<Timestamp>,
 }
@@ -55,9 +57,10 @@ pub struct Stop<'a> {
     pub pcap: &'a Path,
     /// Number of the frame, from 1.
     pub frame: u64,
-    /// `drop`, `answer`, `redirect`; `pass` where the order only observes or its redirect target is not ready.
+    /// `drop`, `answer`, `redirect`; `pass` where the order only observes or its redirect target is not ready;
+    /// `deferred` where the deferred tier found the name of a connection, whose later packets meet the order.
     pub verdict: &'static str,
-    /// Why.
+    /// Why. For `deferred`, the order's action.
     pub reason: &'static str,
     /// The name in the packet.
     pub name: Option<String>,
@@ -122,7 +125,9 @@ pub fn run(
     let prepared = Prepared::new(options)?;
     prepared.refusals.iter().for_each(&mut refuse);
     let kernel = prepared.load(options)?;
+    let lockstep = options.lockstep.then(|| Lockstep::new(&kernel)).transpose()?;
     let mut replay = Replay {
+        lockstep,
         events: kernel.tables().events()?,
         kernel: &kernel,
         prepared: &prepared,
@@ -143,6 +148,7 @@ pub fn run(
 }
 
 struct Replay<'a> {
+    lockstep: Option<Lockstep>,
     kernel: &'a Kernel,
     events: Events,
     prepared: &'a Prepared,
@@ -158,6 +164,11 @@ impl Replay<'_> {
         report: &mut impl FnMut(&Stop<'_>) -> io::Result<()>,
     ) -> Result<()> {
         let mut frames = 0;
+        // Captures have nothing to do with each other.
+        self.kernel.tables().forget_flows()?;
+        if let Some(lockstep) = &mut self.lockstep {
+            lockstep.forget();
+        }
         let opened = File::open(pcap).map_err(Into::into);
         let opened = opened.and_then(|file| Capture::open(BufReader::new(progress.wrap_read(file))));
         let problem = match opened {
@@ -188,9 +199,9 @@ impl Replay<'_> {
                 Err(error) => return Ok(Some(error)),
             };
             *frames += 1;
-            if let Some(stop) = self.frame(pcap, *frames, frame)? {
-                report(&stop).context("writing the report")?;
-            }
+            let stop = self.frame(pcap, *frames, frame)?;
+            let found = self.settle(pcap, *frames)?;
+            stop.iter().chain(&found).try_for_each(&mut *report).context("writing the report")?;
         }
     }
 
@@ -198,6 +209,9 @@ impl Replay<'_> {
         if frame.len() < SHORTEST_FRAME {
             self.summary.too_short += 1;
             return Ok(None);
+        }
+        if let Some(lockstep) = &mut self.lockstep {
+            lockstep.beat(self.kernel.tables())?;
         }
         let Ok(outcome) = self.kernel.run(frame, 1) else {
             self.summary.not_run += 1;
@@ -221,6 +235,22 @@ impl Replay<'_> {
                 orders: Vec::new(),
             }),
         })
+    }
+
+    /// What the deferred tier found in the frame.
+    fn settle<'p>(&mut self, pcap: &'p Path, frame: u64) -> Result<Vec<Stop<'p>>> {
+        let Some(lockstep) = &mut self.lockstep else { return Ok(Vec::new()) };
+        let found = lockstep.settle(self.kernel.tables())?;
+        let stop = |Found { name, rule, action, orders }| Stop {
+            pcap,
+            frame,
+            verdict: "deferred",
+            reason: action.word(),
+            name: Some(name),
+            rule: Some(rule),
+            orders: orders.into_iter().map(|slot| self.prepared.directory.order(slot)).collect(),
+        };
+        Ok(found.into_iter().map(stop).collect())
     }
 
     fn stop<'p>(&self, pcap: &'p Path, frame: u64, event: Event) -> Result<Stop<'p>> {

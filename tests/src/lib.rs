@@ -8,6 +8,7 @@ pub mod host;
 pub mod lab;
 pub mod order;
 pub mod packet;
+pub mod tiered;
 pub mod xdp_pass;
 
 /// Says that a test, or a part of it, is left out, and why: loudly, because libtest hides what `println!` says in a

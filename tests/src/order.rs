@@ -73,6 +73,11 @@ impl TestOrder {
         self.action(Protocol::Tls, action.into())
     }
 
+    /// Action for QUIC, or none.
+    pub fn quic(self, action: impl Into<Option<Action>>) -> Self {
+        self.action(Protocol::Quic, action.into())
+    }
+
     fn action(mut self, protocol: Protocol, action: Option<Action>) -> Self {
         match action {
             Some(action) => self.terms.actions.insert(protocol, action),

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Global, output::table};
+use super::{Global, output::table, stats::tier_text};
 use crate::{
     config::Config,
     control::{
@@ -58,6 +58,7 @@ impl Report {
                 status.problems.is_empty()
                     && status.orders.not_enforced == 0
                     && status.clock_behind.is_none()
+                    && status.tier.alive
                     && status.interfaces.iter().all(|line| line.problem.is_none())
                     && status.targets.iter().all(|target| target.problem.is_none())
                     && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed_is_well))
@@ -118,6 +119,7 @@ fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
     for target in &status.targets {
         text.push_str(&format!("target {}: {}\n", target.name, target.problem.as_deref().unwrap_or("ready")));
     }
+    text.push_str(&tier_text(&status.tier));
     for problem in &status.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }
@@ -266,7 +268,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::control::api::{OrderCounts, RefusalLine};
+    use crate::control::api::{OrderCounts, RefusalLine, TierStatus};
 
     fn status() -> Box<Status> {
         Box::new(Status {
@@ -279,6 +281,7 @@ mod tests {
             names: 0,
             targets: Vec::new(),
             clock_behind: None,
+            tier: TierStatus { alive: true, ..TierStatus::default() },
             problems: Vec::new(),
         })
     }

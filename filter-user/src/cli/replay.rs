@@ -18,7 +18,8 @@ use super::{
     output::{Output, table},
 };
 use crate::{
-    kernel::TlsPorts,
+    config::Config,
+    kernel::{Reading, TlsPorts},
     replay::{self, Options, Stop, Summary},
 };
 
@@ -30,7 +31,8 @@ pub(super) struct Replay {
     /// Captures
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pcap: Vec<PathBuf>,
-    /// Let each decision of userspace take effect before the next frame; the kernel decides everything alone now
+    /// Run the deferred tier as well, which reads QUIC and segments out of order: each of its decisions takes effect
+    /// before the next frame. Without it, the kernel decides alone
     #[arg(long)]
     lockstep: bool,
     /// Take names that the guards would refuse: test lists hold popular names
@@ -42,9 +44,9 @@ pub(super) struct Replay {
     /// Ports that TLS is read on, or `any` [default: the configuration's, or 443]
     #[arg(long, value_name = "PORT", value_parser = tls_ports)]
     tls_ports: Option<TlsPorts>,
-    /// Ports that QUIC is read on; QUIC is not read yet
-    #[arg(long, value_name = "PORT", value_delimiter = ',', default_value = "443")]
-    quic_ports: Vec<u16>,
+    /// Ports that QUIC is read on [default: the configuration's, or 443]
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    quic_ports: Option<Vec<u16>>,
     /// Compare the orders' dates with this time, such as 2025-06-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -61,9 +63,13 @@ fn tls_ports(text: &str) -> Result<TlsPorts, String> {
 impl Replay {
     pub fn run(self, global: &Global) -> Result<ExitCode> {
         let config = global.config.is_some().then(|| global.config()).transpose()?;
-        let (dns, tls) = match &config {
-            Some(config) => (config.ports.dns.clone(), config.ports.tls.clone()),
-            None => (vec![53], TlsPorts::List(vec![443])),
+        let known = config.as_ref().map(|config| config.ports.clone());
+        let known = known.unwrap_or_else(|| Config::default().ports);
+        let reading = Reading {
+            dns: self.dns_ports.unwrap_or(known.dns),
+            tls: self.tls_ports.unwrap_or(known.tls),
+            quic: self.quic_ports.unwrap_or(known.quic),
+            ..Reading::default()
         };
         if let Some(missing) = self.orders.iter().chain(&self.pcap).find(|path| !path.exists()) {
             bail!("{}: no such file", missing.display());
@@ -74,8 +80,8 @@ impl Replay {
             captures: self.pcap,
             config,
             guards: !self.no_guards,
-            dns_ports: self.dns_ports.unwrap_or(dns),
-            tls_ports: self.tls_ports.unwrap_or(tls),
+            reading,
+            lockstep: self.lockstep,
             at: self.at,
         };
         let mut out = BufWriter::new(io::stdout().lock());

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use super::{Global, output::table};
 use crate::{
     control::{
-        api::{ReasonCount, Stats},
+        api::{ReasonCount, Stats, TallyCount, TierStatus},
         client::ClientError,
     },
     kernel::Tables,
-    observe::reason_counts,
+    observe::{reason_counts, tallies},
 };
 
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
 fn pinned(global: &Global) -> Result<Stats> {
     let root = global.config_or_default()?.daemon.pin_root;
     let tables = Tables::open(&root).with_context(|| format!("no daemon answers; {}", root.display()))?;
-    Ok(Stats { reasons: reason_counts(&tables.counters()?), ..Stats::default() })
+    Ok(Stats { reasons: reason_counts(&tables.counters()?), tallies: tallies(&tables.tallies()?), ..Stats::default() })
 }
 
 fn text(stats: &Stats) -> String {
@@ -44,8 +44,35 @@ fn text(stats: &Stats) -> String {
         text.push('\n');
         text.push_str(&table(&rows));
     }
+    if !stats.tallies.is_empty() {
+        let mut rows = vec![["beside", "times"].map(str::to_owned).to_vec()];
+        rows.extend(stats.tallies.iter().map(|TallyCount { what, count }| vec![what.clone(), count.to_string()]));
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    if let Some(tier) = &stats.tier {
+        text.push('\n');
+        text.push_str(&tier_text(tier));
+    }
     if stats.events_lost > 0 {
         text.push_str(&format!("\n{} events were lost to slow readers\n", stats.events_lost));
+    }
+    text
+}
+
+/// The deferred tier, in a line.
+pub(super) fn tier_text(tier: &TierStatus) -> String {
+    let TierStatus { alive, restarts, decided, listed, undecided, nameless, junk, incomplete, failed } = tier;
+    let life = if *alive { "alive" } else { "NO SIGN OF LIFE" };
+    let mut text = format!(
+        "deferred tier: {life}; {decided} names, {listed} of them listed; {undecided} copies undecided, {nameless} \
+         without a name, {junk} junk; {incomplete} connections incomplete\n"
+    );
+    if *failed > 0 {
+        text.push_str(&format!("deferred tier: {failed} NAMES COULD NOT BE WRITTEN\n"));
+    }
+    if *restarts > 0 {
+        text.push_str(&format!("deferred tier: failed and began anew {restarts} times\n"));
     }
     text
 }

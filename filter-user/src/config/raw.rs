@@ -11,7 +11,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::ClientDetail;
+use super::{ClientDetail, QuicMode, WithoutTier};
 use crate::kernel::Mode;
 
 #[derive(Deserialize)]
@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub events: Events,
     #[serde(default)]
     pub answers: Answers,
+    #[serde(default)]
+    pub quic: Quic,
     #[serde(default)]
     pub capacity: Capacity,
 }
@@ -81,6 +83,7 @@ fn native() -> Mode {
 pub(super) struct Ports {
     pub dns: Option<Spanned<Vec<u16>>>,
     pub tls: Option<Spanned<TlsPorts>>,
+    pub quic: Option<Spanned<Vec<u16>>>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +189,20 @@ pub(super) struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self { per_second: 10_000 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Quic {
+    pub mode: QuicMode,
+    pub without_tier: WithoutTier,
+    pub initials_per_second: u32,
+}
+
+impl Default for Quic {
+    fn default() -> Self {
+        Self { mode: QuicMode::Pass, without_tier: WithoutTier::Pass, initials_per_second: 20_000 }
     }
 }
 

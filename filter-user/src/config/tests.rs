@@ -11,7 +11,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn nothing_is_a_configuration() {
     let config = Config::default();
     assert_eq!(config.daemon.pin_root, Path::new("/sys/fs/bpf/cordon"));
-    assert_eq!(config.ports, Ports { dns: vec![53], tls: TlsPorts::List(vec![443]) });
+    assert_eq!(config.ports, Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443] });
     assert_eq!(config.events, Events { per_second: 1000, client: ClientDetail::None });
     assert!(config.interfaces.is_empty() && config.feeds.is_empty() && config.scopes.is_empty());
 }
@@ -73,7 +73,15 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "\"control\"",
             "`control` is what the control socket was given",
         ),
-        ("[ports]\ndns = []\ntls = []", 3, "[]", "neither DNS nor TLS is read: no order would stop anything"),
+        (
+            "[ports]\ndns = []\ntls = []\nquic = []",
+            3,
+            "[]",
+            "neither DNS nor TLS nor QUIC is read: no order would stop anything",
+        ),
+        ("[ports]\nquic = [0]", 2, "[0]", "0 is not a port"),
+        ("[quic]\nmode = \"wait\"", 2, "\"wait\"", "unknown variant `wait`, expected one of `pass`, `hold`, `drop`"),
+        ("[quic]\nwithout_tier = \"hold\"", 2, "\"hold\"", "unknown variant `hold`, expected `pass` or `drop`"),
         (
             "[allow]\nnames = [\"com\"]\nsubtree = [\"com\"]",
             3,

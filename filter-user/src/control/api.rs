@@ -26,8 +26,33 @@ pub struct Status {
     pub targets: Vec<TargetStatus>,
     /// The newest entry of the book, if the clock is behind it: then orders neither start nor end.
     pub clock_behind: Option<Timestamp>,
+    /// The deferred tier, which reads QUIC and segments out of order.
+    pub tier: TierStatus,
     /// What is wrong at the moment.
     pub problems: Vec<String>,
+}
+
+/// What the deferred tier does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierStatus {
+    /// Whether it gives signs of life; if not, `[quic] without_tier` says what becomes of Initials.
+    pub alive: bool,
+    /// How often it failed and began anew.
+    pub restarts: u64,
+    /// Names that it found.
+    pub decided: u64,
+    /// Of these, names that orders cover.
+    pub listed: u64,
+    /// Copies after which the name was still to come.
+    pub undecided: u64,
+    /// Copies of connections without a name that could be judged.
+    pub nameless: u64,
+    /// Copies that told nothing.
+    pub junk: u64,
+    /// Connections that were forgotten before their name was known.
+    pub incomplete: u64,
+    /// Names that could not be written to the kernel.
+    pub failed: u64,
 }
 
 /// One interface.
@@ -279,10 +304,23 @@ pub struct Stats {
     pub reasons: Vec<ReasonCount>,
     /// Packets by order; orders without any are left out.
     pub orders: Vec<OrderHits>,
+    /// What else the program counted; what did not happen is left out.
+    pub tallies: Vec<TallyCount>,
+    /// The deferred tier; none without a daemon.
+    pub tier: Option<TierStatus>,
     /// Events of the kernel that the daemon read.
     pub events_read: u64,
     /// Events that readers of `/v1/events` were too slow for.
     pub events_lost: u64,
+}
+
+/// How often something happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TallyCount {
+    /// What.
+    pub what: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// Packets of one reason.

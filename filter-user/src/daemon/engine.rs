@@ -22,6 +22,7 @@ use super::{
     memory::Memory,
     numbers::Numbers,
     off, refusal_line,
+    tier::Watch,
 };
 use crate::{
     book::{Applied, Outcome, What},
@@ -66,6 +67,7 @@ pub(super) struct Start {
     pub totals: HitTotals,
     pub directory: Arc<RwLock<Directory>>,
     pub keeper: Sender<Job>,
+    pub tier: Arc<Watch>,
 }
 
 /// See the module.
@@ -75,6 +77,7 @@ pub(super) struct Engine {
     pub(super) numbers: Numbers,
     pub(super) directory: Arc<RwLock<Directory>>,
     pub(super) keeper: Sender<Job>,
+    pub(super) tier: Arc<Watch>,
     targets: Targets,
     pub(super) target_states: Vec<TargetState>,
     /// Why configured interfaces are not attached.
@@ -95,7 +98,7 @@ const SLOW: Duration = Duration::from_secs(5);
 impl Engine {
     /// Brings the kernel to the state of the book and of the configuration.
     pub fn start(config: &Config, start: Start) -> Result<Self> {
-        let Start { kernel, contents, totals, directory, keeper } = start;
+        let Start { kernel, contents, totals, directory, keeper, tier } = start;
         let are_tables_in_use = || Ok(!kernel.tables().in_use_slots()?.orders.is_empty());
         let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
             .context("numbers of scopes and targets")?;
@@ -116,6 +119,7 @@ impl Engine {
             numbers,
             directory,
             keeper,
+            tier,
             target_states: Vec::new(),
             unattached: BTreeMap::new(),
             off: BTreeSet::new(),
@@ -323,13 +327,21 @@ impl Engine {
     }
 
     fn settings(&mut self) -> Result<()> {
-        let Config { ports, events, answers_per_second, .. } = &self.config;
+        let Config { ports, events, answers_per_second, quic, .. } = &self.config;
         let tables = self.enforcer.tables();
-        tables.set_ports(&Reading { dns: ports.dns.clone(), tls: ports.tls.clone(), ..Reading::default() })?;
+        tables.set_ports(&Reading {
+            dns: ports.dns.clone(),
+            tls: ports.tls.clone(),
+            quic: ports.quic.clone(),
+            ..Reading::default()
+        })?;
         tables.set_behaviour(&Behaviour {
             answers_per_second: *answers_per_second,
             events_per_second: events.per_second,
             client_detail: events.client.code(),
+            copies_per_second: quic.initials_per_second,
+            quic_mode: quic.mode.code(),
+            quic_fallback: quic.without_tier.code(),
             ..Behaviour::default()
         })?;
         Ok(())

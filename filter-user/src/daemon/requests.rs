@@ -22,7 +22,7 @@ use crate::{
     },
     kernel::{self, Mode, TargetState},
     name::Name,
-    observe::{EventHub, reason_counts},
+    observe::{EventHub, reason_counts, tallies},
     order::Order,
 };
 
@@ -69,6 +69,7 @@ impl Engine {
             names: enforcer.names(),
             targets: self.target_states.iter().filter(is_configured).map(target).collect(),
             clock_behind: enforcer.held,
+            tier: self.tier.status(),
             problems: enforcer
                 .problems
                 .values()
@@ -120,6 +121,8 @@ impl Engine {
         Ok(Stats {
             reasons: reason_counts(&tables.counters().map_err(impossible)?),
             orders: self.enforcer.totals.with(&hits, &directory),
+            tallies: tallies(&tables.tallies().map_err(impossible)?),
+            tier: Some(self.tier.status()),
             events_read: events.read(),
             events_lost: events.lost(),
         })

@@ -39,11 +39,6 @@ impl Hello {
         Self { reader: StreamReader { record_left: u32::MAX, ..StreamReader::hello() }, name: Vec::new() }
     }
 
-    /// Octets of the stream up to the end of the hello, as far as its length is known.
-    pub fn end(&self) -> u32 {
-        self.reader.hello_end()
-    }
-
     /// Reads on. Not to be called again after it has come to an end.
     pub fn read(&mut self, octets: &[u8]) -> Progress {
         let window = Window(octets);

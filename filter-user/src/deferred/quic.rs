@@ -5,6 +5,4 @@ mod frames;
 mod keys;
 mod packet;
 
-pub use connections::Connections;
-pub use keys::Keys;
-pub use packet::{Initial, initials};
+pub use connections::{ConnectionId, Connections, Found, Ids};

@@ -51,11 +51,6 @@ impl Stream {
         self.waiting.iter().map(|piece| piece.octets.len() + size_of::<Piece>()).sum()
     }
 
-    /// Octets of the stream up to the end of the hello, as far as its length is known.
-    pub fn hello_end(&self) -> u32 {
-        self.hello.end()
-    }
-
     /// Takes octets that begin at `at`. Where octets came before, the first ones count. Not to be called again after
     /// the name is known.
     pub fn put(&mut self, at: u32, octets: &[u8]) -> Known {

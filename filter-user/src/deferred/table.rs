@@ -45,8 +45,8 @@ pub struct Table<S> {
     clients: HashMap<Client, Usage>,
     octets: usize,
     next_id: u64,
-    /// Entries that gave way before their name was known.
-    pub evicted: u64,
+    /// Entries that ended, by age or for want of room, before their name was known.
+    pub incomplete: u64,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl<S> Table<S> {
             clients: HashMap::new(),
             octets: 0,
             next_id: 0,
-            evicted: 0,
+            incomplete: 0,
         }
     }
 
@@ -99,7 +99,7 @@ impl<S> Table<S> {
         while let Some((key, id)) = self.order.front().copied() {
             match self.entries.get(&key) {
                 Some(entry) if entry.id == id && now.saturating_sub(entry.born) <= self.limits.age => break,
-                Some(entry) if entry.id == id => self.remove(&key),
+                Some(entry) if entry.id == id => self.evict(&key, id),
                 _ => {}
             }
             self.order.pop_front();
@@ -180,7 +180,7 @@ impl<S> Table<S> {
 
     fn evict(&mut self, key: &FlowKey, id: u64) {
         if let Some(entry) = self.entries.get(key).filter(|entry| entry.id == id) {
-            self.evicted += u64::from(entry.is_open);
+            self.incomplete += u64::from(entry.is_open);
             self.remove(key);
         }
     }

@@ -22,16 +22,7 @@ struct Connection {
 #[derive(Debug)]
 enum State {
     Reading(Stream),
-    Done(Found),
-}
-
-/// What a segment made of its connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The decision.
-    pub decision: Decision,
-    /// Octets of the ClientHello with its records, as far as they are known.
-    pub hello_len: u32,
+    Done(Decision),
 }
 
 impl Segments {
@@ -41,23 +32,21 @@ impl Segments {
     }
 
     /// Reads a segment whose first octet has this sequence number, of a connection whose first octet has `start`.
-    pub fn read(&mut self, copied: &Copied<'_>, start: u32, sequence: u32) -> Found {
+    pub fn read(&mut self, copied: &Copied<'_>, start: u32, sequence: u32) -> Decision {
         self.table.expire(copied.time);
         let key = copied.connection;
         let at = sequence.wrapping_sub(start);
         if at >= MAX_OCTETS || copied.payload.is_empty() {
-            return Found { decision: Decision::Junk(Junk::Place), hello_len: 0 };
+            return Decision::Junk(Junk::Place);
         }
         // Another start: another connection, with the same addresses and ports.
         if self.table.get_mut(&key).is_none_or(|connection| connection.start != start) {
             let state = State::Reading(Stream::new(Hello::in_records(), MAX_OCTETS));
             self.table.insert(key, copied.client, copied.time, Connection { start, state });
         }
-        let Some(connection) = self.table.get_mut(&key) else {
-            return Found { decision: Decision::Undecided, hello_len: 0 };
-        };
+        let Some(connection) = self.table.get_mut(&key) else { return Decision::Undecided };
         let stream = match &mut connection.state {
-            State::Done(found) => return found.clone(),
+            State::Done(decision) => return decision.clone(),
             State::Reading(stream) => stream,
         };
         let room = (MAX_OCTETS - at) as usize;
@@ -66,15 +55,14 @@ impl Segments {
             Known::Name(name) => Decision::Name(name),
             Known::NoName(why) => Decision::NoName(why),
         };
-        let found = Found { decision, hello_len: stream.hello_end() };
         let weight = stream.weight();
-        if found.decision == Decision::Undecided {
+        if decision == Decision::Undecided {
             self.table.note(&key, weight, true);
         } else {
-            connection.state = State::Done(found.clone());
+            connection.state = State::Done(decision.clone());
             self.table.note(&key, 0, false);
         }
-        found
+        decision
     }
 
     /// Connections that are held.
@@ -87,9 +75,9 @@ impl Segments {
         self.len() == 0
     }
 
-    /// Connections that were forgotten, for want of room, before their name was known.
-    pub fn evicted(&self) -> u64 {
-        self.table.evicted
+    /// Connections that were forgotten before their name was known: for want of room, or because it did not come.
+    pub fn incomplete(&self) -> u64 {
+        self.table.incomplete
     }
 }
 

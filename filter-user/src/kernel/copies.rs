@@ -9,7 +9,8 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use filter_common::{
     flow::{self, REMEMBERED},
-    layout::{Deferred, FlowKey, MAX_CPUS, REMEMBERED_IDLE, Remembered, Tier},
+    layout::{Deferred, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered, Tier},
+    name::Hasher,
     verdict::Protocol,
 };
 
@@ -19,6 +20,10 @@ use super::{
     sys::{self, boot_time},
     table::Table,
     tables::Tables,
+};
+use crate::{
+    deferred::quic::Ids,
+    name::{Name, hash_label},
 };
 
 /// Octets of one CPU's ring: some 680 copies.
@@ -111,19 +116,47 @@ impl Tables {
         self.tier.set(&0, &Tier { beat: boot_time() })
     }
 
-    /// Has the program judge the connection of a copy by this host name, at most 255 octets, from now on.
+    /// Whether orders may cover a name: whether the node that decides has any.
     ///
     /// # Errors
-    /// If a map cannot be written.
-    pub fn remember(&self, copy: &Deferred, name: &[u8]) -> Result<(), Error> {
+    /// If a map cannot be read.
+    pub fn is_covered(&self, name: &Name) -> Result<bool, Error> {
+        let [low, high] = self.settings()?.depths;
+        let mut hasher = Hasher::ROOT;
+        let mut slot = POLICY_NONE;
+        let last = name.labels().count();
+        for (depth, label) in (1..).zip(name.labels()) {
+            hash_label(&mut hasher, self.hash_key(), label.as_bytes());
+            let bits = if depth & 64 == 0 { low } else { high };
+            if bits >> (depth & 63) & 1 == 0 {
+                continue;
+            }
+            if let Some(node) = self.names.get(&hasher.suffix(self.hash_key()))? {
+                slot = if depth == last { node.at } else { node.below };
+            }
+        }
+        Ok(slot != POLICY_NONE && slot != POLICY_ALLOW)
+    }
+
+    /// Has the program judge the connection of a copy by this name from now on.
+    ///
+    /// # Errors
+    /// If a map cannot be read or written.
+    pub fn remember(&self, copy: &Deferred, name: &Name, ids: Option<&Ids>) -> Result<(), Error> {
         let mut remembered: Remembered = plain::zeroed();
-        let len = name.len().min(u8::MAX.into());
-        remembered.name.iter_mut().zip(name.iter().take(len)).for_each(|(to, from)| *to = *from);
-        remembered.name_len = len as u16;
+        let text = name.as_str().as_bytes();
+        remembered.name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        remembered.name_len = text.len() as u16;
         remembered.protocol = copy.protocol;
         remembered.connection = copy.connection;
         remembered.seen = boot_time();
         if copy.protocol == Protocol::Quic as u8 {
+            if let Some(Ids { origin, server }) = ids {
+                (remembered.origin, remembered.origin_len) = (origin.words(), origin.octets().len() as u8);
+                if let Some(server) = server {
+                    (remembered.server, remembered.server_len) = (server.words(), server.octets().len() as u8);
+                }
+            }
             self.remembered.set(&copy.connection, &remembered)?;
         } else {
             remembered.start = copy.start;
@@ -135,20 +168,16 @@ impl Tables {
         self.tags.set(&copy.tag_line, &flow::with(line, copy.tag, kinds))
     }
 
-    /// Lets a QUIC connection's Initials pass while undecided ones are held.
+    /// Lets the QUIC connection of a copy pass that was held, whatever was remembered under the same ids.
     ///
     /// # Errors
-    /// If the map cannot be written.
-    pub fn clear(&self, connection: &FlowKey) -> Result<(), Error> {
-        self.cleared.set(connection, &boot_time())
-    }
-
-    /// The name that is remembered under a key, if it holds still.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn remembered(&self, key: &FlowKey) -> Result<Option<Remembered>, Error> {
-        let known = self.remembered.get(key)?;
-        Ok(known.filter(|known| boot_time().saturating_sub(known.seen) <= REMEMBERED_IDLE))
+    /// If a map cannot be read or written.
+    pub fn clear(&self, copy: &Deferred) -> Result<(), Error> {
+        self.cleared.set(&copy.connection, &boot_time())?;
+        self.remembered.delete(&copy.connection)?;
+        if self.remembered.get(&copy.flow)?.is_some_and(|known| known.connection == copy.connection) {
+            self.remembered.delete(&copy.flow)?;
+        }
+        Ok(())
     }
 }

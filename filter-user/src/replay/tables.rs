@@ -9,7 +9,7 @@ use super::Options;
 use crate::{
     feed::{self, Refusal, file::Files},
     guard::Guards,
-    kernel::{Behaviour, Capacity, Clock, Kernel, Reading},
+    kernel::{Behaviour, Capacity, Clock, Kernel},
     observe::Directory,
     order::{Order, Terms},
     policy::{Changes, Compiler, Limits, ScopeTable},
@@ -71,14 +71,11 @@ impl Prepared {
             tables.set_scopes(&scopes)?;
         }
         tables.apply(&self.changes, &clock)?;
-        tables.set_ports(&Reading {
-            dns: options.dns_ports.clone(),
-            tls: options.tls_ports.clone(),
-            ..Reading::default()
-        })?;
+        tables.set_ports(&options.reading)?;
         tables.set_behaviour(&Behaviour {
             answers_per_second: u32::MAX,
             events_per_second: u32::MAX,
+            copies_per_second: u32::MAX,
             ..Behaviour::default()
         })?;
         Ok(kernel)

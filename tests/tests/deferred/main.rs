@@ -8,7 +8,10 @@ mod tcp;
 use cordon_tests::packet::{Hello, quic::Client};
 use filter_common::layout::FlowKey;
 use filter_user::{
-    deferred::{Copied, Decision, Limits, quic::Connections},
+    deferred::{
+        Copied, Decision, Limits,
+        quic::{Connections, Found},
+    },
     name::Name,
 };
 
@@ -32,6 +35,10 @@ impl Engine {
     }
 
     fn read(&mut self, payload: &[u8]) -> Decision {
+        self.find(payload).decision
+    }
+
+    fn find(&mut self, payload: &[u8]) -> Found {
         self.connections.read(&Copied {
             time: self.time,
             connection: FlowKey { lanes: [self.connection; 4] },

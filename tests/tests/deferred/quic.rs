@@ -2,7 +2,7 @@
 
 use cordon_tests::packet::{Hello, quic::crypto};
 use filter_common::verdict::Reason;
-use filter_user::deferred::{Decision, Junk, Limits, NoName};
+use filter_user::deferred::{Decision, Junk, Limits, NoName, quic::ConnectionId};
 use proptest::prelude::*;
 use rustls::quic::Version;
 
@@ -136,6 +136,23 @@ fn q4_the_destination_id_changes_within_a_hello() {
 }
 
 #[test]
+fn q4_the_servers_id_is_believed_once_a_tag_is_right() {
+    let mut client = client();
+    let mut engine = Engine::new();
+    let origin = ConnectionId::new(&client.dcid);
+    let found = engine.find(&client.initial(&crypto(0, &Hello::new(NAME).handshake())));
+    assert_eq!(found.ids.map(|ids| (Some(ids.origin), ids.server)), Some((origin, None)));
+    client.dcid = vec![0x99; 20];
+    let datagram = client.initial(&[2, 0, 0, 0, 0]);
+    let mut forged = datagram.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(engine.find(&forged).ids, None);
+    let found = engine.find(&datagram);
+    assert_eq!(found.decision, named(NAME));
+    assert_eq!(found.ids.map(|ids| (Some(ids.origin), ids.server)), Some((origin, ConnectionId::new(&[0x99; 20]))));
+}
+
+#[test]
 fn q4_a_first_initial_without_data() {
     let mut client = client();
     let mut engine = Engine::new();
@@ -248,7 +265,7 @@ fn q6_a_client_loses_its_own_oldest_connections_only() {
     };
     flood(&mut engine, 1, 1);
     flood(&mut engine, 2, 20);
-    assert_eq!((engine.connections.len(), engine.connections.evicted()), (5, 16));
+    assert_eq!((engine.connections.len(), engine.connections.incomplete()), (5, 16));
     (engine.client, engine.connection) = ([1; 16], 1000);
     assert_eq!(engine.read(&two), named(NAME));
     (engine.client, engine.connection) = ([2; 16], 2000);

@@ -8,6 +8,7 @@ mod frames;
 mod lengths;
 mod orders;
 mod overblocking;
+mod quic;
 mod redirect;
 mod tls;
 mod verifier;

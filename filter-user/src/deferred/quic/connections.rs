@@ -5,7 +5,10 @@
 //! attempt begins with a packet whose tag is right under its own destination id, which anyone can make; it can add to
 //! an attempt only what is right under that one's keys.
 
-use filter_common::quic::MAX_CONNECTION_ID;
+use filter_common::{
+    bytes::Slice,
+    quic::{MAX_CONNECTION_ID, id_words},
+};
 
 use super::{
     super::{
@@ -30,8 +33,26 @@ pub struct Connections {
 
 #[derive(Debug)]
 struct Attempt {
-    dcid: ConnectionId,
+    ids: Ids,
     state: State,
+}
+
+/// What a datagram made of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The decision.
+    pub decision: Decision,
+    /// The connection's destination ids, if the datagram is of one that is known.
+    pub ids: Option<Ids>,
+}
+
+/// The destination ids of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The one that the client chose, or was given by a Retry: the keys follow from it.
+    pub origin: ConnectionId,
+    /// The one that the server chose, once a packet whose tag is right has shown it.
+    pub server: Option<ConnectionId>,
 }
 
 #[derive(Debug)]
@@ -56,25 +77,25 @@ impl Connections {
     }
 
     /// Reads a datagram.
-    pub fn read(&mut self, copied: &Copied<'_>) -> Decision {
+    pub fn read(&mut self, copied: &Copied<'_>) -> Found {
         self.table.expire(copied.time);
-        let mut decision = Decision::Junk(Junk::NoInitial);
+        let mut found = Found::junk(Junk::NoInitial);
         let mut scid = None;
         for initial in initials(copied.payload) {
             let next = match initial {
-                Err(reason) => Decision::Junk(Junk::Header(reason)),
+                Err(reason) => Found::junk(Junk::Header(reason)),
                 // "Receivers SHOULD ignore any subsequent packets with a different" id (RFC 9000 12.2).
                 Ok(initial) if *scid.get_or_insert(initial.scid) != initial.scid => continue,
                 Ok(initial) => self.initial(copied, &initial),
             };
-            if matches!(next, Decision::Name(_) | Decision::NoName(_)) {
+            if matches!(next.decision, Decision::Name(_) | Decision::NoName(_)) {
                 return next;
             }
-            if next == Decision::Undecided || decision == Decision::Junk(Junk::NoInitial) {
-                decision = next;
+            if next.decision == Decision::Undecided || found.decision == Decision::Junk(Junk::NoInitial) {
+                found = next;
             }
         }
-        decision
+        found
     }
 
     /// Connections that are held.
@@ -92,28 +113,26 @@ impl Connections {
         self.table.octets()
     }
 
-    /// Connections that were forgotten, for want of room, before their name was known.
-    pub fn evicted(&self) -> u64 {
-        self.table.evicted
+    /// Connections that were forgotten before their name was known: for want of room, or because it did not come.
+    pub fn incomplete(&self) -> u64 {
+        self.table.incomplete
     }
 
-    fn initial(&mut self, copied: &Copied<'_>, initial: &Initial<'_>) -> Decision {
+    fn initial(&mut self, copied: &Copied<'_>, initial: &Initial<'_>) -> Found {
         let key = copied.connection;
         let attempts = self.table.get_mut(&key);
         if let Some(attempts) = attempts {
             let known = attempts.iter_mut().rev().find_map(|attempt| attempt.read(initial, &mut self.packet));
-            if let Some(decision) = known {
+            if let Some(found) = known {
                 let weight = attempts.iter().map(Attempt::weight).sum();
                 let is_open = attempts.iter().any(Attempt::is_open);
                 self.table.note(&key, weight, is_open);
-                return decision;
+                return found;
             }
         }
-        let Some((attempt, decision)) = Attempt::begin(initial, &mut self.packet) else {
-            return Decision::Junk(Junk::Tag);
-        };
+        let Some((attempt, found)) = Attempt::begin(initial, &mut self.packet) else { return Found::junk(Junk::Tag) };
         self.add(copied, attempt);
-        decision
+        found
     }
 
     fn add(&mut self, copied: &Copied<'_>, attempt: Attempt) {
@@ -137,49 +156,53 @@ impl Connections {
 
 impl Attempt {
     /// The attempt that a packet begins, under the keys of its own destination id (RFC 9001 5.2).
-    fn begin(initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<(Self, Decision)> {
+    fn begin(initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<(Self, Found)> {
         let keys = Keys::new(initial.version, initial.dcid)?;
         let opened = open(&keys, initial, None, packet)?;
-        let dcid = ConnectionId::new(initial.dcid)?;
+        let ids = Ids { origin: ConnectionId::new(initial.dcid)?, server: None };
         let reading = Reading {
             keys: vec![(initial.version, keys)],
             largest: None,
             stream: Stream::new(Hello::bare(), MAX_CRYPTO),
         };
-        let mut attempt = Self { dcid, state: State::Reading(Box::new(reading)) };
+        let mut attempt = Self { ids, state: State::Reading(Box::new(reading)) };
         let decision = attempt.take(&opened, packet);
-        Some((attempt, decision))
+        Some((attempt, Found { decision, ids: Some(ids) }))
     }
 
     /// Reads a packet if it belongs to this attempt.
-    fn read(&mut self, initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<Decision> {
-        let is_same = self.dcid.octets() == initial.dcid;
-        let reading = match &mut self.state {
-            State::Done(known) if is_same => return Some(done(known)),
+    fn read(&mut self, initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<Found> {
+        let origin = self.ids.origin;
+        let is_same = origin.octets() == initial.dcid;
+        let opened = match &mut self.state {
+            State::Done(known) if is_same => return Some(Found { decision: done(known), ids: Some(self.ids) }),
             // Under another destination id: the server's, or that of another attempt.
-            State::Done(known) => {
-                let keys = Keys::new(initial.version, self.dcid.octets())?;
-                open(&keys, initial, None, packet)?;
-                return Some(done(known));
+            State::Done(_) => open(&Keys::new(initial.version, origin.octets())?, initial, None, packet),
+            State::Reading(reading) => {
+                let largest = reading.largest;
+                let keys = reading.keys_of(initial.version, &origin);
+                keys.and_then(|keys| open(keys, initial, largest, packet))
             }
-            State::Reading(reading) => reading,
-        };
-        let largest = reading.largest;
-        let opened = match reading.keys_of(initial.version, &self.dcid) {
-            Some(keys) => open(keys, initial, largest, packet),
-            None => None,
         };
         match opened {
-            Some(opened) => Some(self.take(&opened, packet)),
+            Some(opened) => {
+                if !is_same {
+                    self.ids.server = ConnectionId::new(initial.dcid);
+                }
+                Some(Found { decision: self.take(&opened, packet), ids: Some(self.ids) })
+            }
             // Its own keys would be the same.
-            None if is_same => Some(Decision::Junk(Junk::Tag)),
+            None if is_same => Some(Found::junk(Junk::Tag)),
             None => None,
         }
     }
 
     /// Takes in the frames of an opened packet.
     fn take(&mut self, opened: &Opened, packet: &[u8]) -> Decision {
-        let State::Reading(reading) = &mut self.state else { return Decision::Undecided };
+        let reading = match &mut self.state {
+            State::Reading(reading) => reading,
+            State::Done(known) => return done(known),
+        };
         reading.largest = reading.largest.max(Some(opened.number));
         for crypto in frames::crypto(packet.get(opened.head..opened.end).unwrap_or_default()) {
             let at = u32::try_from(crypto.offset).unwrap_or(u32::MAX);
@@ -231,24 +254,44 @@ fn open(keys: &Keys, initial: &Initial<'_>, largest: Option<u64>, buffer: &mut V
     keys.open(buffer, initial.number, largest)
 }
 
-#[derive(Clone, Copy, Debug)]
-struct ConnectionId {
-    octets: [u8; MAX_CONNECTION_ID as usize],
+/// A connection id (RFC 9000 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    /// Its octets, behind zeros.
+    octets: [u8; ROOM],
     len: u8,
 }
 
 impl ConnectionId {
-    fn new(id: &[u8]) -> Option<Self> {
-        let mut octets = [0; MAX_CONNECTION_ID as usize];
-        octets.get_mut(..id.len())?.copy_from_slice(id);
+    /// `None` if it is longer than one can be.
+    pub fn new(id: &[u8]) -> Option<Self> {
+        if id.len() > MAX_CONNECTION_ID as usize {
+            return None;
+        }
+        let mut octets = [0; ROOM];
+        octets.get_mut(ROOM - id.len()..)?.copy_from_slice(id);
         Some(Self { octets, len: id.len() as u8 })
     }
 
-    fn octets(&self) -> &[u8] {
-        self.octets.get(..self.len.into()).unwrap_or_default()
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
+        self.octets.get(ROOM - usize::from(self.len)..).unwrap_or_default()
+    }
+
+    /// As `filter_common::quic::id_words` reads it from a packet.
+    pub fn words(&self) -> [u64; 3] {
+        id_words(&Slice(&self.octets), ROOM as u32, self.len.into()).unwrap_or_default()
     }
 }
 
+impl Found {
+    fn junk(junk: Junk) -> Self {
+        Self { decision: Decision::Junk(junk), ids: None }
+    }
+}
+
+/// As much as is looked at before the end of a connection id.
+const ROOM: usize = 24;
 /// Attempts under the same ids.
 const MAX_ATTEMPTS: usize = 3;
 /// Octets of the handshake that are read.

@@ -1,0 +1,79 @@
+//! The deferred tier: what the engine finds in copies goes back to the kernel as the names of connections. The kernel
+//! derives from a name what becomes of a packet, so that an order's end, or another scope, holds at once.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use filter_common::{layout::Deferred, verdict::Protocol};
+
+use super::{Copied, Decision, Limits, quic::Connections, tcp::Segments};
+use crate::{
+    kernel::{Error, Tables},
+    name::Name,
+};
+
+/// What has been made of the copies.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Names that were found.
+    pub decided: AtomicU64,
+    /// Of these, names that orders cover: the kernel remembers them.
+    pub listed: AtomicU64,
+    /// Copies after which the name is still to come.
+    pub undecided: AtomicU64,
+    /// Connections without a name that could be judged.
+    pub nameless: AtomicU64,
+    /// Copies that told nothing: forged, cut, or of another connection.
+    pub junk: AtomicU64,
+    /// Connections that were forgotten before their name was known.
+    pub incomplete: AtomicU64,
+    /// Names that could not be written to the kernel.
+    pub failed: AtomicU64,
+}
+
+/// The engine and what it is connected to.
+#[derive(Debug)]
+pub struct Tier {
+    connections: Connections,
+    segments: Segments,
+}
+
+impl Tier {
+    /// One that knows nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { connections: Connections::new(limits), segments: Segments::new(limits) }
+    }
+
+    /// Reads a copy, and has the kernel remember the connection's name; tells a name that orders cover.
+    ///
+    /// # Errors
+    /// If the kernel's tables cannot be read or written.
+    pub fn take(&mut self, copy: &Deferred, tables: &Tables, counts: &Counts) -> Result<Option<Name>, Error> {
+        let payload = copy.payload.get(..usize::from(copy.len)).unwrap_or_default();
+        let is_quic = copy.protocol == Protocol::Quic as u8;
+        let connection = if is_quic { copy.connection } else { copy.flow };
+        let copied = Copied { time: copy.time, connection, client: copy.client, payload };
+        let (decision, ids) = if is_quic {
+            let found = self.connections.read(&copied);
+            (found.decision, found.ids)
+        } else {
+            (self.segments.read(&copied, copy.start, copy.sequence), None)
+        };
+        counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
+        let count = match decision {
+            Decision::Name(_) => &counts.decided,
+            Decision::Undecided => &counts.undecided,
+            Decision::NoName(_) => &counts.nameless,
+            Decision::Junk(_) => &counts.junk,
+        };
+        count.fetch_add(1, Relaxed);
+        match decision {
+            Decision::Name(name) if tables.is_covered(&name)? => {
+                tables.remember(copy, &name, ids.as_ref())?;
+                counts.listed.fetch_add(1, Relaxed);
+                Ok(Some(name))
+            }
+            Decision::Name(_) | Decision::NoName(_) if is_quic && copy.held == 1 => tables.clear(copy).map(|()| None),
+            _ => Ok(None),
+        }
+    }
+}
