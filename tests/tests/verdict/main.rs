@@ -9,5 +9,6 @@ mod lengths;
 mod orders;
 mod overblocking;
 mod redirect;
+mod split;
 mod tls;
 mod verifier;
