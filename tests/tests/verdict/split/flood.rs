@@ -3,12 +3,14 @@
 use std::{net::Ipv4Addr, time::Instant};
 
 use cordon_tests::{
-    harness::Filter,
+    harness::{Filter, Setup},
+    order::order,
     packet::{Connection, Hello, Ip},
 };
 use filter_common::verdict::Reason::{self, NotListed, Reset, TcpSyn, TlsIncomplete, TlsNotHello};
+use filter_user::kernel::Capacity;
 
-use super::{NAME, State, filter};
+use super::{NAME, State};
 
 /// Ten million flows with `CORDON_TEST_FULL`; by default many times what there is room for.
 fn flows() -> u32 {
@@ -61,22 +63,30 @@ fn flood(filter: &Filter, frames: impl Fn(&Connection) -> Vec<Vec<u8>>, expected
     );
 }
 
-/// Octets of memory that this process's BPF maps hold (proc_pid_fdinfo(5)).
+/// Room for flows in this module's filters, which no other test's maps have: marks, messages, and names.
+const ROOM: [u32; 3] = [1031, 1033, 1039];
+
+/// Octets of memory that the maps of flows hold (proc_pid_fdinfo(5)).
 fn map_memory() -> u64 {
     let folder = std::fs::read_dir("/proc/self/fdinfo").expect("procfs");
     let infos = folder.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let field = |info: &str, name| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     let of_map = |info: String| {
-        let memory = info.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse::<u64>().ok()?;
-        info.contains("map_type:").then_some(memory)
+        let is_own = ROOM.iter().any(|room| field(&info, "max_entries:") == Some(u64::from(*room)));
+        field(&info, "memlock:").filter(|_| is_own)
     };
-    infos.filter_map(of_map).sum()
+    let maps: Vec<u64> = infos.filter_map(of_map).collect();
+    assert_eq!(maps.len(), ROOM.len(), "maps of flows");
+    maps.iter().sum()
 }
 
 #[test]
 fn o06_floods() {
     let (other, listed) = (Hello::post_quantum("www.example.net", false), Hello::post_quantum(NAME, false));
     let (other, listed) = (other.build(), listed.build());
-    let filter = filter();
+    let [connections, messages, remembered] = ROOM;
+    let capacity = Capacity { connections, messages, remembered, ..Setup::default().capacity };
+    let filter = Filter::with(Setup { capacity, ..Setup::default() }, [&order("o", ["example.com"])]);
     // SYNs, first halves of hellos, and split hellos with a listed name.
     flood(&filter, |flow| vec![flow.syn()], &[TcpSyn]);
     flood(&filter, |flow| vec![flow.data(0, &other[..1208])], &[TlsIncomplete]);

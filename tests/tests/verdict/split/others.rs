@@ -92,7 +92,7 @@ fn t07_decoys_in_the_same_place() {
         let all = [syn, &nothing, first, second].map(Clone::clone);
         expect(&filter, &all, &[TcpSyn, TlsNotHello, TlsIncomplete, Reset], State::SPLIT_AND_STOPPED);
         // Half a hello does: of two copies the first one counts.
-        let decoy = Hello::with_extensions([(21, vec![0; 8000])]).build();
+        let decoy = Hello::with_extensions([(21, vec![0; 8000]), (22, Vec::new())]).build();
         let all = [syn, &connection.data(0, &decoy[..1208]), first, second].map(Clone::clone);
         let state = State { marks: [1, 1], streams: [1, 0], names: 0 };
         expect(&filter, &all, &[TcpSyn, TlsIncomplete, TcpRepeated, TlsIncomplete], state);
