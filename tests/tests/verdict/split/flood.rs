@@ -86,9 +86,9 @@ fn o06_floods() {
     let (other, listed) = (other.build(), listed.build());
     let [connections, messages, remembered] = ROOM;
     let capacity = Capacity { connections, messages, remembered, ..Setup::default().capacity };
-    let filter = Filter::with(Setup { capacity, ..Setup::default() }, [&order("o", ["example.com"])]);
+    let filter = || Filter::with(Setup { capacity, ..Setup::default() }, [&order("o", ["example.com"])]);
     // SYNs, first halves of hellos, and split hellos with a listed name.
-    flood(&filter, |flow| vec![flow.syn()], &[TcpSyn]);
-    flood(&filter, |flow| vec![flow.data(0, &other[..1208])], &[TlsIncomplete]);
-    flood(&filter, |flow| flow.cut(&listed, &[1208]), &[TlsIncomplete, Reset]);
+    flood(&filter(), |flow| vec![flow.syn()], &[TcpSyn]);
+    flood(&filter(), |flow| vec![flow.data(0, &other[..1208])], &[TlsIncomplete]);
+    flood(&filter(), |flow| flow.cut(&listed, &[1208]), &[TlsIncomplete, Reset]);
 }
