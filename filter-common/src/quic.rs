@@ -120,21 +120,40 @@ impl Header {
         if self.next < end { Some(Payload { start: self.next, end }) } else { None }
     }
 
-    /// Whether the packets of the payload that begin here, [`MAX_COALESCED`] more at most, hold an Initial.
+    /// The first Initial among this packet and the next [`MAX_COALESCED`] of a payload that ends at `end`.
     #[inline(always)]
-    pub fn has_initial<B: Bytes>(&self, bytes: &B, end: u32) -> bool {
+    pub fn initial<B: Bytes>(&self, bytes: &B, end: u32) -> Option<Self> {
         let mut header = *self;
         for _ in 0..MAX_COALESCED {
             if header.kind == kind::INITIAL {
-                return true;
+                return Some(header);
             }
-            let Some(rest) = header.rest(end) else { return false };
-            let Ok(next) = Self::read(bytes, &rest) else { return false };
-            header = next;
+            header = Self::read(bytes, &header.rest(end)?).ok()?;
         }
-        header.kind == kind::INITIAL
+        if header.kind == kind::INITIAL { Some(header) } else { None }
     }
 }
+
+/// A connection id of up to 20 octets that ends before `end`, in three words: its last eight octets, those before them,
+/// and the rest, with zeros in front. There are headers of more than 24 octets before it.
+#[inline(always)]
+pub fn id_words<B: Bytes>(bytes: &B, end: u32, len: u32) -> Option<[u64; 3]> {
+    let last = id_word(bytes, end, len)?;
+    let middle = id_word(bytes, end.wrapping_sub(8), len.saturating_sub(8))?;
+    let first = id_word(bytes, end.wrapping_sub(16), len.saturating_sub(16))?;
+    Some([last, middle, first])
+}
+
+/// The last `len` octets, eight at most, before `end`.
+#[inline(always)]
+fn id_word<B: Bytes>(bytes: &B, end: u32, len: u32) -> Option<u64> {
+    let word = bytes.be64(end.wrapping_sub(8))?;
+    Some(if len >= 8 { word } else { word & (1_u64 << (8 * len)).wrapping_sub(1) })
+}
+
+/// Shortest connection id of a server by which packets with short headers are told apart: shorter ones could be
+/// guessed.
+pub const MIN_SERVER_ID: u32 = 4;
 
 /// RFC 9000 17.2, RFC 9369 3.2.
 #[inline(always)]

@@ -9,6 +9,7 @@ use filter_common::{
     flow::{self, Identity},
     frame,
     layout::{HashKey, REMEMBERED_IDLE, Remembered, SynMark},
+    quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
 };
 
@@ -155,7 +156,7 @@ pub fn remember(scratch: &mut Scratch) {
     remembered.start = scratch.stream.base;
     remembered.len = scratch.stream.reader.hello_end();
     remembered.protocol = Protocol::Tls as u8;
-    remembered.superseded = 0;
+    remembered.server_len = 0;
     remembered.name_len = name_len as u16;
     if let Some(name) = scratch.stream.held.first_chunk() {
         remembered.name = *name;
@@ -207,21 +208,58 @@ pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
     scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
 }
 
-/// Takes up the name that is remembered for the connection of a packet with a long header.
-#[inline(always)]
-pub fn recall_connection(scratch: &mut Scratch) -> bool {
-    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.connection) else { return false };
-    // SAFETY: the map's memory.
-    recall_quic(scratch, unsafe { &mut *known }) && REMEMBERED.get_ptr_mut(&scratch.connection) == Some(known)
+/// Whether a packet is of a connection whose name is remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Recalled {
+    /// No.
+    No,
+    /// Yes; the name is where a held one lies.
+    Yes,
+    /// It may be; the name is there as well.
+    Doubtful,
 }
 
-/// Takes up the name that is remembered for the packets with short headers of a flow.
+/// Takes up the name that is remembered for the connection of a packet with a long header. A client without a source id
+/// of its own (many browsers) is doubtful under a destination id that is not known: its server's, or that of another
+/// connection.
 #[inline(always)]
-pub fn recall_flow(scratch: &mut Scratch) -> bool {
+pub fn recall_connection(packet: &Packet, scratch: &mut Scratch) -> Recalled {
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.connection) else { return Recalled::No };
+    let (dcid, len) = (scratch.quic.dcid, scratch.quic.dcid_len);
+    let Some(words) = quic::id_words(packet, dcid + len, len) else { return Recalled::No };
+    // SAFETY: the map's memory.
+    let known_now = unsafe { &mut *known };
+    let is_origin = u32::from(known_now.origin_len) == len && is_same(known_now.origin, words);
+    let is_server = u32::from(known_now.server_len) == len && is_same(known_now.server, words);
+    let is_certain = scratch.quic.scid_len > 0 || is_origin || is_server;
+    if !recall_quic(scratch, known_now) || REMEMBERED.get_ptr_mut(&scratch.connection) != Some(known) {
+        return Recalled::No;
+    }
+    if is_certain { Recalled::Yes } else { Recalled::Doubtful }
+}
+
+/// Takes up the name that is remembered for a packet with a short header. Addresses and ports alone do not make it that
+/// connection's: anyone can forge a hello there.
+#[inline(always)]
+pub fn recall_flow(packet: &Packet, scratch: &mut Scratch) -> bool {
     let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
     // SAFETY: the map's memory.
     let known_now = unsafe { &mut *known };
-    known_now.superseded == 0 && recall_quic(scratch, known_now) && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
+    let len = u32::from(known_now.server_len);
+    let end = scratch.quic.dcid + len;
+    if !(MIN_SERVER_ID..=MAX_CONNECTION_ID).contains(&len) || end > scratch.payload.end {
+        return false;
+    }
+    let Some(words) = quic::id_words(packet, end, len) else { return false };
+    is_same(known_now.server, words)
+        && recall_quic(scratch, known_now)
+        && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
+}
+
+/// Not by `==`, of which LLVM makes a loop over octets.
+#[inline(always)]
+fn is_same([a, b, c]: [u64; 3], [x, y, z]: [u64; 3]) -> bool {
+    (a ^ x) | (b ^ y) | (c ^ z) == 0
 }
 
 #[inline(always)]
@@ -234,17 +272,4 @@ fn recall_quic(scratch: &mut Scratch, known: &mut Remembered) -> bool {
     take_name(scratch, known);
     known.seen = now;
     true
-}
-
-/// Another connection begins on the flow: packets with short headers may be its own.
-#[inline(always)]
-pub fn supersede(scratch: &Scratch) {
-    if let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) {
-        // SAFETY: the map's memory.
-        unsafe {
-            if (*known).connection != scratch.connection {
-                (*known).superseded = 1;
-            }
-        }
-    }
 }

@@ -3,17 +3,16 @@
 
 use aya_ebpf::bindings::xdp_md;
 use filter_common::{
-    bytes::Bytes,
     flow::{self, Identity},
     frame,
     layout::{HashKey, Settings, quic_mode},
-    quic::{Header, kind},
-    verdict::{Protocol, Reason, Tally},
+    quic::{Header, id_words, kind},
+    verdict::{Action, Protocol, Reason, Tally},
 };
 
 use crate::{
     filter::Outcome,
-    flow::{find, identify, may_have, recall_connection, recall_flow, supersede},
+    flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
     lookup::Way,
     maps::{CLEARED, HASH_KEY, SETTINGS, Scratch},
     packet::Packet,
@@ -32,8 +31,12 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
     let scratch = unsafe { &mut *way.scratch };
     scratch.payload = frame::udp(&way.packet, &scratch.network)?;
     scratch.quic = Header::read(&way.packet, &scratch.payload)?;
-    let identity = find(&way.packet, scratch)?;
     let short = scratch.quic.kind == kind::SHORT;
+    // An Initial speaks for its datagram, whatever lies before it.
+    if !short && let Some(initial) = scratch.quic.initial(&way.packet, scratch.payload.end) {
+        scratch.quic = initial;
+    }
+    let identity = find(&way.packet, scratch)?;
     if short && !may_have(scratch, flow::REMEMBERED) {
         return Err(Reason::QuicShort);
     }
@@ -43,11 +46,22 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
         connect(&way.packet, scratch, &identity, key).ok_or(Reason::QuicMalformed)?;
     }
     if may_have(scratch, flow::REMEMBERED) {
-        let recalled = if short { recall_flow(scratch) } else { recall_connection(scratch) };
+        let recalled = match short {
+            true if recall_flow(&way.packet, scratch) => Recalled::Yes,
+            true => Recalled::No,
+            false => recall_connection(&way.packet, scratch),
+        };
         // SAFETY: the context is the program's.
-        if recalled && unsafe { seam::held_name(way.packet.raw(), Protocol::Quic as u32) } == 0 {
+        let stops =
+            recalled != Recalled::No && unsafe { seam::held_name(way.packet.raw(), Protocol::Quic as u32) } == 0;
+        if stops && recalled == Recalled::Yes {
             // SAFETY: as above.
             return Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }));
+        }
+        // What is not the connection's passes once the deferred tier has said so.
+        if stops && scratch.quic.kind == kind::INITIAL && scratch.choice.action != Action::Observe as u8 {
+            let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
+            return Err(initial(way, settings, true));
         }
     }
     if short {
@@ -60,21 +74,10 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
 #[inline(always)]
 fn connect(packet: &Packet, scratch: &mut Scratch, identity: &Identity, key: &HashKey) -> Option<()> {
     let len = scratch.quic.scid_len;
-    let end = scratch.quic.scid + len;
-    // From the end: before it there are more than 24 octets, but perhaps none behind.
-    let id = [part(packet, end, len)?, part(packet, end - 8, len.saturating_sub(8))?, {
-        part(packet, end - 16, len.saturating_sub(16))?
-    }];
+    let id = id_words(packet, scratch.quic.scid + len, len)?;
     let link = frame::link_words(packet, &scratch.network)?;
     scratch.connection = identity.connection(&link, id, len, key);
     Some(())
-}
-
-/// The last `len` octets, eight at most, before `end`.
-#[inline(always)]
-fn part(packet: &Packet, end: u32, len: u32) -> Option<u64> {
-    let word = packet.be64(end.wrapping_sub(8))?;
-    Some(if len >= 8 { word } else { word & (1_u64 << (8 * len)).wrapping_sub(1) })
 }
 
 /// A long header of a connection that is not known, or not listed.
@@ -85,15 +88,15 @@ fn undecided(way: &mut Way) -> Result<Outcome, Reason> {
     let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
     let holds = settings.quic_mode == quic_mode::HOLD;
     // SAFETY: only whether it is there counts.
-    if holds && unsafe { CLEARED.get(&scratch.connection) }.is_some() {
+    let is_cleared = holds && unsafe { CLEARED.get(&scratch.connection) }.is_some();
+    if scratch.quic.kind != kind::INITIAL {
+        let is_early = scratch.quic.kind == kind::ZERO_RTT;
+        return Err(if holds && is_early && !is_cleared { Reason::QuicHeld } else { Reason::QuicOther });
+    }
+    if is_cleared {
+        // It may begin another connection under the same ids.
+        tier::copy(way, Protocol::Quic, false);
         return Err(Reason::QuicCleared);
-    }
-    let header = scratch.quic;
-    if !header.has_initial(&way.packet, scratch.payload.end) {
-        return Err(if holds && header.kind == kind::ZERO_RTT { Reason::QuicHeld } else { Reason::QuicOther });
-    }
-    if may_have(scratch, flow::REMEMBERED) {
-        supersede(scratch);
     }
     Err(initial(way, settings, holds))
 }

@@ -4,6 +4,7 @@ mod answer;
 mod dns;
 mod edns;
 mod frame;
+mod quic;
 mod stream;
 mod tls;
 

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod connection;
 pub mod dns;
 pub mod ip;
+pub mod quic;
 pub mod received;
 pub mod tls;
 pub mod transport;

@@ -295,7 +295,7 @@ fn o04_the_other_transport() {
             let packet = Packet::new(ip.clone(), Transport::udp(port), Hello::new(NAME).build());
             let reason = filter.run(&packet.build()).reason;
             assert!(
-                matches!(reason, Reason::NotWatched | Reason::DnsNotQuery | Reason::DnsQuestionCount),
+                matches!(reason, Reason::QuicNotQuic | Reason::DnsNotQuery | Reason::DnsQuestionCount),
                 "{reason:?}"
             );
             let packet = Packet::new(ip.clone(), Transport::tcp(port), Query::new(NAME).build());
