@@ -229,7 +229,7 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     if scratch.end == GOING_ON {
         return held_name(scratch);
     }
-    if scratch.end == Reason::TlsIncomplete as u32 {
+    if scratch.end == HUNGRY {
         keep(scratch);
         return Err(Reason::TlsIncomplete);
     }
@@ -269,6 +269,9 @@ fn held_name(scratch: &mut Scratch) -> Result<(), Reason> {
     scratch.name = Payload { start: Held::START, end };
     Ok(())
 }
+
+/// [`Scratch::end`] when the segment is read and the next one goes on.
+const HUNGRY: u32 = GOING_ON - 1;
 
 /// The reasons that reading a hello can end with.
 #[inline(always)]
@@ -315,7 +318,7 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
         stream::Step::More => 0,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {
-                scratch.end = Reason::TlsMalformed as u32;
+                scratch.end = Reason::TlsIncomplete as u32;
                 return 1;
             }
             let is_whole = reader.take_name();
@@ -325,7 +328,7 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
             i64::from(is_whole)
         }
         stream::Step::Hungry => {
-            scratch.end = Reason::TlsIncomplete as u32;
+            scratch.end = HUNGRY;
             1
         }
         stream::Step::Stop(reason) => {
