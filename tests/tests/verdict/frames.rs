@@ -150,33 +150,6 @@ fn t19_up_to_two_tags() {
 }
 
 #[test]
-fn t19_encapsulated_packets_pass() {
-    let filter = filter();
-    for packet in [query(Ip::v4()), hello(Ip::v4()), query(Ip::v6()), hello(Ip::v6())] {
-        let point = if packet.ip.is_v4() { [0, 0x21] } else { [0, 0x57] };
-        let session = [&[0x11, 0, 0, 1, 0, 200][..], &point].concat();
-        filter.expect(&packet.clone().encapsulated(0x8864, &session), Reason::Encapsulated);
-        filter.expect(&packet.clone().tag(VLAN, 7).encapsulated(0x8864, &session), Reason::Encapsulated);
-        for labels in 1..=4 {
-            let mut stack = vec![[0, 0x01, 0, 64]; labels];
-            stack[labels - 1][2] = 1;
-            for ethertype in [0x8847, 0x8848] {
-                filter.expect(&packet.clone().encapsulated(ethertype, &stack.concat()), Reason::Encapsulated);
-            }
-        }
-        // IPIP, 6in4, 4in6, 6in6, GRE.
-        let inner = packet.build()[14..].to_vec();
-        for outer in Ip::both() {
-            let protocol = if packet.ip.is_v4() { 4 } else { 41 };
-            filter.expect(&Packet::new(outer.clone(), Transport::Raw(protocol), inner.clone()), Reason::Encapsulated);
-            let ethertype: u16 = if packet.ip.is_v4() { 0x0800 } else { 0x86dd };
-            let gre = [&[0, 0][..], &ethertype.to_be_bytes(), &inner].concat();
-            filter.expect(&Packet::new(outer, Transport::Raw(47), gre), Reason::Encapsulated);
-        }
-    }
-}
-
-#[test]
 fn t19_other_ethertypes_pass() {
     let filter = filter();
     // ARP, LLDP, PPPoE discovery, MACsec, 802.3 lengths, and one off each that is read.

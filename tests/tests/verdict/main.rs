@@ -10,4 +10,5 @@ mod orders;
 mod overblocking;
 mod redirect;
 mod tls;
+mod tunnels;
 mod verifier;
