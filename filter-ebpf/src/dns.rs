@@ -17,7 +17,7 @@ use crate::{
     flow::{find, finish, identify, keep, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, Scratch},
-    packet::{Held, Packet, repeat},
+    packet::{Held, Packet, Whole, repeat},
     seam,
 };
 
@@ -139,7 +139,7 @@ fn stopped(end: u32) -> Reason {
 unsafe extern "C" fn message(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.stream.reader.step_messages(&packet, &mut scratch.segment) {
+    match scratch.stream.reader.step_messages(&Whole(packet), &mut scratch.segment) {
         stream::Step::More => 0,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {

@@ -15,6 +15,8 @@ use crate::{
 };
 
 unsafe extern "C" {
+    /// Up to eight octets from `at` on, which lie in the packet, but not all in its first buffer.
+    pub fn read_far(context: *mut xdp_md, at: u32) -> u64;
     /// Reads a frame that holds PPPoE, MPLS or a tunnel, into the scratch space.
     pub fn unwrap_frame(context: *mut xdp_md) -> u32;
     /// Reads the IP header where the scratch space says.
@@ -38,24 +40,25 @@ unsafe extern "C" {
 /// Defines the seams in a binary.
 #[macro_export]
 macro_rules! seams {
-    ($($name:ident($($argument:ident),*) = $path:path;)+) => { $(
+    ($($name:ident($($argument:ident),*) -> $result:ty = $path:path;)+) => { $(
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(context: *mut aya_ebpf::bindings::xdp_md, $($argument: u32),*) -> u32 {
+        pub extern "C" fn $name(context: *mut aya_ebpf::bindings::xdp_md, $($argument: u32),*) -> $result {
             $path(context, $($argument),*)
         }
     )+ };
     () => {
         $crate::seams! {
-            unwrap_frame() = $crate::filter::unwrap_seam;
-            ip_header() = $crate::filter::header_seam;
-            linked_flow() = $crate::flow::linked_seam;
-            dns_query() = $crate::dns::query_seam;
-            tcp_segment(roles) = $crate::tcp::segment_seam;
-            tls_connected(alone) = $crate::tls::connected_seam;
-            dns_segment() = $crate::dns::segment_seam;
-            wrap_answer(len) = $crate::act::wrap_seam;
-            act_connection() = $crate::act::connection_seam;
+            read_far(at) -> u64 = $crate::packet::far_seam;
+            unwrap_frame() -> u32 = $crate::filter::unwrap_seam;
+            ip_header() -> u32 = $crate::filter::header_seam;
+            linked_flow() -> u32 = $crate::flow::linked_seam;
+            dns_query() -> u32 = $crate::dns::query_seam;
+            tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
+            tls_connected(alone) -> u32 = $crate::tls::connected_seam;
+            dns_segment() -> u32 = $crate::dns::segment_seam;
+            wrap_answer(len) -> u32 = $crate::act::wrap_seam;
+            act_connection() -> u32 = $crate::act::connection_seam;
         }
     };
 }

@@ -255,9 +255,39 @@ fn t21_packets_over_several_buffers() {
         let mut long = query(ip.clone());
         long.payload.resize(8000, 0);
         filter.expect_back(&long, Reason::AnsweredNxdomain);
-        // The name behind the first buffer is not read.
-        let far = Hello::with_extensions([(21, vec![0; 5000]), server_name(NAME)]);
-        let run = filter.run_in_kernel(&Packet::tls(ip, &far).build());
-        assert_eq!(run.reason, Reason::TlsIncomplete);
+    }
+}
+
+/// BPF_PROG_TEST_RUN puts 3,520 octets into the first buffer, and a page into each further one.
+#[test]
+fn t21_names_in_every_buffer_and_over_two() {
+    let filter = filter();
+    for ip in Ip::both() {
+        for padding in [3000, 5000, 7000, 8500].into_iter().chain(3300..3520).chain(7400..7616) {
+            let far = Hello::with_extensions([(21, vec![0; padding]), server_name(NAME)]);
+            filter.expect_back(&Packet::tls(ip.clone(), &far), Reason::Reset);
+        }
+        let other = Hello::with_extensions([(21, vec![0; 7000]), server_name("other.example")]);
+        filter.expect(&Packet::tls(ip.clone(), &other), Reason::NotListed);
+        let none = Hello::with_extensions([(21, vec![0; 7000]), (0xfafa, vec![0; 300])]);
+        filter.expect(&Packet::tls(ip, &none), Reason::TlsNoSni);
+    }
+}
+
+#[test]
+fn t21_a_far_name_that_goes_on_in_the_next_segment() {
+    let filter = filter();
+    for padding in [3000, 3500, 5000, 7590, 8000] {
+        let hello = Hello::with_extensions([(21, vec![0; padding]), server_name(NAME)]);
+        let (octets, name) = (hello.build(), hello.position(NAME));
+        for cut in [name - 4, name, name + 5] {
+            filter.forget_flows();
+            let segment = |start: usize, end: usize| {
+                let transport = Transport::tcp(443).numbers(7 + start as u32, 1);
+                Packet::new(Ip::v4(), transport, octets[start..end].to_vec()).build()
+            };
+            let reasons = filter.run_all(&[segment(0, cut), segment(cut, octets.len())]);
+            assert_eq!(reasons, [Reason::TlsIncomplete, Reason::Reset], "{padding}, cut at {cut}");
+        }
     }
 }
