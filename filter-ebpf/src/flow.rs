@@ -40,12 +40,25 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 pub fn identify(packet: &Packet, scratch: &mut Scratch, identity: &Identity) -> Result<(), Reason> {
     if frame::has_link_words(&scratch.network) {
         // SAFETY: the context is the program's.
+        seam::decode(unsafe { seam::link_words(packet.raw()) })?;
+        // SAFETY: as above.
         seam::decode(unsafe { seam::linked_flow(packet.raw()) })?;
         scratch.flow = filter::scratch()?.flow;
     } else {
         scratch.flow = identity.key(&[0; 6], hash_key()?);
     }
     Ok(())
+}
+
+/// See [`seam::link_words`].
+#[inline(always)]
+pub fn link_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let scratch = unsafe { &mut *way.scratch };
+        scratch.link = frame::link_words(&way.packet, &scratch.network).ok_or(Reason::FrameMalformed)?;
+        Ok(())
+    }))
 }
 
 /// See [`seam::linked_flow`].
@@ -55,7 +68,6 @@ pub fn linked_seam(context: *mut xdp_md) -> u32 {
         // SAFETY: `Way` refers to this CPU's scratch space.
         let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };
         let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-        scratch.link = frame::link_words(packet, &scratch.network).ok_or(Reason::FrameMalformed)?;
         scratch.flow = identity.key(&scratch.link, hash_key()?);
         Ok(())
     }))

@@ -21,7 +21,9 @@ unsafe extern "C" {
     pub fn unwrap_frame(context: *mut xdp_md) -> u32;
     /// Reads the IP header where the scratch space says.
     pub fn ip_header(context: *mut xdp_md) -> u32;
-    /// Computes the key of a flow in tags, PPPoE, MPLS or a tunnel, into the scratch space.
+    /// Reads what tags, PPPoE, MPLS and a tunnel say of the flow, into the scratch space.
+    pub fn link_words(context: *mut xdp_md) -> u32;
+    /// Computes the key of a flow with these words, into the scratch space.
     pub fn linked_flow(context: *mut xdp_md) -> u32;
     /// Judges a DNS query over UDP.
     pub fn dns_query(context: *mut xdp_md) -> u32;
@@ -31,6 +33,8 @@ unsafe extern "C" {
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Judges a segment of DNS over TCP.
     pub fn dns_segment(context: *mut xdp_md) -> u32;
+    /// Whether an answer may go to the tunnel's other end.
+    pub fn may_enter(context: *mut xdp_md) -> u32;
     /// Composes what goes around an answer of `len` octets, in the scratch space.
     pub fn wrap_answer(context: *mut xdp_md, len: u32) -> u32;
     /// Acts on a segment of a TCP connection.
@@ -52,11 +56,13 @@ macro_rules! seams {
             read_far(at) -> u64 = $crate::packet::far_seam;
             unwrap_frame() -> u32 = $crate::filter::unwrap_seam;
             ip_header() -> u32 = $crate::filter::header_seam;
+            link_words() -> u32 = $crate::flow::link_seam;
             linked_flow() -> u32 = $crate::flow::linked_seam;
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;
+            may_enter() -> u32 = $crate::act::enter_seam;
             wrap_answer(len) -> u32 = $crate::act::wrap_seam;
             act_connection() -> u32 = $crate::act::connection_seam;
         }
