@@ -72,8 +72,8 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
 pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: as in `listed`.
     let scratch = unsafe { &mut *way.scratch };
-    let identity = find(&way.packet, scratch)?;
-    identify(&way.packet, scratch, &identity)?;
+    find(&way.packet, scratch)?;
+    identify(&way.packet, scratch)?;
     // SAFETY: the context is the program's.
     seam::decode(unsafe { seam::dns_segment(way.packet.raw()) })?;
     // SAFETY: as above.

@@ -37,16 +37,17 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 
 /// Computes the flow's key.
 #[inline(always)]
-pub fn identify(packet: &Packet, scratch: &mut Scratch, identity: &Identity) -> Result<(), Reason> {
+pub fn identify(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
     if frame::has_link_words(&scratch.network) {
         // SAFETY: the context is the program's.
         seam::decode(unsafe { seam::link_words(packet.raw()) })?;
-        // SAFETY: as above.
-        seam::decode(unsafe { seam::linked_flow(packet.raw()) })?;
-        scratch.flow = filter::scratch()?.flow;
     } else {
-        scratch.flow = identity.key(&[0; 6], hash_key()?);
+        filter::scratch()?.link = [0; 6];
     }
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::flow_key(packet.raw()) })?;
+    // Of a pointer of its own: what a seam wrote is not to be taken for what lay there before.
+    scratch.flow = filter::scratch()?.flow;
     Ok(())
 }
 
@@ -61,9 +62,9 @@ pub fn link_seam(context: *mut xdp_md) -> u32 {
     }))
 }
 
-/// See [`seam::linked_flow`].
+/// See [`seam::flow_key`].
 #[inline(always)]
-pub fn linked_seam(context: *mut xdp_md) -> u32 {
+pub fn key_seam(context: *mut xdp_md) -> u32 {
     seam::encode(seam::way(context).and_then(|way| {
         // SAFETY: `Way` refers to this CPU's scratch space.
         let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };

@@ -24,7 +24,7 @@ unsafe extern "C" {
     /// Reads what tags, PPPoE, MPLS and a tunnel say of the flow, into the scratch space.
     pub fn link_words(context: *mut xdp_md) -> u32;
     /// Computes the key of a flow with these words, into the scratch space.
-    pub fn linked_flow(context: *mut xdp_md) -> u32;
+    pub fn flow_key(context: *mut xdp_md) -> u32;
     /// Judges a DNS query over UDP.
     pub fn dns_query(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
@@ -57,7 +57,7 @@ macro_rules! seams {
             unwrap_frame() -> u32 = $crate::filter::unwrap_seam;
             ip_header() -> u32 = $crate::filter::header_seam;
             link_words() -> u32 = $crate::flow::link_seam;
-            linked_flow() -> u32 = $crate::flow::linked_seam;
+            flow_key() -> u32 = $crate::flow::key_seam;
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;

@@ -40,7 +40,7 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     let begun = Extensions::begin(&Whole(way.packet), &scratch.payload);
-    let identity = find(&way.packet, scratch)?;
+    find(&way.packet, scratch)?;
     if let Err(Reason::TlsNotHello) = begun
         && scratch.kinds == NO_STATE
     {
@@ -58,7 +58,7 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     if let Err(reason) = judged
         && (scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete))
     {
-        identify(&way.packet, scratch, &identity)?;
+        identify(&way.packet, scratch)?;
         // SAFETY: the context is the program's.
         let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
         judged = match seam::decode(code) {
