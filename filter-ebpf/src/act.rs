@@ -166,10 +166,21 @@ fn may_answer(
 #[inline(always)]
 fn answerable(packet: &Packet, scratch: &Scratch) -> Option<bool> {
     let source = frame::client(packet, &scratch.network)?;
-    if scratch.network.outer != 0 && is_own(frame::tunnel_end(packet, &scratch.network)?) {
+    // SAFETY: the context is the program's.
+    if scratch.network.outer != 0 && unsafe { seam::may_enter(packet.raw()) } != 0 {
         return Some(false);
     }
     Some(!is_own(source))
+}
+
+/// See [`seam::may_enter`].
+#[inline(always)]
+pub fn enter_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let end = frame::tunnel_end(&way.packet, unsafe { &(*way.scratch).network });
+        if is_own(end.ok_or(Reason::DroppedUnanswerable)?) { Err(Reason::DroppedUnanswerable) } else { Ok(()) }
+    }))
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ use crate::{
     flow::{find, finish, identify, keep, may_have, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, Scratch},
-    packet::{Held, Packet, repeat},
+    packet::{Held, Packet, Whole, repeat},
     seam,
 };
 
@@ -73,8 +73,8 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
 pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: as in `listed`.
     let scratch = unsafe { &mut *way.scratch };
-    let identity = find(&way.packet, scratch)?;
-    identify(&way.packet, scratch, &identity)?;
+    find(&way.packet, scratch)?;
+    identify(&way.packet, scratch)?;
     // SAFETY: the context is the program's.
     seam::decode(unsafe { seam::dns_segment(way.packet.raw()) })?;
     // SAFETY: as above.
@@ -150,7 +150,7 @@ fn stopped(end: u32) -> Reason {
 unsafe extern "C" fn message(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.stream.reader.step_messages(&packet, &mut scratch.segment) {
+    match scratch.stream.reader.step_messages(&Whole(packet), &mut scratch.segment) {
         stream::Step::More => 0,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {

@@ -22,13 +22,13 @@ use crate::{
 
 /// Finds the flow's place, and what the tags say of it.
 #[inline(always)]
-pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<Identity, Reason> {
+pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
     let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
     let key = hash_key()?;
     scratch.spot = identity.spot(key);
     let line = FLOW_TAGS.get(scratch.spot.line).copied().unwrap_or(0);
     scratch.kinds = flow::kinds(line, scratch.spot.tag).map_or(NO_STATE, u32::from);
-    Ok(identity)
+    Ok(())
 }
 
 #[inline(always)]
@@ -38,20 +38,34 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 
 /// Computes the flow's key.
 #[inline(always)]
-pub fn identify(packet: &Packet, scratch: &mut Scratch, identity: &Identity) -> Result<(), Reason> {
+pub fn identify(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
     if frame::has_link_words(&scratch.network) {
         // SAFETY: the context is the program's.
-        seam::decode(unsafe { seam::linked_flow(packet.raw()) })?;
-        scratch.flow = filter::scratch()?.flow;
+        seam::decode(unsafe { seam::link_words(packet.raw()) })?;
     } else {
-        scratch.flow = identity.key(&[0; 6], hash_key()?);
+        filter::scratch()?.link = [0; 6];
     }
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::flow_key(packet.raw()) })?;
+    // Of a pointer of its own: what a seam wrote is not to be taken for what lay there before.
+    scratch.flow = filter::scratch()?.flow;
     Ok(())
 }
 
-/// See [`seam::linked_flow`].
+/// See [`seam::link_words`].
 #[inline(always)]
-pub fn linked_seam(context: *mut xdp_md) -> u32 {
+pub fn link_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let scratch = unsafe { &mut *way.scratch };
+        frame::link_words(&way.packet, &scratch.network, &mut scratch.link).ok_or(Reason::FrameMalformed)?;
+        Ok(())
+    }))
+}
+
+/// See [`seam::flow_key`].
+#[inline(always)]
+pub fn key_seam(context: *mut xdp_md) -> u32 {
     seam::encode(seam::way(context).and_then(|way| {
         // SAFETY: `Way` refers to this CPU's scratch space.
         let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };

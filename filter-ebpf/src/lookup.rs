@@ -11,7 +11,7 @@ use filter_common::{
 
 use crate::{
     maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
-    packet::{Held, Packet, octets, repeat},
+    packet::{Held, Packet, Whole, octets, repeat},
 };
 
 /// What the steps of a loop work on.
@@ -39,6 +39,14 @@ impl View for Packet {
     unsafe fn of(way: *mut Way) -> Self {
         // SAFETY: as the caller promises.
         unsafe { (*way).packet }
+    }
+}
+
+impl View for Whole {
+    #[inline(always)]
+    unsafe fn of(way: *mut Way) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe { Self((*way).packet) }
     }
 }
 

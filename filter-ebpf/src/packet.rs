@@ -15,6 +15,8 @@ use filter_common::{
     layout::{COPY, Deferred, HELD, Stream},
 };
 
+use crate::seam;
+
 /// The packet that the program runs for.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -48,9 +50,9 @@ impl Packet {
         unsafe { (*self.context).ingress_ifindex }
     }
 
-    /// Reads a `T` without regard to alignment or byte order.
+    /// Reads an integer, without regard to alignment or byte order, from the first buffer.
     #[inline(always)]
-    fn read<T: Copy>(&self, at: u32) -> Option<T> {
+    fn read<T: Integer>(&self, at: u32) -> Option<T> {
         if at > LAST {
             return None;
         }
@@ -167,11 +169,100 @@ impl Packet {
     }
 }
 
+/// A packet with all its buffers (XDP frags): where a name may lie. Headers and DNS questions lie in the first.
+#[derive(Clone, Copy)]
+pub struct Whole(pub Packet);
+
+impl Whole {
+    #[inline(always)]
+    fn read<T: Integer>(&self, at: u32) -> Option<T> {
+        let near = self.0.read(at);
+        if near.is_some() || at > LAST || at + size_of::<T>() as u32 > self.len() {
+            return near;
+        }
+        // SAFETY: the context is the program's.
+        Some(T::first_of(unsafe { seam::read_far(self.0.context, at) }))
+    }
+}
+
+impl Bytes for Whole {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: u32) -> Option<u16> {
+        self.read(at).map(u16::from_be)
+    }
+
+    #[inline(always)]
+    fn be32(&self, at: u32) -> Option<u32> {
+        self.read(at).map(u32::from_be)
+    }
+
+    #[inline(always)]
+    fn be64(&self, at: u32) -> Option<u64> {
+        self.read(at).map(u64::from_be)
+    }
+
+    #[inline(always)]
+    fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
+        self.0.copy(at, len, buffer, to)
+    }
+}
+
+/// See [`seam::read_far`].
+#[inline(always)]
+pub fn far_seam(context: *mut xdp_md, at: u32) -> u64 {
+    let mut octets = 0_u64;
+    let packet = Packet::new(context);
+    let left = packet.len().wrapping_sub(at);
+    // SAFETY: the helper writes as many octets as it is told, which is at most eight, and checks the packet's side.
+    unsafe {
+        let to = (&raw mut octets).cast();
+        match left {
+            0..2 => 0,
+            2..4 => bpf_xdp_load_bytes(context, at, to, 2),
+            4..8 => bpf_xdp_load_bytes(context, at, to, 4),
+            _ => bpf_xdp_load_bytes(context, at, to, 8),
+        };
+    }
+    octets
+}
+
+/// What is read in one piece.
+trait Integer: Copy {
+    /// The first octets in memory of these eight.
+    fn first_of(octets: u64) -> Self;
+}
+
+impl Integer for u16 {
+    #[inline(always)]
+    fn first_of(octets: u64) -> Self {
+        octets as Self
+    }
+}
+
+impl Integer for u32 {
+    #[inline(always)]
+    fn first_of(octets: u64) -> Self {
+        octets as Self
+    }
+}
+
+impl Integer for u64 {
+    #[inline(always)]
+    fn first_of(octets: u64) -> Self {
+        octets
+    }
+}
+
 impl Bytes for Packet {
     #[inline(always)]
     fn len(&self) -> u32 {
-        // SAFETY: the helper reads the context only. It counts further buffers (XDP frags), too, although what lies
-        // in them is not read.
+        // SAFETY: the helper reads the context only. It counts further buffers (XDP frags), too, which
+        // [`Whole`] reads.
         unsafe { bpf_xdp_get_buff_len(self.context) as u32 }
     }
 

@@ -35,11 +35,11 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
     if !short && let Some(initial) = scratch.quic.initial(&way.packet, scratch.payload.end) {
         scratch.quic = initial;
     }
-    let identity = find(&way.packet, scratch)?;
+    find(&way.packet, scratch)?;
     if short && !may_have(scratch, flow::REMEMBERED) {
         return Err(Reason::QuicShort);
     }
-    identify(&way.packet, scratch, &identity)?;
+    identify(&way.packet, scratch)?;
     if !short {
         let key = HASH_KEY.get(0).ok_or(Reason::TableBroken)?;
         connect(&way.packet, scratch, key).ok_or(Reason::QuicMalformed)?;

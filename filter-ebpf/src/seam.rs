@@ -15,12 +15,16 @@ use crate::{
 };
 
 unsafe extern "C" {
+    /// Up to eight octets from `at` on, which lie in the packet, but not all in its first buffer.
+    pub fn read_far(context: *mut xdp_md, at: u32) -> u64;
     /// Reads a frame that holds PPPoE, MPLS or a tunnel, into the scratch space.
     pub fn unwrap_frame(context: *mut xdp_md) -> u32;
     /// Reads the IP header where the scratch space says.
     pub fn ip_header(context: *mut xdp_md) -> u32;
-    /// Computes the key of a flow in tags, PPPoE, MPLS or a tunnel, into the scratch space.
-    pub fn linked_flow(context: *mut xdp_md) -> u32;
+    /// Reads what tags, PPPoE, MPLS and a tunnel say of the flow, into the scratch space.
+    pub fn link_words(context: *mut xdp_md) -> u32;
+    /// Computes the key of a flow with these words, into the scratch space.
+    pub fn flow_key(context: *mut xdp_md) -> u32;
     /// Judges a DNS query over UDP.
     pub fn dns_query(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
@@ -35,6 +39,8 @@ unsafe extern "C" {
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Judges a segment of DNS over TCP.
     pub fn dns_segment(context: *mut xdp_md) -> u32;
+    /// Whether an answer may go to the tunnel's other end.
+    pub fn may_enter(context: *mut xdp_md) -> u32;
     /// Composes what goes around an answer of `len` octets, in the scratch space.
     pub fn wrap_answer(context: *mut xdp_md, len: u32) -> u32;
     /// Acts on a segment of a TCP connection.
@@ -44,27 +50,30 @@ unsafe extern "C" {
 /// Defines the seams in a binary.
 #[macro_export]
 macro_rules! seams {
-    ($($name:ident($($argument:ident),*) = $path:path;)+) => { $(
+    ($($name:ident($($argument:ident),*) -> $result:ty = $path:path;)+) => { $(
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(context: *mut aya_ebpf::bindings::xdp_md, $($argument: u32),*) -> u32 {
+        pub extern "C" fn $name(context: *mut aya_ebpf::bindings::xdp_md, $($argument: u32),*) -> $result {
             $path(context, $($argument),*)
         }
     )+ };
     () => {
         $crate::seams! {
-            unwrap_frame() = $crate::filter::unwrap_seam;
-            ip_header() = $crate::filter::header_seam;
-            linked_flow() = $crate::flow::linked_seam;
-            dns_query() = $crate::dns::query_seam;
-            tcp_segment(roles) = $crate::tcp::segment_seam;
-            quic_datagram() = $crate::quic::datagram_seam;
-            held_name(protocol) = $crate::tls::held_seam;
-            tier_copy(protocol, held) = $crate::tier::copy_seam;
-            tls_connected(alone) = $crate::tls::connected_seam;
-            dns_segment() = $crate::dns::segment_seam;
-            wrap_answer(len) = $crate::act::wrap_seam;
-            act_connection() = $crate::act::connection_seam;
+            read_far(at) -> u64 = $crate::packet::far_seam;
+            unwrap_frame() -> u32 = $crate::filter::unwrap_seam;
+            ip_header() -> u32 = $crate::filter::header_seam;
+            link_words() -> u32 = $crate::flow::link_seam;
+            flow_key() -> u32 = $crate::flow::key_seam;
+            dns_query() -> u32 = $crate::dns::query_seam;
+            tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
+            quic_datagram() -> u32 = $crate::quic::datagram_seam;
+            held_name(protocol) -> u32 = $crate::tls::held_seam;
+            tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
+            tls_connected(alone) -> u32 = $crate::tls::connected_seam;
+            dns_segment() -> u32 = $crate::dns::segment_seam;
+            may_enter() -> u32 = $crate::act::enter_seam;
+            wrap_answer(len) -> u32 = $crate::act::wrap_seam;
+            act_connection() -> u32 = $crate::act::connection_seam;
         }
     };
 }

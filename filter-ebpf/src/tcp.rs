@@ -57,11 +57,11 @@ fn segment(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
 /// where the connection's data starts.
 #[inline(always)]
 fn turn(packet: &Packet, scratch: &mut Scratch, opens: bool, is_empty: bool) -> Result<(), Reason> {
-    let identity = find(packet, scratch)?;
+    find(packet, scratch)?;
     if !opens && (scratch.kinds == NO_STATE || may_have(scratch, flow::REMEMBERED)) {
         return Ok(());
     }
-    identify(packet, scratch, &identity)?;
+    identify(packet, scratch)?;
     forget(scratch);
     if opens && is_empty {
         mark(scratch);

@@ -20,7 +20,7 @@ use crate::{
     flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, NO_STATE, Scratch},
-    packet::{Held, Packet, repeat},
+    packet::{Held, Whole, repeat},
     seam, tier,
 };
 
@@ -39,8 +39,8 @@ mod begun {
 pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    let begun = Extensions::begin(&way.packet, &scratch.payload);
-    let identity = find(&way.packet, scratch)?;
+    let begun = Extensions::begin(&Whole(way.packet), &scratch.payload);
+    find(&way.packet, scratch)?;
     if let Err(Reason::TlsNotHello) = begun
         && scratch.kinds == NO_STATE
     {
@@ -56,7 +56,7 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
         Err(reason) => Err(reason),
     };
     if scratch.kinds != NO_STATE || matches!(judged, Err(Reason::TlsIncomplete)) {
-        identify(&way.packet, scratch, &identity)?;
+        identify(&way.packet, scratch)?;
         judged = match judged {
             // Its name is known; what comes behind it is no part of a hello.
             Ok(()) => {
@@ -103,8 +103,8 @@ fn whole(way: &mut Way) -> Result<(), Reason> {
         return Err(stopped(scratch.end));
     }
     scratch.begun = begun::SERVER_NAME;
-    scratch.name = scratch.extensions.host_name(&way.packet, &scratch.server_name)?;
-    listed::<Packet>(way)?;
+    scratch.name = scratch.extensions.host_name(&Whole(way.packet), &scratch.server_name)?;
+    listed::<Whole>(way)?;
     scratch.end = Reason::TlsExtensions as u32;
     repeat(MAX_EXTENSIONS, extension, way);
     if scratch.end == GOING_ON { Err(Reason::TlsSniDuplicate) } else { lookup::decide(way, Protocol::Tls) }
@@ -295,7 +295,7 @@ fn stopped(end: u32) -> Reason {
 unsafe extern "C" fn extension(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.extensions.step(&packet) {
+    match scratch.extensions.step(&Whole(packet)) {
         Step::More => 0,
         Step::ServerName(name) => {
             scratch.server_name = name;
@@ -314,7 +314,7 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `extension`.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
     let reader = &mut scratch.stream.reader;
-    match reader.step_hello(&packet, &mut scratch.segment) {
+    match reader.step_hello(&Whole(packet), &mut scratch.segment) {
         stream::Step::More => 0,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {

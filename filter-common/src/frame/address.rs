@@ -1,6 +1,6 @@
 //! Whose packet it is, and whether anything may go back there.
 
-use super::{Network, ONE_WAY};
+use super::{IPV4, Network, ONE_WAY};
 use crate::bytes::Bytes;
 
 /// Where an IP header with a source address lies.
@@ -16,7 +16,7 @@ pub struct Source {
 /// of all subscribers may be the same), else the inner one.
 #[inline(always)]
 pub fn scope_source(network: &Network) -> Source {
-    if network.outer_version == 6 && network.version == 4 {
+    if network.tunnel == IPV4 && network.outer_version == 6 {
         Source { at: network.outer, version: 6 }
     } else {
         Source { at: network.l3, version: network.version }

@@ -48,6 +48,47 @@ fn read(frame: &[u8]) -> Result<Network, Reason> {
     frame::network(&Slice(frame))
 }
 
+/// Reads through what lies around the packet.
+fn unwrapped(frame: &[u8]) -> Result<Network, Reason> {
+    let bytes = Slice(frame);
+    read(frame).or_else(|reason| {
+        let mut network = Network::default();
+        match reason {
+            Reason::Encapsulated => frame::unwrap(&bytes, &mut network, |network| frame::header(&bytes, network))?,
+            other => return Err(other),
+        }
+        Ok(network)
+    })
+}
+
+#[test]
+fn t19_positions_in_tunnels() {
+    let inner = ipv6(UDP, &[0; 8]);
+    for (protocol, gre) in
+        [(41, &[][..]), (47, &[0, 0, 0x86, 0xdd]), (47, &[0xb0, 0, 0x86, 0xdd, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3])]
+    {
+        let outer = ipv4(1, 0, protocol, &[gre, &inner].concat());
+        let session = [&[0x11, 0, 0, 7][..], &(outer.len() as u16 + 2).to_be_bytes(), &[0, 0x21], &outer].concat();
+        let network = unwrapped(&link(&[0x8100, 0x8864], &session)).unwrap();
+        let l3 = 18 + 8 + 24 + gre.len() as u32;
+        let expected = Network {
+            l3,
+            l4: l3 + 40,
+            end: l3 + 48,
+            version: 6,
+            transport: UDP,
+            wraps: frame::PPPOE | if gre.len() > 4 { frame::ONE_WAY } else { 0 },
+            outer: 26,
+            outer_version: 4,
+            tunnel: protocol,
+            ..Network::default()
+        };
+        assert_eq!(network, expected);
+    }
+    let network = unwrapped(&link(&[0x8847], &[&[0, 1, 0x20, 64, 0, 2, 0x31, 64][..], &inner].concat())).unwrap();
+    assert_eq!((network.l3, network.labels, network.wraps, network.base()), (22, 2, frame::ONE_WAY, 22));
+}
+
 #[test]
 fn tags_move_the_network_header() {
     let packet = ipv4(0, 0, UDP, &[0; 8]);
@@ -223,8 +264,19 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         link(&[0x0800], &ipv4(words, fragment & 0x6000, protocol, &tail))
     });
     let v6 = (next, tail).prop_map(|(next, tail)| link(&[0x8100, 0x86dd], &ipv6(next, &tail)));
+    let wrapped = (prop::sample::select(&[4_u8, 41, 47][..]), any::<bool>(), prop_oneof![v4.clone(), v6.clone()])
+        .prop_map(|(protocol, options, frame)| {
+            let (gre, inner) = match (protocol, options) {
+                (47, false) => (&[0, 0, 8, 0][..], &frame[14..]),
+                (47, true) => (&[0xa0, 0, 0x86, 0xdd, 0, 0, 0, 0, 0, 0, 0, 1][..], &frame[18..]),
+                _ => (&[][..], &frame[if frame[12] == 8 { 14 } else { 18 }..]),
+            };
+            let outer = ipv4(0, 0, protocol, &[gre, inner].concat());
+            let session = [&[0x11, 0, 0, 7][..], &(outer.len() as u16 + 2).to_be_bytes(), &[0, 0x21], &outer].concat();
+            if options { link(&[0x8864], &session) } else { link(&[0x8847], &[&[0, 1, 1, 1], &outer[..]].concat()) }
+        });
     let any = prop::collection::vec(any::<u8>(), 0..100);
-    prop_oneof![v4, v6, any]
+    prop_oneof![v4, v6, wrapped, any]
 }
 
 proptest! {
@@ -242,7 +294,7 @@ proptest! {
             }
         }
         let bytes = Slice(&frame);
-        if let Ok(network) = frame::network(&bytes) {
+        if let Ok(network) = unwrapped(&frame) {
             prop_assert!(network.l3 + 20 <= network.l4 && network.l4 + 8 <= network.end);
             prop_assert!(network.end as usize <= frame.len());
             let payload = match network.transport {

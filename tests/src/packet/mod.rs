@@ -53,9 +53,11 @@ pub struct Packet {
     pub source: [u8; 6],
     /// VLAN tags, outermost first: TPID and TCI.
     pub tags: Vec<(u16, u16)>,
-    /// In place of the IP version's ethertype, and octets between it and the IP header.
-    pub link: Option<(u16, Vec<u8>)>,
-    /// The network layer.
+    /// What lies between the tags and the first IP header.
+    pub link: Link,
+    /// The tunnel.
+    pub tunnel: Option<Tunnel>,
+    /// The network layer; in a tunnel the inner one.
     pub ip: Ip,
     /// The transport layer.
     pub transport: Transport,
@@ -65,10 +67,65 @@ pub struct Packet {
     pub trailer: Vec<u8>,
 }
 
+/// What lies between the tags and the first IP header.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// The IP version's ethertype.
+    Plain,
+    /// Another ethertype, and octets after it.
+    Other(u16, Vec<u8>),
+    /// A PPPoE session (RFC 2516).
+    Pppoe {
+        /// SESSION_ID.
+        session: u16,
+        /// In place of the IP version's PPP protocol.
+        protocol: Option<u16>,
+        /// In place of the right length.
+        length: Option<u16>,
+    },
+    /// MPLS labels, outermost first (RFC 3032).
+    Mpls(Vec<u32>),
+}
+
+/// A tunnel over IP.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// The outer header.
+    pub ip: Ip,
+    /// In place of IP in IP: a GRE header without the ethertype, which is put after its first two octets.
+    pub gre: Option<Vec<u8>>,
+}
+
+impl Tunnel {
+    /// IP in IP.
+    pub fn ip(ip: Ip) -> Self {
+        Self { ip, gre: None }
+    }
+
+    /// GRE with the flags and options, or version, in these octets: at least the first two.
+    pub fn gre(ip: Ip, header: &[u8]) -> Self {
+        Self { ip, gre: Some(header.to_vec()) }
+    }
+
+    fn len(&self) -> usize {
+        self.ip.header_len() + self.gre.as_ref().map_or(0, |header| header.len() + 2)
+    }
+
+    fn build(&self, ethertype: u16, packet: &[u8]) -> Vec<u8> {
+        let Some(header) = &self.gre else {
+            return self.ip.build(if ethertype == 0x0800 { 4 } else { 41 }, packet);
+        };
+        let (flags, options) = header.split_at(2);
+        self.ip.build(47, &[flags, &ethertype.to_be_bytes(), options, packet].concat())
+    }
+}
+
 /// Where the headers of a built frame start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positions {
-    /// IP header.
+    /// The outermost IP header.
+    pub outer: usize,
+    /// IP header; in a tunnel the inner one.
     pub l3: usize,
     /// Transport header.
     pub l4: usize,
@@ -83,7 +140,8 @@ impl Packet {
             destination: BORDER_MAC,
             source: CLIENT_MAC,
             tags: Vec::new(),
-            link: None,
+            link: Link::Plain,
+            tunnel: None,
             ip,
             transport,
             payload,
@@ -109,7 +167,25 @@ impl Packet {
 
     /// Puts another ethertype and header between Ethernet and IP.
     pub fn encapsulated(mut self, ethertype: u16, header: &[u8]) -> Self {
-        self.link = Some((ethertype, header.to_vec()));
+        self.link = Link::Other(ethertype, header.to_vec());
+        self
+    }
+
+    /// In a PPPoE session.
+    pub fn pppoe(mut self, session: u16) -> Self {
+        self.link = Link::Pppoe { session, protocol: None, length: None };
+        self
+    }
+
+    /// Under MPLS labels.
+    pub fn mpls(mut self, labels: &[u32]) -> Self {
+        self.link = Link::Mpls(labels.to_vec());
+        self
+    }
+
+    /// In a tunnel.
+    pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
+        self.tunnel = Some(tunnel);
         self
     }
 
@@ -139,9 +215,16 @@ impl Packet {
 
     /// Where the headers start in the built frame.
     pub fn positions(&self) -> Positions {
-        let l3 = 14 + 4 * self.tags.len() + self.link.as_ref().map_or(0, |(_, header)| header.len());
+        let link = match &self.link {
+            Link::Plain => 0,
+            Link::Other(_, header) => header.len(),
+            Link::Pppoe { .. } => 8,
+            Link::Mpls(labels) => 4 * labels.len(),
+        };
+        let outer = 14 + 4 * self.tags.len() + link;
+        let l3 = outer + self.tunnel.as_ref().map_or(0, Tunnel::len);
         let l4 = l3 + self.ip.header_len();
-        Positions { l3, l4, payload: l4 + self.transport.header_len() }
+        Positions { outer, l3, l4, payload: l4 + self.transport.header_len() }
     }
 
     /// The frame, without FCS.
@@ -153,11 +236,34 @@ impl Packet {
             frame.extend(tpid.to_be_bytes());
             frame.extend(tci.to_be_bytes());
         }
-        let (ethertype, header) = self.link.clone().unwrap_or((self.ip.ethertype(), Vec::new()));
-        frame.extend(ethertype.to_be_bytes());
-        frame.extend(header);
         let transport = self.transport.build(&self.ip, &self.payload);
-        frame.extend(self.ip.build(self.transport.protocol(), &transport));
+        let mut packet = self.ip.build(self.transport.protocol(), &transport);
+        let mut outermost = &self.ip;
+        if let Some(tunnel) = &self.tunnel {
+            packet = tunnel.build(self.ip.ethertype(), &packet);
+            outermost = &tunnel.ip;
+        }
+        match &self.link {
+            Link::Plain => frame.extend(outermost.ethertype().to_be_bytes()),
+            Link::Other(ethertype, header) => {
+                frame.extend(ethertype.to_be_bytes());
+                frame.extend(header);
+            }
+            Link::Pppoe { session, protocol, length } => {
+                let protocol = protocol.unwrap_or(if outermost.is_v4() { 0x0021 } else { 0x0057 });
+                let length = length.unwrap_or((packet.len() + 2) as u16);
+                frame.extend([0x88, 0x64, 0x11, 0]);
+                frame.extend([*session, length, protocol].map(u16::to_be_bytes).concat());
+            }
+            Link::Mpls(labels) => {
+                frame.extend([0x88, 0x47]);
+                for (index, label) in labels.iter().enumerate() {
+                    let bottom = u32::from(index + 1 == labels.len());
+                    frame.extend((label << 12 | bottom << 8 | 64).to_be_bytes());
+                }
+            }
+        }
+        frame.extend(packet);
         frame.extend(&self.trailer);
         frame
     }

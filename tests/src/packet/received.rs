@@ -15,6 +15,10 @@ pub struct Received {
     pub from_mac: [u8; 6],
     /// VLAN tags, outermost first: TPID and TCI.
     pub tags: Vec<(u16, u16)>,
+    /// SESSION_ID of PPPoE.
+    pub session: Option<u16>,
+    /// The tunnel.
+    pub tunnel: Option<Around>,
     /// IP source.
     pub from: IpAddr,
     /// IP destination.
@@ -27,6 +31,19 @@ pub struct Received {
     pub to_port: u16,
     /// The transport.
     pub content: Content,
+}
+
+/// The tunnel that a packet came back in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Around {
+    /// IP source.
+    pub from: IpAddr,
+    /// IP destination.
+    pub to: IpAddr,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// GRE, not IP in IP.
+    pub is_gre: bool,
 }
 
 /// What is in it.
@@ -63,11 +80,35 @@ impl Received {
             tags.push((ethertype, tci));
             (ethertype, rest) = be16(after)?;
         }
-        let ip = match ethertype {
-            0x0800 => ipv4(rest)?,
-            0x86dd => ipv6(rest)?,
-            other => bail!("ethertype {other:#06x}"),
-        };
+        let mut session = None;
+        if ethertype == 0x8864 {
+            let (head, after) = take::<8>(rest)?;
+            let [0x11, 0, s0, s1, l0, l1, p0, p1] = head else { bail!("PPPoE header {head:02x?}") };
+            ensure!(usize::from(u16::from_be_bytes([l0, l1])) == after.len() + 2, "wrong PPPoE length");
+            session = Some(u16::from_be_bytes([s0, s1]));
+            ethertype = match u16::from_be_bytes([p0, p1]) {
+                0x0021 => 0x0800,
+                0x0057 => 0x86dd,
+                other => bail!("PPP protocol {other:#06x}"),
+            };
+            rest = after;
+        }
+        let mut ip = network(ethertype, rest)?;
+        let mut tunnel = None;
+        if matches!(ip.protocol, 4 | 41 | 47) {
+            let is_gre = ip.protocol == 47;
+            tunnel = Some(Around { from: ip.from, to: ip.to, hops: ip.hops, is_gre });
+            let (ethertype, packet) = match ip.protocol {
+                4 => (0x0800, ip.payload),
+                41 => (0x86dd, ip.payload),
+                _ => {
+                    let (flags, rest) = be16(ip.payload)?;
+                    ensure!(flags == 0, "GRE flags");
+                    be16(rest)?
+                }
+            };
+            ip = network(ethertype, packet)?;
+        }
         ensure!(checksum(&[&ip.pseudo, ip.payload]) == 0, "wrong transport checksum");
         let (from_port, rest) = be16(ip.payload)?;
         let (to_port, rest) = be16(rest)?;
@@ -76,7 +117,19 @@ impl Received {
             6 => tcp(rest)?,
             other => bail!("IP protocol {other}"),
         };
-        Ok(Self { to_mac, from_mac, tags, from: ip.from, to: ip.to, hops: ip.hops, from_port, to_port, content })
+        Ok(Self {
+            to_mac,
+            from_mac,
+            tags,
+            session,
+            tunnel,
+            from: ip.from,
+            to: ip.to,
+            hops: ip.hops,
+            from_port,
+            to_port,
+            content,
+        })
     }
 
     /// The DNS message in it.
@@ -96,6 +149,14 @@ struct Network<'a> {
     protocol: u8,
     pseudo: Vec<u8>,
     payload: &'a [u8],
+}
+
+fn network(ethertype: u16, packet: &[u8]) -> Result<Network<'_>> {
+    match ethertype {
+        0x0800 => ipv4(packet),
+        0x86dd => ipv6(packet),
+        other => bail!("ethertype {other:#06x}"),
+    }
 }
 
 fn ipv4(packet: &[u8]) -> Result<Network<'_>> {

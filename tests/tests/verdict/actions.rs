@@ -56,6 +56,8 @@ fn check_envelope(case: &Case, back: &Received) {
         to_mac: CLIENT_MAC,
         from_mac: BORDER_MAC,
         tags: packet.tags.clone(),
+        session: None,
+        tunnel: None,
         from: packet.ip.destination(),
         to: packet.ip.source(),
         hops: 64,

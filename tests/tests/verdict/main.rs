@@ -12,4 +12,5 @@ mod quic;
 mod redirect;
 mod split;
 mod tls;
+mod tunnels;
 mod verifier;
