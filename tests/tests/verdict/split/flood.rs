@@ -76,7 +76,7 @@ fn map_memory() -> u64 {
         field(&info, "memlock:").filter(|_| is_own)
     };
     let maps: Vec<u64> = infos.filter_map(of_map).collect();
-    assert_eq!(maps.len(), ROOM.len(), "maps of flows");
+    assert!(maps.len() >= ROOM.len(), "maps of flows");
     maps.iter().sum()
 }
 
