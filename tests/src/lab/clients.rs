@@ -108,8 +108,8 @@ impl Lab {
     /// # Errors
     /// kdig cannot be started or does not end.
     pub fn kdig(&self, family: Family, source: Source, names: &[&str]) -> Result<Vec<String>> {
-        let (server, source) = (format!("@{}", family.of(address::DNS)), format!("--source={}", family.of(source)));
-        let words = ["kdig", &server, &source, "+tcp", "+keepopen", "+retry=0", "+time=2"];
+        let server = format!("@{}", family.of(address::DNS));
+        let words = ["kdig", &server, "-b", family.of(source), "+tcp", "+keepopen", "+retry=0", "+time=2"];
         let finished = self.exec(Host::Client, &[&words[..], names].concat())?;
         Ok(finished.stdout.split("status: ").skip(1).map(|rest| until(rest, ';').to_owned()).collect())
     }
