@@ -31,10 +31,8 @@ pub struct Asked {
 pub struct Arrived {
     /// ClientHellos.
     pub hellos: u64,
-    /// Bytes of early data on streams.
-    pub early: u64,
-    /// Other bytes on streams.
-    pub later: u64,
+    /// Bytes on streams, early data and other: which is which, a server that is slow to read cannot tell.
+    pub bytes: u64,
     /// Pages over HTTP/3 that were asked for.
     pub pages: u64,
 }
@@ -106,8 +104,7 @@ impl QuicServer {
                 match event["event"].as_str() {
                     Some("hello") => arrived.hellos += 1,
                     Some("page") => arrived.pages += 1,
-                    Some("data") if event["early"] == true => arrived.early += bytes,
-                    Some("data") => arrived.later += bytes,
+                    Some("data") => arrived.bytes += bytes,
                     _ => {}
                 }
             }

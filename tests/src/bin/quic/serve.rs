@@ -64,8 +64,7 @@ async fn streams(connection: quinn::Connection, name: &str) -> Result<()> {
         let mut bytes = 0;
         while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
             bytes += chunk.bytes.len();
-            let (early, length) = (receive.is_0rtt(), chunk.bytes.len());
-            println!("{}", json!({"event": "data", "name": name, "early": early, "bytes": length}));
+            println!("{}", json!({"event": "data", "name": name, "bytes": chunk.bytes.len()}));
         }
         send.write_all(format!("{bytes} for {name}").as_bytes()).await?;
         send.finish()?;
