@@ -1,4 +1,4 @@
-//! Each action on DNS over UDP, by dig and by the C library's resolver, over IPv4 and IPv6.
+//! Each action on DNS, by dig, kdig and the C library's resolver, over IPv4 and IPv6.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -83,6 +83,49 @@ fn d7_any_type_is_stopped() -> Result<()> {
             lab.dig(Family::V4, address::CLIENT, "www.NxDomain.example", kind, &["+notcp", "+tries=1", "+time=5"])
         })?;
         assert_eq!((answer.status.as_deref(), gained), (Some("NXDOMAIN"), one("answered_nxdomain")), "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn d5_queries_over_tcp_are_reset() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &order_of_each_action())?;
+    for family in Family::BOTH {
+        for (name, status, reason) in [
+            ("other.example", Some("NOERROR"), "not_listed"),
+            ("observe.example", Some("NOERROR"), "observed"),
+            ("redirect.example", Some("NOERROR"), "redirected"),
+            ("nxdomain.example", None, "reset"),
+            ("www.reset.example", None, "reset"),
+        ] {
+            // dig tries again by itself where a connection is reset; kdig does not.
+            let options = ["+tcp", "+tries=1", "+time=2"];
+            let (answer, gained) = filter.counting(|| lab.dig(family, address::CLIENT, name, "A", &options))?;
+            assert_eq!(answer.status.as_deref(), status, "{family}: dig: {name}: {answer:?}");
+            assert!(gained.contains_key(reason), "{family}: dig: {name}: {gained:?}");
+
+            let (answers, gained) = filter.counting(|| lab.kdig(family, address::CLIENT, &[name]))?;
+            assert_eq!(answers.first().map(String::as_str), status, "{family}: kdig: {name}: {answers:?}");
+            assert_eq!(gained.get(reason), Some(&1), "{family}: kdig: {name}: {gained:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn d5_a_listed_query_after_another_on_a_connection() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &order_of_each_action())?;
+    for family in Family::BOTH {
+        let names = ["one.example", "two.example"];
+        let (answers, gained) = filter.counting(|| lab.kdig(family, address::CLIENT, &names))?;
+        assert_eq!((answers.len(), gained), (2, Counters::from([("not_listed".to_owned(), 2)])), "{family}");
+
+        let names = ["one.example", "reset.example"];
+        let (answers, gained) = filter.counting(|| lab.kdig(family, address::CLIENT, &names))?;
+        assert_eq!(answers.len(), 1, "{family}: {gained:?}");
+        assert_eq!((gained.get("not_listed"), gained.get("reset")), (Some(&1), Some(&1)), "{family}: {gained:?}");
     }
     Ok(())
 }

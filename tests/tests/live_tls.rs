@@ -65,6 +65,28 @@ fn each_action_ends_openssl_as_designed() -> Result<()> {
     Ok(())
 }
 
+/// A hello of over 2 kB: two segments.
+#[test]
+fn t03_each_action_ends_a_long_hello_as_designed() -> Result<()> {
+    let lab = Lab::new()?;
+    let filter = Filter::start(&lab, &order_of_each_action())?;
+    for family in Family::BOTH {
+        for (name, established, reset, reason) in [
+            ("other.example", true, false, "not_listed"),
+            ("notreset.example", true, false, "not_listed"),
+            ("observe.example", true, false, "observed"),
+            ("redirect.example", true, false, "redirected"),
+            ("reset.example", false, true, "reset"),
+            ("www.nxdomain.example", false, true, "reset"),
+        ] {
+            let (handshake, gained) = filter.counting(|| lab.long_handshake(family, name))?;
+            assert_eq!((handshake.established, handshake.reset), (established, reset), "{name}: {handshake:?}");
+            assert_eq!(gained.get(reason), Some(&1), "{name}: {gained:?}");
+        }
+    }
+    Ok(())
+}
+
 /// Apart from the others, because the kernel goes on sending a dropped hello again after its client has given up.
 #[test]
 fn a_dropped_hello_times_out() -> Result<()> {

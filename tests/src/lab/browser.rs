@@ -20,12 +20,11 @@ pub struct Page {
 /// A first start on a loaded machine takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
-    "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -41,7 +40,7 @@ impl Lab {
     /// # Errors
     /// Chromium is not installed, or does not end.
     pub fn browse(&self, name: &str) -> Result<Page> {
-        self.open(name, &[])
+        self.open(name, &["--disable-quic"])
     }
 
     /// As [`Lab::browse`], but without DNS: the web server's address is given.
@@ -50,7 +49,25 @@ impl Lab {
     /// As [`Lab::browse`].
     pub fn browse_at(&self, family: Family, name: &str) -> Result<Page> {
         let web = bracketed(family.of(address::WEB))?;
-        self.open(name, &[&format!("--host-resolver-rules=MAP {name} {web}")])
+        self.open(name, &["--disable-quic", &format!("--host-resolver-rules=MAP {name} {web}")])
+    }
+
+    /// As [`Lab::browse_at`], but over QUIC alone: HTTP/3 at the first packet.
+    ///
+    /// # Errors
+    /// As [`Lab::browse`].
+    pub fn browse_quic(&self, family: Family, name: &str) -> Result<Page> {
+        let web = bracketed(family.of(address::WEB))?;
+        self.open(
+            name,
+            &[
+                "--enable-quic",
+                &format!("--origin-to-force-quic-on={name}:443"),
+                // For QUIC, a certificate that signs itself is taken by its key only.
+                &format!("--ignore-certificate-errors-spki-list={}", self.public_key_hash()?),
+                &format!("--host-resolver-rules=MAP {name} {web}"),
+            ],
+        )
     }
 
     fn open(&self, name: &str, options: &[&str]) -> Result<Page> {

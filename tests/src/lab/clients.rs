@@ -102,6 +102,18 @@ impl Lab {
         Ok(Answer::read(self.exec(Host::Client, &[&words, options].concat())?))
     }
 
+    /// Asks the name server over TCP with kdig: all names over one connection, each after the answer before it.
+    /// Returns the response code's word for each answer that came.
+    ///
+    /// # Errors
+    /// kdig cannot be started or does not end.
+    pub fn kdig(&self, family: Family, source: Source, names: &[&str]) -> Result<Vec<String>> {
+        let server = format!("@{}", family.of(address::DNS));
+        let words = ["kdig", &server, "-b", family.of(source), "+tcp", "+keepopen", "+retry=0", "+time=2"];
+        let finished = self.exec(Host::Client, &[&words[..], names].concat())?;
+        Ok(finished.stdout.split("status: ").skip(1).map(|rest| until(rest, ';').to_owned()).collect())
+    }
+
     /// Fetches `https://NAME/` with curl. DNS is left out: the address is given.
     ///
     /// # Errors
@@ -121,10 +133,23 @@ impl Lab {
     /// # Errors
     /// openssl cannot be started or does not end.
     pub fn handshake(&self, family: Family, name: &str) -> Result<Handshake> {
+        self.shake(family, name, &[])
+    }
+
+    /// As [`Lab::handshake`], with a ClientHello of over 2 kB: many application protocols are offered.
+    ///
+    /// # Errors
+    /// As [`Lab::handshake`].
+    pub fn long_handshake(&self, family: Family, name: &str) -> Result<Handshake> {
+        let offered: Vec<String> = (0..180).map(|number| format!("protocol-{number:03}")).collect();
+        self.shake(family, name, &["-alpn", &format!("http/1.1,{}", offered.join(","))])
+    }
+
+    fn shake(&self, family: Family, name: &str, options: &[&str]) -> Result<Handshake> {
         let connect = format!("{}:443", bracketed(family.of(address::WEB))?);
         let patience = HANDSHAKE_SECONDS.to_string();
         let words = ["timeout", &patience, "openssl", "s_client", "-brief", "-connect", &connect, "-servername", name];
-        let finished = self.exec(Host::Client, &words)?;
+        let finished = self.exec(Host::Client, &[&words[..], options].concat())?;
         Ok(Handshake {
             established: finished.stderr.contains("CONNECTION ESTABLISHED"),
             // ECONNRESET is 104.

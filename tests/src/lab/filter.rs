@@ -26,8 +26,8 @@ pub struct Filter<'a> {
 /// Packets by reason.
 pub type Counters = BTreeMap<String, u64>;
 
-/// Reasons that concern no name: address resolution, acknowledgements and data of connections that are open anyway.
-const BACKGROUND: [&str; 4] = ["not_ip", "not_watched", "no_payload", "tls_not_hello"];
+/// Reasons that concern no name: address resolution, openings, acknowledgements and data of connections that are open anyway.
+const BACKGROUND: [&str; 5] = ["not_ip", "not_watched", "no_payload", "tcp_syn", "tls_not_hello"];
 
 /// Longest that a start of the daemon, or a change of an order file, may take to have its effect.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,12 +47,23 @@ impl<'a> Filter<'a> {
         Ok(filter)
     }
 
+    /// As [`Filter::start`], with further configuration.
+    ///
+    /// # Errors
+    /// As [`Filter::start`].
+    pub fn start_with(lab: &'a Lab, orders: &[Value], further: &str) -> Result<Self> {
+        let mut filter = Self::prepare(lab, orders)?;
+        filter.configure(further)?;
+        filter.run()?;
+        Ok(filter)
+    }
+
     /// As [`Filter::start`], but does not start the daemon yet.
     ///
     /// # Errors
     /// `cordon` was not built.
     pub fn prepare(lab: &'a Lab, orders: &[Value]) -> Result<Self> {
-        let filter = Self { lab, program: built_program()?, daemon: None, orders: orders.len() as u64 };
+        let filter = Self { lab, program: beside("cordon")?, daemon: None, orders: orders.len() as u64 };
         let folder = lab.folder();
         fs::create_dir(folder.join(ORDERS)).context(ORDERS)?;
         let [scope4, scope6] = address::SCOPE;
@@ -143,11 +154,15 @@ names = 65536
     /// # Errors
     /// There is no daemon, or the file cannot be written.
     pub fn reconfigure(&self, further: &str) -> Result<()> {
+        self.configure(further)?;
+        self.signal(libc::SIGHUP)
+    }
+
+    fn configure(&self, further: &str) -> Result<()> {
         let path = self.lab.folder().join(CONFIGURATION);
         let mut configuration = fs::read_to_string(&path).context(CONFIGURATION)?;
         configuration.push_str(further);
-        fs::write(&path, configuration).context(CONFIGURATION)?;
-        self.signal(libc::SIGHUP)
+        fs::write(&path, configuration).context(CONFIGURATION)
     }
 
     /// The folder of the order book.
@@ -242,11 +257,11 @@ names = 65536
     }
 }
 
-/// `cordon` lies where cargo puts the programs of this build: one folder above the tests, or beside the demo.
-fn built_program() -> Result<PathBuf> {
+/// A program of this build lies where cargo puts them: one folder above the tests, or beside the demo.
+pub fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program")?;
-    let program = own.ancestors().skip(1).take(2).map(|folder| folder.join("cordon")).find(|path| path.is_file());
-    program.with_context(|| format!("no `cordon` beside {}: run `cargo build`", own.display()))
+    let program = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    program.with_context(|| format!("no `{name}` beside {}: run `cargo build`", own.display()))
 }
 
 /// An order in the native format: for every client, a subtree, in force for an hour. Further fields are set on the

@@ -15,6 +15,7 @@ mod files;
 mod filter;
 mod namespaces;
 mod process;
+mod quic;
 mod servers;
 mod signals;
 mod watch;
@@ -32,6 +33,7 @@ pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Source};
 pub use filter::{Counters, Filter, order, order_of_each_action};
 pub use process::{Finished, Process};
+pub use quic::{Arrived, Asked, QuicServer};
 pub use servers::root_zone;
 pub use watch::Capture;
 
@@ -116,8 +118,8 @@ impl Lab {
         Self::with_mtu(1500)
     }
 
-    /// As [`Lab::new`], with another MTU on every link. With 3000 the post-quantum hello of a browser (1.7 to 2.2 kB)
-    /// is one segment.
+    /// As [`Lab::new`], with another MTU on every link. With 1500 the post-quantum hello of a browser (1.7 to 2.2 kB)
+    /// is two segments, with 3000 it is one.
     ///
     /// # Errors
     /// As [`Lab::new`].
@@ -208,7 +210,9 @@ const ENTER_CLIENT: &str =
 fn programs_are_there() -> Result<()> {
     // SAFETY: geteuid takes nothing and cannot fail.
     ensure!(unsafe { libc::geteuid() } == 0, "the lab needs root: run `cargo xtask demo` or `cargo xtask test`");
-    for program in ["ip", "ethtool", "nsenter", "unshare", "named", "nginx", "dig", "curl", "openssl", "tcpdump"] {
+    for program in
+        ["ip", "ethtool", "nsenter", "unshare", "named", "nginx", "dig", "kdig", "curl", "openssl", "tcpdump"]
+    {
         ensure!(process::find(program).is_some(), "{program} is not installed: run `cargo xtask setup --tests`");
     }
     Ok(())

@@ -22,7 +22,8 @@ pub const RESOLVER: &str = "resolv.conf";
 /// /etc/nsswitch.conf of the client: names come from DNS and nothing else.
 pub const NAME_SWITCH: &str = "nsswitch.conf";
 
-const KEY: &str = "key.pem";
+/// Its key.
+pub const KEY: &str = "key.pem";
 
 /// Longest that a server may take to answer its first question.
 const PATIENCE: Duration = Duration::from_secs(30);
