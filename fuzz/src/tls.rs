@@ -82,7 +82,8 @@ fn reference(data: &[u8]) -> Option<Vec<u8>> {
     let ([(SNIType::HostName, name)], None) = (&names.next()?[..], names.next()) else { return None };
     let list = name.len() + 3;
     // The extension holds the list and nothing behind it.
-    let whole = [&((list + 2) as u16).to_be_bytes()[..], &(list as u16).to_be_bytes(), &[0]].concat();
+    let lengths = [0, list + 2, list].map(|value| (value as u16).to_be_bytes()).concat();
+    let whole = [&lengths[..], &[0], &(name.len() as u16).to_be_bytes(), name].concat();
     let is_whole = block.windows(whole.len()).any(|window| window == whole);
     (is_whole && (1..=253).contains(&name.len())).then(|| name.to_vec())
 }
