@@ -5,6 +5,7 @@ mod bpf_linker;
 mod ci;
 mod debian;
 mod demo;
+mod fuzz;
 mod layout;
 mod setup;
 mod sh;
@@ -48,6 +49,14 @@ enum Verb {
     },
     /// Checks everything that must hold before a commit, tests included
     Ci,
+    /// Fuzzes the parsers and the flow state under libFuzzer
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Targets; all of them without
+        target: Vec<String>,
+    },
     /// Compares the map layout with its lock: a changed layout needs a new version
     Layout {
         /// Writes the lock anew, once the version is raised
@@ -63,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Test { full } => test::run(full),
         Verb::Bench { quick } => bench::run(quick),
         Verb::Vm { series } => vm::run(&series),
+        Verb::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Verb::Ci => ci::run(),
         Verb::Layout { accept } => layout::run(accept),
     };
