@@ -63,20 +63,7 @@ impl Identity {
         FlowKey { lanes: self.hasher(link, key).suffix(key).lanes }
     }
 
-    /// The key of a QUIC connection on this flow: with the client's source connection id, up to 20 octets in three
-    /// words, filled up with zeros behind.
-    #[inline(always)]
-    pub fn connection(&self, link: &[u64; 6], id: [u64; 3], id_len: u32, key: &HashKey) -> FlowKey {
-        let mut hasher = self.hasher(link, key);
-        let [a, b, c] = id;
-        hasher.word(key, a);
-        hasher.word(key, b);
-        hasher.word(key, c);
-        hasher.word(key, u64::from(id_len));
-        FlowKey { lanes: hasher.suffix(key).lanes }
-    }
-
-    /// The number of words tells the four forms apart: 2, 5, 8 or 11, and 4 more with a connection id.
+    /// The number of words tells the four forms apart: 2, 5, 8 or 11; and a connection's, with 6.
     #[inline(always)]
     fn hasher(&self, link: &[u64; 6], key: &HashKey) -> Hasher {
         let mut hasher = Hasher::ROOT;
@@ -99,6 +86,21 @@ impl Identity {
         }
         hasher
     }
+}
+
+/// The key of a QUIC connection on a flow: with the client's source connection id, as `quic::id_words` gives it.
+#[inline(always)]
+pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> FlowKey {
+    let mut hasher = Hasher::ROOT;
+    let [a, b, c, d] = flow.lanes;
+    let [x, y, z] = id;
+    hasher.word(key, u64::from(a) << 32 | u64::from(b));
+    hasher.word(key, u64::from(c) << 32 | u64::from(d));
+    hasher.word(key, x);
+    hasher.word(key, y);
+    hasher.word(key, z);
+    hasher.word(key, u64::from(id_len));
+    FlowKey { lanes: hasher.suffix(key).lanes }
 }
 
 #[inline(always)]

@@ -145,9 +145,9 @@ reasons! {
     NotIp = "not_ip" => Pass,
     /// A header is cut short, or a length field does not fit the packet.
     FrameMalformed = "frame_malformed" => Pass,
-    /// More than two VLAN tags, or more than eight IPv6 extension headers.
+    /// More than two VLAN tags, four MPLS labels, one tunnel, or eight IPv6 extension headers.
     FrameTooDeep = "frame_too_deep" => Pass,
-    /// PPPoE, MPLS or an IP tunnel: not looked into.
+    /// Something in MPLS or GRE that is neither IPv4 nor IPv6.
     Encapsulated = "encapsulated" => Pass,
     /// An IP fragment that is not the first.
     FragmentLater = "fragment_later" => Pass,

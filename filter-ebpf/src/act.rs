@@ -14,7 +14,7 @@ use filter_common::{
 
 use crate::{
     dns, event,
-    filter::Outcome,
+    filter::{self, Outcome},
     lookup::Way,
     maps::{Bucket, ORDERS, OWN_ADDRESSES, SETTINGS, Scratch, TARGET_DEVICES, TARGETS},
     packet::{Packet, octets, repeat, sum},
@@ -166,11 +166,32 @@ fn may_answer(
 #[inline(always)]
 fn answerable(packet: &Packet, scratch: &Scratch) -> Option<bool> {
     let source = frame::client(packet, &scratch.network)?;
-    // SAFETY: an own address that is removed meanwhile is still one that was.
-    Some(unsafe { OWN_ADDRESSES.get(octets(source)) }.is_none())
+    if scratch.network.outer != 0 && is_own(frame::tunnel_end(packet, &scratch.network)?) {
+        return Some(false);
+    }
+    Some(!is_own(source))
 }
 
-/// Puts the composed packet in place of the one that came, its Ethernet addresses swapped and its tags kept.
+#[inline(always)]
+fn is_own(address: [u64; 2]) -> bool {
+    // SAFETY: an own address that is removed meanwhile is still one that was.
+    unsafe { OWN_ADDRESSES.get(octets(address)) }.is_some()
+}
+
+/// See [`seam::wrap_answer`].
+#[inline(always)]
+pub fn wrap_seam(context: *mut xdp_md, len: u32) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let scratch = unsafe { &mut *way.scratch };
+        scratch.wrap =
+            answer::wrap(&way.packet, &scratch.network, len, &mut scratch.around).ok_or(Reason::DroppedUnanswerable)?;
+        Ok(())
+    }))
+}
+
+/// Puts the composed packet in place of the one that came, its Ethernet addresses and those of a
+/// tunnel swapped, its tags and PPPoE session kept.
 #[inline(always)]
 fn send_back(packet: &Packet, scratch: &mut Scratch, composed: &Composed) -> Result<(), Reason> {
     // One by one: of a tuple of reads LLVM checks the first again after the last, and the verifier is lost.
@@ -179,8 +200,21 @@ fn send_back(packet: &Packet, scratch: &mut Scratch, composed: &Composed) -> Res
     let low = packet.be32(8).ok_or(Reason::DroppedUnanswerable)?;
     let sum = sum(&mut scratch.buffer, TRANSPORT, composed.end);
     composed.seal(&mut scratch.buffer, sum);
-    if !packet.replace(scratch.network.l3, &mut scratch.buffer, composed.start, composed.end) {
+    let is_wrapped = scratch.network.is_wrapped();
+    let mut at = scratch.network.l3;
+    if is_wrapped {
+        // SAFETY: the context is the program's.
+        seam::decode(unsafe { seam::wrap_answer(packet.raw(), composed.end.wrapping_sub(composed.start)) })?;
+        at = filter::scratch()?.wrap.behind();
+    }
+    if !packet.replace(at, &mut scratch.buffer, composed.start, composed.end) {
         return Err(Reason::DroppedSize);
+    }
+    if is_wrapped {
+        let around = filter::scratch()?;
+        if !packet.put(around.wrap.at, &mut around.around, around.wrap.start, around.wrap.end) {
+            return Err(Reason::DroppedSize);
+        }
     }
     // Twelve octets: destination and source, six each.
     let mut addresses = [middle << 16 | low >> 16, low << 16 | high >> 16, high << 16 | middle >> 16].map(u32::to_be);

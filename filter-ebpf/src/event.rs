@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use filter_common::{
     bytes::Bytes,
     dns::HEADER,
+    frame::{self, Source},
     layout::{Event, client_detail},
     verdict::Reason,
 };
@@ -52,12 +53,12 @@ fn copy_held(scratch: &mut Scratch) -> bool {
 /// The client's address, cut as configured.
 #[inline(always)]
 fn client(packet: &Packet, scratch: &Scratch, detail: u32) -> [u8; 16] {
-    let at = scratch.network.l3;
+    let Source { at, version } = frame::scope_source(&scratch.network);
     if detail == client_detail::NONE {
         return [0; 16];
     }
     let full = detail == client_detail::FULL;
-    let (high, low) = if scratch.network.version == 4 {
+    let (high, low) = if version == 4 {
         let address = u64::from(packet.be32(at + 12).unwrap_or(0));
         (0, 0xffff_0000_0000 | if full { address } else { address & 0xffff_ff00 })
     } else {

@@ -2,10 +2,13 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::{
+    xdp_action::{XDP_DROP, XDP_PASS},
+    xdp_md,
+};
 use filter_common::{
     bytes::Bytes,
-    frame::{self, TCP, UDP},
+    frame::{self, Network, TCP, UDP},
     layout::{PORT_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
@@ -62,7 +65,10 @@ pub fn judge(packet: Packet) -> u32 {
 
 #[inline(always)]
 fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
-    let network = frame::network(packet)?;
+    let network = match frame::network(packet) {
+        Err(Reason::Encapsulated) => unwrapped(packet)?,
+        network => network?,
+    };
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
     let roles = roles(port);
     if roles == 0 {
@@ -80,6 +86,41 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
         }
     };
     Ok(seam::decode_outcome(code))
+}
+
+/// Of a frame that holds PPPoE, MPLS or a tunnel. Few do, and what follows is not followed twice.
+#[inline(always)]
+fn unwrapped(packet: &Packet) -> Result<Network, Reason> {
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::unwrap_frame(packet.raw()) })?;
+    Ok(scratch()?.network)
+}
+
+/// See [`seam::unwrap_frame`].
+#[inline(always)]
+pub fn unwrap_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        let mut network = Network::default();
+        frame::unwrap(&way.packet, &mut network, |network| {
+            // SAFETY: `Way` refers to this CPU's scratch space, and the context is the program's.
+            unsafe {
+                (*way.scratch).network = *network;
+                seam::decode(seam::ip_header(context))?;
+                *network = (*way.scratch).network;
+            }
+            Ok(())
+        })?;
+        // SAFETY: as above.
+        unsafe { (*way.scratch).network = network };
+        Ok(())
+    }))
+}
+
+/// See [`seam::ip_header`].
+#[inline(always)]
+pub fn header_seam(context: *mut xdp_md) -> u32 {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    seam::encode(seam::way(context).and_then(|way| unsafe { frame::header(&way.packet, &mut (*way.scratch).network) }))
 }
 
 #[inline(always)]

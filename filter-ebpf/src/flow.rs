@@ -4,7 +4,7 @@
 //! bounded, so that what is lost to pressure lets packets pass and never stops one. Trust: anyone can make state for
 //! any flow by forged packets; so a remembered name binds to sequence numbers or to a connection id.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
     flow::{self, Identity},
     frame,
@@ -14,8 +14,10 @@ use filter_common::{
 };
 
 use crate::{
+    filter,
     maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
     packet::{Held, Packet},
+    seam,
 };
 
 /// Finds the flow's place, and what the tags say of it.
@@ -37,9 +39,27 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 /// Computes the flow's key.
 #[inline(always)]
 pub fn identify(packet: &Packet, scratch: &mut Scratch, identity: &Identity) -> Result<(), Reason> {
-    let link = frame::link_words(packet, &scratch.network).ok_or(Reason::FrameMalformed)?;
-    scratch.flow = identity.key(&link, hash_key()?);
+    if frame::has_link_words(&scratch.network) {
+        // SAFETY: the context is the program's.
+        seam::decode(unsafe { seam::linked_flow(packet.raw()) })?;
+        scratch.flow = filter::scratch()?.flow;
+    } else {
+        scratch.flow = identity.key(&[0; 6], hash_key()?);
+    }
     Ok(())
+}
+
+/// See [`seam::linked_flow`].
+#[inline(always)]
+pub fn linked_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };
+        frame::link_words(packet, &scratch.network, &mut scratch.link).ok_or(Reason::FrameMalformed)?;
+        let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
+        scratch.flow = identity.key(&scratch.link, hash_key()?);
+        Ok(())
+    }))
 }
 
 /// Has the tags announce these kinds of state.

@@ -3,6 +3,7 @@
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
 use filter_common::{
     bytes::Bytes,
+    frame::{self, Source},
     layout::{HashKey, NameKey, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
     verdict::{Asker, Choice, Protocol, Reason},
     walk::Walk,
@@ -123,11 +124,11 @@ pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Scope bits of the client: the packet's source address.
+/// Scope bits of the client.
 #[inline(always)]
 fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
-    let at = scratch.network.l3;
-    if scratch.network.version == 4 {
+    let Source { at, version } = frame::scope_source(&scratch.network);
+    if version == 4 {
         let address = packet.be32(at + 12)?;
         SCOPES_V4.get(Key::new(32, address.to_be_bytes())).copied()
     } else {

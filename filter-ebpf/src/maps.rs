@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use filter_common::{
-    answer::Buffer,
+    answer::{Buffer, Wrap},
     dns::{Question, Starts},
     edns::Records,
     flow::{LINES, Spot},
@@ -138,6 +138,8 @@ pub struct Scratch {
     pub choice: Choice,
     /// The flow's place in `FLOW_TAGS`.
     pub spot: Spot,
+    /// What tells the flow's link from others, once its key was needed.
+    pub link: [u64; 6],
     /// The flow's key, once it was needed.
     pub flow: FlowKey,
     /// QUIC: the connection's key.
@@ -184,6 +186,10 @@ pub struct Scratch {
     pub starts: Starts,
     /// The event of this packet.
     pub event: Event,
+    /// What goes around an answer, and where it lies in [`Scratch::around`].
+    pub wrap: Wrap,
+    /// The headers that go around it.
+    pub around: Buffer,
     /// What goes back.
     pub buffer: Buffer,
 }

@@ -134,6 +134,12 @@ impl Packet {
         if unsafe { bpf_xdp_adjust_tail(self.context, grow) } != 0 && !self.grow_head(grow) {
             return false;
         }
+        self.put(at, buffer, start, end)
+    }
+
+    /// Writes the octets `start..end` of the buffer at `at`; false if they do not lie in the frame.
+    #[inline(always)]
+    pub fn put(&self, at: u32, buffer: &mut Buffer, start: u32, end: u32) -> bool {
         let Some(len) = length(end.wrapping_sub(start)) else { return false };
         let start = bounded(start);
         if start + len > BUFFER as u64 {
@@ -147,7 +153,7 @@ impl Packet {
     }
 
     /// Grows the packet in front, for where there is no room behind (on a veth pair there is next to none). Of what it
-    /// held, the octets 6 to 22 are moved along: Ethernet source, tags and type.
+    /// held, the octets 6 to 22 are moved along: Ethernet source, tags and type. What comes behind is written anew.
     #[inline(always)]
     fn grow_head(&self, grow: i32) -> bool {
         let mut kept = [0u8; 16];

@@ -3,8 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use filter_common::{
-    flow::{self, Identity},
-    frame,
+    flow, frame,
     layout::{HashKey, Settings, quic_mode},
     quic::{Header, id_words, kind},
     verdict::{Action, Protocol, Reason, Tally},
@@ -43,7 +42,7 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
     identify(&way.packet, scratch, &identity)?;
     if !short {
         let key = HASH_KEY.get(0).ok_or(Reason::TableBroken)?;
-        connect(&way.packet, scratch, &identity, key).ok_or(Reason::QuicMalformed)?;
+        connect(&way.packet, scratch, key).ok_or(Reason::QuicMalformed)?;
     }
     if may_have(scratch, flow::REMEMBERED) {
         let recalled = match short {
@@ -72,11 +71,10 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
 
 /// Computes the connection's key: the client's source connection id is the one in what the client sends.
 #[inline(always)]
-fn connect(packet: &Packet, scratch: &mut Scratch, identity: &Identity, key: &HashKey) -> Option<()> {
+fn connect(packet: &Packet, scratch: &mut Scratch, key: &HashKey) -> Option<()> {
     let len = scratch.quic.scid_len;
     let id = id_words(packet, scratch.quic.scid + len, len)?;
-    let link = frame::link_words(packet, &scratch.network)?;
-    scratch.connection = identity.connection(&link, id, len, key);
+    scratch.connection = flow::connection(&scratch.flow, id, len, key);
     Some(())
 }
 

@@ -15,6 +15,12 @@ use crate::{
 };
 
 unsafe extern "C" {
+    /// Reads a frame that holds PPPoE, MPLS or a tunnel, into the scratch space.
+    pub fn unwrap_frame(context: *mut xdp_md) -> u32;
+    /// Reads the IP header where the scratch space says.
+    pub fn ip_header(context: *mut xdp_md) -> u32;
+    /// Computes the key of a flow in tags, PPPoE, MPLS or a tunnel, into the scratch space.
+    pub fn linked_flow(context: *mut xdp_md) -> u32;
     /// Judges a DNS query over UDP.
     pub fn dns_query(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
@@ -23,10 +29,14 @@ unsafe extern "C" {
     pub fn quic_datagram(context: *mut xdp_md) -> u32;
     /// Looks up a host name that is held, and chooses among its orders for a protocol's code.
     pub fn held_name(context: *mut xdp_md, protocol: u32) -> u32;
+    /// Copies a packet for the deferred tier; a tally.
+    pub fn tier_copy(context: *mut xdp_md, protocol: u32, held: u32) -> u32;
     /// Judges a segment by what is known of its flow.
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Judges a segment of DNS over TCP.
     pub fn dns_segment(context: *mut xdp_md) -> u32;
+    /// Composes what goes around an answer of `len` octets, in the scratch space.
+    pub fn wrap_answer(context: *mut xdp_md, len: u32) -> u32;
     /// Acts on a segment of a TCP connection.
     pub fn act_connection(context: *mut xdp_md) -> u32;
 }
@@ -43,12 +53,17 @@ macro_rules! seams {
     )+ };
     () => {
         $crate::seams! {
+            unwrap_frame() = $crate::filter::unwrap_seam;
+            ip_header() = $crate::filter::header_seam;
+            linked_flow() = $crate::flow::linked_seam;
             dns_query() = $crate::dns::query_seam;
             tcp_segment(roles) = $crate::tcp::segment_seam;
             quic_datagram() = $crate::quic::datagram_seam;
             held_name(protocol) = $crate::tls::held_seam;
+            tier_copy(protocol, held) = $crate::tier::copy_seam;
             tls_connected(alone) = $crate::tls::connected_seam;
             dns_segment() = $crate::dns::segment_seam;
+            wrap_answer(len) = $crate::act::wrap_seam;
             act_connection() = $crate::act::connection_seam;
         }
     };

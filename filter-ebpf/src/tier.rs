@@ -4,11 +4,12 @@
 //! anything: what cannot be copied is counted, and the caller says what becomes of it.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_md},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
 };
 use filter_common::{
-    frame,
+    bytes::Bytes as _,
+    frame::{self, Source},
     layout::{Deferred, TIER_DEAD},
     verdict::{Protocol, Tally},
 };
@@ -17,34 +18,60 @@ use crate::{
     lookup::Way,
     maps::{ASLEEP, DEFERRED, SETTINGS, Scratch, TIER, tally},
     packet::{Packet, octets},
+    seam,
 };
 
-/// Copies the payload; tells what was counted. `held` says that the packet goes nowhere meanwhile.
+/// Copies the payload; tells whether it was copied, or what was counted instead. `held` says that the packet goes nowhere
+/// meanwhile.
 #[inline(always)]
-pub fn copy(way: &mut Way, protocol: Protocol, held: bool) -> Tally {
+pub fn copy(way: &Way, protocol: Protocol, held: bool) -> Tally {
+    // SAFETY: the context is the program's.
+    let code = unsafe { seam::tier_copy(way.packet.raw(), protocol as u32, u32::from(held)) };
+    const COPIED: u32 = Tally::Copied as u32;
+    const NO_TIER: u32 = Tally::NoTier as u32;
+    const OVER_BUDGET: u32 = Tally::OverBudget as u32;
+    match code {
+        COPIED => Tally::Copied,
+        NO_TIER => Tally::NoTier,
+        OVER_BUDGET => Tally::OverBudget,
+        _ => Tally::RingFull,
+    }
+}
+
+/// See [`seam::tier_copy`].
+#[inline(always)]
+pub fn copy_seam(context: *mut xdp_md, protocol: u32, held: u32) -> u32 {
+    let outcome = match seam::way(context) {
+        Ok(way) => try_copy(&way, protocol as u8, held as u8),
+        Err(_) => Tally::NoTier,
+    };
+    tally(outcome);
+    outcome as u32
+}
+
+#[inline(always)]
+fn try_copy(way: &Way, protocol: u8, held: u8) -> Tally {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let outcome = if TIER.get(0).is_none_or(|tier| now.saturating_sub(tier.beat) > TIER_DEAD) {
+    if TIER.get(0).is_none_or(|tier| now.saturating_sub(tier.beat) > TIER_DEAD) {
         Tally::NoTier
     } else if !scratch.copies.take(now, SETTINGS.get(0).map_or(0, |settings| settings.copies_per_second)) {
         Tally::OverBudget
-    } else if write(&way.packet, scratch, now, protocol as u8, held) {
+    } else if write(&way.packet, scratch, now, protocol, held) {
         Tally::Copied
     } else {
         Tally::RingFull
-    };
-    tally(outcome);
-    outcome
+    }
 }
 
 #[inline(always)]
-fn write(packet: &Packet, scratch: &mut Scratch, now: u64, protocol: u8, held: bool) -> bool {
+fn write(packet: &Packet, scratch: &mut Scratch, now: u64, protocol: u8, held: u8) -> bool {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(ring) = DEFERRED.get(cpu) else { return false };
-    let client = frame_source(packet, scratch);
+    let client = client(packet, scratch).unwrap_or_default();
     let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
     let Some(mut entry) = ring.reserve(0) else { return false };
     let record: *mut Deferred = entry.as_mut_ptr();
@@ -59,7 +86,7 @@ fn write(packet: &Packet, scratch: &mut Scratch, now: u64, protocol: u8, held: b
         (*record).tag_line = scratch.spot.line;
         (*record).tag = scratch.spot.tag;
         (*record).protocol = protocol;
-        (*record).held = u8::from(held);
+        (*record).held = held;
         packet.copy_payload(scratch.payload.start, len, record)
     };
     if !whole {
@@ -84,7 +111,14 @@ fn wake_up(cpu: u32) -> u64 {
     BPF_RB_FORCE_WAKEUP.into()
 }
 
+/// The address that scopes are looked up by.
 #[inline(always)]
-fn frame_source(packet: &Packet, scratch: &Scratch) -> [u8; 16] {
-    frame::source(packet, &scratch.network).map_or([0; 16], octets)
+fn client(packet: &Packet, scratch: &Scratch) -> Option<[u8; 16]> {
+    let Source { at, version } = frame::scope_source(&scratch.network);
+    if version == 4 {
+        return Some(octets([0, 0xffff_0000_0000 | u64::from(packet.be32(at + 12)?)]));
+    }
+    let high = packet.be64(at + 8)?;
+    let low = packet.be64(at + 16)?;
+    Some(octets([high, low]))
 }

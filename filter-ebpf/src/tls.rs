@@ -74,6 +74,12 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
             }
         };
     }
+    // The deferred tier puts segments in order, for which it needs those in order as well.
+    if matches!(judged, Err(Reason::TcpOutOfOrder))
+        || matches!(judged, Err(Reason::TlsIncomplete)) && scratch.stream.copied == 1
+    {
+        tier::copy(way, Protocol::Tls, false);
+    }
     judged?;
     // SAFETY: the context is the program's.
     Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }))
@@ -185,15 +191,17 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             }
             Place::Known => return Err(Reason::TcpRepeated),
             Place::Gap => {
+                // What is missing may come in order; the tier must have it, too.
+                stream.copied = 1;
                 scratch.start = stream.base;
-                return Err(out_of_order(way));
+                return Err(Reason::TcpOutOfOrder);
             }
             // A hello elsewhere does not displace the one that the connection begins with.
             Place::Elsewhere if begins && stream.anchored == 0 => begin(way),
             Place::Elsewhere => return Err(alone),
         }
     } else {
-        let mut anchored = 0;
+        let (mut anchored, mut copied) = (0, 0);
         if !may_have(scratch, flow::STREAM)
             && scratch.kinds != NO_STATE
             && let Some(mark) = marked(scratch)
@@ -202,8 +210,9 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             if !is_first && matches!(alone, Reason::TlsIncomplete | Reason::TlsNotHello) {
                 mark.copied = 1;
                 scratch.start = mark.start;
-                return Err(out_of_order(way));
+                return Err(Reason::TcpOutOfOrder);
             }
+            copied = mark.copied as u8;
             finish(scratch);
             anchored = u8::from(is_first);
         }
@@ -212,25 +221,20 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
         }
         begin(way);
         scratch.stream.anchored = anchored;
+        scratch.stream.copied = copied;
     }
+    scratch.start = scratch.stream.base;
     scratch.end = Reason::TlsExtensions as u32;
     repeat(stream::STEPS, octets, way);
     if scratch.end == GOING_ON {
         return held_name(scratch);
     }
-    if scratch.end == Reason::TlsIncomplete as u32 {
+    if scratch.end == HUNGRY {
         keep(scratch);
         return Err(Reason::TlsIncomplete);
     }
     finish(scratch);
     Err(stopped(scratch.end))
-}
-
-/// The deferred tier puts segments in order.
-#[inline(always)]
-fn out_of_order(way: &mut Way) -> Reason {
-    tier::copy(way, Protocol::Tls, false);
-    Reason::TcpOutOfOrder
 }
 
 /// Goes on where the segment by itself ended too early.
@@ -265,6 +269,9 @@ fn held_name(scratch: &mut Scratch) -> Result<(), Reason> {
     scratch.name = Payload { start: Held::START, end };
     Ok(())
 }
+
+/// [`Scratch::end`] when the segment is read and the next one goes on.
+const HUNGRY: u32 = GOING_ON - 1;
 
 /// The reasons that reading a hello can end with.
 #[inline(always)]
@@ -311,7 +318,7 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
         stream::Step::More => 0,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {
-                scratch.end = Reason::TlsMalformed as u32;
+                scratch.end = Reason::TlsIncomplete as u32;
                 return 1;
             }
             let is_whole = reader.take_name();
@@ -321,7 +328,7 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
             i64::from(is_whole)
         }
         stream::Step::Hungry => {
-            scratch.end = Reason::TlsIncomplete as u32;
+            scratch.end = HUNGRY;
             1
         }
         stream::Step::Stop(reason) => {

@@ -14,7 +14,7 @@ use filter_common::{
     bytes::{BUFFER, Slice},
     dns::{self, Question, Starts},
     edns::{self, Records},
-    frame::{self, Network, Payload, TCP, UDP},
+    frame::{self, Network, Payload, Source, TCP, UDP},
     layout::{HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
     quic::{Header, kind},
     verdict::{Action, Asker, Choice, Protocol, Reason},
@@ -58,7 +58,14 @@ pub fn judge(frame: &[u8], image: &Image, now: u64) -> Reason {
 type Judged = Result<Reason, Reason>;
 
 fn inspect(bytes: &Slice, image: &Image, now: u64) -> Judged {
-    let network = frame::network(bytes)?;
+    let network = match frame::network(bytes) {
+        Err(Reason::Encapsulated) => {
+            let mut network = Network::default();
+            frame::unwrap(bytes, &mut network, |network| frame::header(bytes, network))?;
+            network
+        }
+        network => network?,
+    };
     let port = u16::from_be_bytes(array(bytes, network.l4 + 2).ok_or(Reason::FrameMalformed)?);
     match network.transport {
         UDP if image.dns_ports.contains(&port) => query(bytes, &network, image, now),
@@ -165,7 +172,7 @@ impl Image {
         protocol: Protocol,
         now: u64,
     ) -> Result<(PolicyEntry, u8), Reason> {
-        let asker = Asker::new(self.scopes_of(source(bytes, network)), protocol, now);
+        let asker = Asker::new(self.scopes_of(source(bytes, frame::scope_source(network))), protocol, now);
         let mut choice = Choice::NONE;
         while let (true, Some(policy)) = (slot != POLICY_NONE, self.policies.get(&slot)) {
             for entry in policy.entries.iter().take(policy.len as usize) {
@@ -201,11 +208,14 @@ impl Image {
     }
 
     fn may_answer(&self, bytes: &Slice, network: &Network) -> Result<(), Reason> {
-        let own = source(bytes, network).is_some_and(|source| self.own.contains(&source));
-        if network.fragment != 0 || own || frame::client(bytes, network).is_none() {
-            return Err(Reason::DroppedUnanswerable);
-        }
-        Ok(())
+        let is_own = |at| source(bytes, at).is_none_or(|source| self.own.contains(&source));
+        let client = Source { at: network.l3, version: network.version };
+        let tunnel_end = Source { at: network.outer, version: network.outer_version };
+        let refused = network.fragment != 0
+            || frame::client(bytes, network).is_none()
+            || is_own(client)
+            || network.outer != 0 && (frame::tunnel_end(bytes, network).is_none() || is_own(tunnel_end));
+        if refused { Err(Reason::DroppedUnanswerable) } else { Ok(()) }
     }
 }
 
@@ -218,11 +228,11 @@ fn listed(slot: u32) -> Result<(), Reason> {
     }
 }
 
-fn source(bytes: &Slice, network: &Network) -> Option<IpAddr> {
-    if network.version == 4 {
-        array::<4>(bytes, network.l3 + 12).map(IpAddr::from)
+fn source(bytes: &Slice, Source { at, version }: Source) -> Option<IpAddr> {
+    if version == 4 {
+        array::<4>(bytes, at + 12).map(IpAddr::from)
     } else {
-        array::<16>(bytes, network.l3 + 8).map(IpAddr::from)
+        array::<16>(bytes, at + 8).map(IpAddr::from)
     }
 }
 

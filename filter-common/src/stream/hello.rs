@@ -85,7 +85,7 @@ impl StreamReader {
             return Step::Stop(Reason::TlsMalformed);
         }
         let Some(take) = field(bytes, segment, (&mut self.field, &mut self.field_have), want, room) else {
-            return Step::Stop(Reason::TlsMalformed);
+            return Step::Stop(UNREADABLE);
         };
         self.took(take);
         if u32::from(self.field_have) < want { Step::More } else { self.read(self.field) }
@@ -104,7 +104,7 @@ impl StreamReader {
     #[inline(always)]
     fn step_record<B: Bytes>(&mut self, bytes: &B, segment: &mut Segment) -> Step {
         let Some(take) = field(bytes, segment, (&mut self.header, &mut self.header_have), 5, 5) else {
-            return Step::Stop(Reason::TlsMalformed);
+            return Step::Stop(UNREADABLE);
         };
         self.next = self.next.wrapping_add(take);
         if self.header_have < 5 {
@@ -217,6 +217,8 @@ impl StreamReader {
 const MIN_SERVER_NAME: u32 = 6;
 /// Version and random (RFC 8446 4.1.2).
 const VERSION_AND_RANDOM: u32 = 34;
+/// Octets behind the first of a packet's buffers are not read.
+const UNREADABLE: Reason = Reason::TlsIncomplete;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u64 = 254;
 const CLIENT_HELLO: u32 = 1;

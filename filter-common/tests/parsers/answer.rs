@@ -172,7 +172,7 @@ fn headers(version: u8, transport: u8, head: [u8; 20]) -> (Vec<u8>, Network) {
         ([&[0x60, 1, 2, 3, 0, 20, transport, 9][..], &[0x21; 16], &[0x32; 16]].concat(), 40)
     };
     let frame = [&ip[..], &head].concat();
-    let network = Network { l3: 0, l4, end: l4 + 20, version, transport, fragment: 0, pad: 0 };
+    let network = Network { l3: 0, l4, end: l4 + 20, version, transport, ..Network::default() };
     (frame, network)
 }
 

@@ -53,7 +53,7 @@ fn tags_move_the_network_header() {
     let packet = ipv4(0, 0, UDP, &[0; 8]);
     for (tags, l3) in [(&[][..], 14), (&[0x8100], 18), (&[0x88a8, 0x8100], 22), (&[0x9100, 0x88a8], 22)] {
         let network = read(&link(&[tags, &[0x0800]].concat(), &packet)).unwrap();
-        let expected = Network { l3, l4: l3 + 20, end: l3 + 28, version: 4, transport: UDP, fragment: 0, pad: 0 };
+        let expected = Network { l3, l4: l3 + 20, end: l3 + 28, version: 4, transport: UDP, ..Network::default() };
         assert_eq!(network, expected);
     }
     assert_eq!(read(&link(&[0x8100, 0x8100, 0x8100, 0x0800], &packet)), Err(Reason::FrameTooDeep));
@@ -147,7 +147,7 @@ fn ipv6_chains_end_after_eight() {
 }
 
 fn network(transport: u8, fragment: u8, len: u32) -> Network {
-    Network { l3: 0, l4: 20, end: 20 + len, version: 4, transport, fragment, pad: 0 }
+    Network { l3: 0, l4: 20, end: 20 + len, version: 4, transport, fragment, ..Network::default() }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub mod answer;
+pub mod connection;
 pub mod dns;
 pub mod ip;
 pub mod quic;
@@ -14,6 +15,7 @@ pub mod tls;
 pub mod transport;
 
 pub use self::{
+    connection::Connection,
     dns::{Edns, Query, kind, name_wire},
     ip::{Extension, Fragment, Ip},
     tls::{Hello, extension, server_name, server_name_list},

@@ -10,5 +10,6 @@ mod orders;
 mod overblocking;
 mod quic;
 mod redirect;
+mod split;
 mod tls;
 mod verifier;

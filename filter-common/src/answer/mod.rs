@@ -4,6 +4,9 @@
 //! constant position. The caller puts the octets from [`Composed::start`] on in place of everything from the packet's
 //! IP header on, after it filled in the checksums with [`Composed::seal`].
 
+mod wrap;
+
+pub use self::wrap::{Wrap, wrap};
 use crate::{
     bytes::{BUFFER, Bytes},
     dns::{self, Question, Starts},
@@ -290,11 +293,11 @@ fn ip<B: Bytes>(bytes: &B, network: &Network, transport: u8, len: u32, buffer: &
     let (start, addresses) = if network.version == 4 {
         let source = bytes.be32(network.l3 + 12)?;
         let destination = bytes.be32(network.l3 + 16)?;
-        (20, put_ipv4(buffer, transport, len, source, destination))
+        (20, put_ipv4(buffer, 20, transport, len, source, destination))
     } else {
         let source = [bytes.be64(network.l3 + 8)?, bytes.be64(network.l3 + 16)?];
         let destination = [bytes.be64(network.l3 + 24)?, bytes.be64(network.l3 + 32)?];
-        (0, put_ipv6(buffer, transport, len, source, destination))
+        (0, put_ipv6(buffer, 0, transport, len, source, destination))
     };
     let pseudo = addresses + u32::from(transport) + len;
     Some(Composed { start, end: TRANSPORT + len, transport, pseudo })
@@ -302,31 +305,31 @@ fn ip<B: Bytes>(bytes: &B, network: &Network, transport: u8, len: u32, buffer: &
 
 /// RFC 791 3.1; gives the sum of the addresses' words.
 #[inline(always)]
-fn put_ipv4(buffer: &mut Buffer, transport: u8, len: u32, source: u32, destination: u32) -> u32 {
+fn put_ipv4(buffer: &mut Buffer, at: u32, transport: u8, len: u32, source: u32, destination: u32) -> u32 {
     let addresses = words32(source) + words32(destination);
     let total = 20 + len;
     let life = u32::from(HOPS) << 8 | u32::from(transport);
     let sum = 0x4500 + total + 0x4000 + life + addresses;
-    put(buffer, 20, (0x4500_0000 | total).to_be_bytes());
+    put(buffer, at, (0x4500_0000 | total).to_be_bytes());
     // Do not fragment: there is nothing that could be (RFC 6864 4.1).
-    put(buffer, 24, 0x4000_u32.to_be_bytes());
-    put(buffer, 28, (life << 16 | u32::from(!fold(sum))).to_be_bytes());
-    put(buffer, 32, destination.to_be_bytes());
-    put(buffer, 36, source.to_be_bytes());
+    put(buffer, at + 4, 0x4000_u32.to_be_bytes());
+    put(buffer, at + 8, (life << 16 | u32::from(!fold(sum))).to_be_bytes());
+    put(buffer, at + 12, destination.to_be_bytes());
+    put(buffer, at + 16, source.to_be_bytes());
     addresses
 }
 
 /// RFC 8200 3; gives the sum of the addresses' words.
 #[inline(always)]
-fn put_ipv6(buffer: &mut Buffer, transport: u8, len: u32, source: [u64; 2], destination: [u64; 2]) -> u32 {
-    put(buffer, 0, 0x6000_0000_u32.to_be_bytes());
-    put(buffer, 4, (len << 16 | u32::from(transport) << 8 | u32::from(HOPS)).to_be_bytes());
+fn put_ipv6(buffer: &mut Buffer, at: u32, transport: u8, len: u32, source: [u64; 2], destination: [u64; 2]) -> u32 {
+    put(buffer, at, 0x6000_0000_u32.to_be_bytes());
+    put(buffer, at + 4, (len << 16 | u32::from(transport) << 8 | u32::from(HOPS)).to_be_bytes());
     let [s0, s1] = source;
     let [d0, d1] = destination;
-    put(buffer, 8, d0.to_be_bytes());
-    put(buffer, 16, d1.to_be_bytes());
-    put(buffer, 24, s0.to_be_bytes());
-    put(buffer, 32, s1.to_be_bytes());
+    put(buffer, at + 8, d0.to_be_bytes());
+    put(buffer, at + 16, d1.to_be_bytes());
+    put(buffer, at + 24, s0.to_be_bytes());
+    put(buffer, at + 32, s1.to_be_bytes());
     words64(s0) + words64(s1) + words64(d0) + words64(d1)
 }
 
