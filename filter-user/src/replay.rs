@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use filter_common::verdict::Asker;
+use filter_common::verdict::{Asker, Reason};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,7 +28,7 @@ use crate::{
     policy::image,
 };
 use capture::Capture;
-use lockstep::{Found, Lockstep};
+use lockstep::{Found, Lockstep, Settled};
 use tables::Prepared;
 
 /// What to replay, and how.
@@ -200,8 +200,8 @@ impl Replay<'_> {
             };
             *frames += 1;
             let stop = self.frame(pcap, *frames, frame)?;
-            let found = self.settle(pcap, *frames)?;
-            stop.iter().chain(&found).try_for_each(&mut *report).context("writing the report")?;
+            let stops = self.settle(pcap, *frames, stop)?;
+            stops.iter().try_for_each(&mut *report).context("writing the report")?;
         }
     }
 
@@ -237,20 +237,26 @@ impl Replay<'_> {
         })
     }
 
-    /// What the deferred tier found in the frame.
-    fn settle<'p>(&mut self, pcap: &'p Path, frame: u64) -> Result<Vec<Stop<'p>>> {
-        let Some(lockstep) = &mut self.lockstep else { return Ok(Vec::new()) };
-        let found = lockstep.settle(self.kernel.tables())?;
-        let stop = |Found { name, rule, action, orders }| Stop {
+    /// What the deferred tier found in the frame, and what became of it before.
+    fn settle<'p>(&mut self, pcap: &'p Path, frame: u64, stop: Option<Stop<'p>>) -> Result<Vec<Stop<'p>>> {
+        let Some(lockstep) = &mut self.lockstep else { return Ok(stop.into_iter().collect()) };
+        let Settled { found, held } = lockstep.settle(self.kernel.tables())?;
+        let (verdict, stop) = if held { ("drop", None) } else { ("deferred", stop) };
+        let mut stops: Vec<_> = stop.into_iter().collect();
+        if held && found.is_empty() {
+            let reason = Reason::QuicHeld.word();
+            stops.push(Stop { pcap, frame, verdict, reason, name: None, rule: None, orders: Vec::new() });
+        }
+        stops.extend(found.into_iter().map(|Found { name, rule, action, orders }| Stop {
             pcap,
             frame,
-            verdict: "deferred",
-            reason: action.word(),
+            verdict,
+            reason: if held { Reason::QuicHeld.word() } else { action.word() },
             name: Some(name),
             rule: Some(rule),
             orders: orders.into_iter().map(|slot| self.prepared.directory.order(slot)).collect(),
-        };
-        Ok(found.into_iter().map(stop).collect())
+        }));
+        Ok(stops)
     }
 
     fn stop<'p>(&self, pcap: &'p Path, frame: u64, event: Event) -> Result<Stop<'p>> {

@@ -30,6 +30,13 @@ pub(super) struct Lockstep {
     beaten: Option<Instant>,
 }
 
+/// What the copies of a frame came to.
+pub(super) struct Settled {
+    pub found: Vec<Found>,
+    /// The frame was dropped until the tier knows.
+    pub held: bool,
+}
+
 /// A name that the tier found, and what its connection's later packets meet.
 pub(super) struct Found {
     pub name: String,
@@ -61,11 +68,13 @@ impl Lockstep {
     }
 
     /// Reads what was copied; tells what orders hold for.
-    pub fn settle(&mut self, tables: &Tables) -> Result<Vec<Found>> {
+    pub fn settle(&mut self, tables: &Tables) -> Result<Settled> {
+        let mut held = false;
         let mut found = Ok(Vec::new());
         let (tier, counts) = (&mut self.tier, &self.counts);
         self.copies.drain(|copy| {
             let Ok(list) = &mut found else { return };
+            held |= copy.held == 1;
             match tier
                 .take(copy, tables, counts)
                 .and_then(|name| name.map(|name| judge(tables, copy, name)).transpose())
@@ -74,7 +83,7 @@ impl Lockstep {
                 Err(error) => found = Err(error),
             }
         });
-        Ok(found?)
+        Ok(Settled { found: found?, held })
     }
 }
 
