@@ -92,7 +92,7 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
 
     /// Maps that are pinned and outlive the daemon.
-    pub const PINNED: [&str; 21] = [
+    pub const PINNED: [&str; 24] = [
         NAMES,
         NAME_FILTER,
         POLICIES,
@@ -114,6 +114,9 @@ pub mod map {
         STREAMS,
         REMEMBERED,
         RESOLVERS,
+        CLEARED,
+        TIER,
+        ASLEEP,
     ];
 }
 
@@ -409,13 +412,18 @@ pub struct Remembered {
     pub connection: FlowKey,
     /// [`Protocol`](crate::verdict::Protocol) code.
     pub protocol: u8,
-    /// 1: QUIC, under the key of addresses and ports: another connection has begun there, so short-header packets
-    /// are no longer this one's.
-    pub superseded: u8,
+    /// QUIC: octets of [`Remembered::origin`].
+    pub origin_len: u8,
     /// Octets of [`Remembered::name`] in use.
     pub name_len: u16,
+    /// QUIC: octets of [`Remembered::server`]; 0 while it is not known.
+    pub server_len: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 3],
+    /// QUIC: destination connection id that the client chose; see `quic::id_words`.
+    pub origin: [u64; 3],
+    /// QUIC: the one that the server chose. Short headers show only this one, and not its length.
+    pub server: [u64; 3],
     /// The name, as in SNI, without a trailing dot.
     pub name: [u8; 256],
 }
@@ -433,6 +441,9 @@ pub struct Tier {
 
 /// The tier is dead after so many nanoseconds without a sign of life.
 pub const TIER_DEAD: u64 = 1_000_000_000;
+
+/// CPUs that can have a ring to the deferred tier; packets on others are not copied.
+pub const MAX_CPUS: u32 = 1024;
 
 /// Octets of a copied payload; longer ones are cut.
 pub const COPY: usize = 1472;
@@ -535,7 +546,7 @@ const _: () = {
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
     assert!(size_of::<Settings>() == 56);
-    assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 256);
+    assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 256);
     assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
     assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);
     assert!(size_of::<HashKey>() == 12 * 1024);

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod frame;
 pub mod layout;
 pub mod name;
+pub mod quic;
 pub mod stream;
 pub mod tls;
 pub mod verdict;

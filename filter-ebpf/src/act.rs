@@ -30,12 +30,15 @@ pub fn dns(way: &mut Way) -> Result<Outcome, Reason> {
     })
 }
 
-/// Acts on a segment of a TCP connection.
+/// Acts on a packet of a connection.
 #[inline(always)]
 fn connection(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
-    let wire = unsafe { (*way.scratch).asker.protocol() == Protocol::Dns as u8 };
-    act(way, wire, |way, scratch, _order| reset(&way.packet, scratch))
+    let protocol = unsafe { (*way.scratch).asker.protocol() };
+    act(way, protocol == Protocol::Dns as u8, |way, scratch, _order| {
+        // Nothing that a QUIC client would take as an answer can be sent without its keys.
+        if protocol == Protocol::Quic as u8 { Err(Reason::Dropped) } else { reset(&way.packet, scratch) }
+    })
 }
 
 /// See [`seam::act_connection`].

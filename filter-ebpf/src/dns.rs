@@ -4,17 +4,18 @@ use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     dns::{Question, Step},
     edns::{self, Records},
+    flow,
     frame::{self, Payload},
     layout::StreamReader,
     stream::{self, Place, Segment, place},
-    verdict::{Protocol, Reason},
+    verdict::{Action, Protocol, Reason},
     walk::{STEPS, Step as WalkStep, Walk},
 };
 
 use crate::{
     act,
     filter::{Outcome, reason},
-    flow::{find, finish, identify, keep, resume},
+    flow::{find, finish, identify, keep, may_have, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, Scratch},
     packet::{Held, Packet, Whole, repeat},
@@ -111,6 +112,10 @@ fn messages(way: &mut Way) -> Result<(), Reason> {
     scratch.segment_end = Reason::DnsMalformed as u32;
     repeat(stream::STEPS, message, way);
     if scratch.segment_end == GOING_ON {
+        // A message in progress stays as it was, for the same segment once more.
+        if !may_have(scratch, flow::STREAM) {
+            finish(scratch);
+        }
         return Ok(());
     }
     if scratch.segment_end == Reason::DnsIncomplete as u32 && !scratch.stream.reader.is_between_messages() {
@@ -118,8 +123,14 @@ fn messages(way: &mut Way) -> Result<(), Reason> {
     } else {
         finish(scratch);
     }
-    let last = if scratch.segment_end == Reason::DnsMalformed as u32 { scratch.segment_end } else { scratch.message };
-    Err(reason(last))
+    if scratch.segment_end == Reason::DnsMalformed as u32 {
+        return Err(Reason::DnsMalformed);
+    }
+    // An event tells the name that is held.
+    if scratch.message == Reason::Observed as u32 && scratch.stream.reader.holds_last() {
+        return Ok(());
+    }
+    Err(reason(scratch.message))
 }
 
 #[inline(always)]
@@ -152,6 +163,11 @@ unsafe extern "C" fn message(_index: u64, way: *mut Way) -> i64 {
             // SAFETY: as above.
             let judged = unsafe { judge_message(&mut *way, Payload { start: Held::START, end }) };
             match judged {
+                // It passes, and another order may stop what comes behind it.
+                Ok(()) if scratch.choice.action == Action::Observe as u8 => {
+                    scratch.message = Reason::Observed as u32;
+                    0
+                }
                 Ok(()) => {
                     scratch.segment_end = GOING_ON;
                     1

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{
 use filter_common::{
     bytes::Bytes,
     frame::{self, Network, TCP, UDP},
-    layout::PORT_DNS,
+    layout::{PORT_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
@@ -80,6 +80,7 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
     let code = unsafe {
         match network.transport {
             UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
+            UDP if roles & PORT_QUIC != 0 => seam::quic_datagram(context),
             TCP => seam::tcp_segment(context, roles.into()),
             _ => return Err(Reason::NotWatched),
         }

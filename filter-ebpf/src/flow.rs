@@ -9,6 +9,7 @@ use filter_common::{
     flow::{self, Identity},
     frame,
     layout::{HashKey, REMEMBERED_IDLE, Remembered, SynMark},
+    quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
 };
 
@@ -170,6 +171,9 @@ pub fn keep(scratch: &mut Scratch) {
     }
     if !was_kept {
         tally(Tally::StreamsSet);
+        if scratch.kinds != NO_STATE && SYN_MARKS.remove(&scratch.flow).is_ok() {
+            tally(Tally::MarksDone);
+        }
     }
     let remembered = if may_have(scratch, flow::REMEMBERED) { flow::REMEMBERED } else { 0 };
     announce(scratch, flow::STREAM | remembered);
@@ -185,7 +189,7 @@ pub fn remember(scratch: &mut Scratch) {
     remembered.start = scratch.stream.base;
     remembered.len = scratch.stream.reader.hello_end();
     remembered.protocol = Protocol::Tls as u8;
-    remembered.superseded = 0;
+    remembered.server_len = 0;
     remembered.name_len = name_len as u16;
     if let Some(name) = scratch.stream.held.first_chunk() {
         remembered.name = *name;
@@ -235,4 +239,70 @@ pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
     scratch.is_held = 1;
     scratch.name.start = Held::START;
     scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
+}
+
+/// Whether a packet is of a connection whose name is remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Recalled {
+    /// No.
+    No,
+    /// Yes; the name is where a held one lies.
+    Yes,
+    /// It may be; the name is there as well.
+    Doubtful,
+}
+
+/// Takes up the name that is remembered for the connection of a packet with a long header. A client without a source id
+/// of its own (many browsers) is doubtful under a destination id that is not known: its server's, or that of another
+/// connection.
+#[inline(always)]
+pub fn recall_connection(packet: &Packet, scratch: &mut Scratch) -> Recalled {
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.connection) else { return Recalled::No };
+    let (dcid, len) = (scratch.quic.dcid, scratch.quic.dcid_len);
+    let Some(words) = quic::id_words(packet, dcid + len, len) else { return Recalled::No };
+    // SAFETY: the map's memory.
+    let known_now = unsafe { &mut *known };
+    let is_origin = u32::from(known_now.origin_len) == len && is_same(known_now.origin, words);
+    let is_server = u32::from(known_now.server_len) == len && is_same(known_now.server, words);
+    let is_certain = scratch.quic.scid_len > 0 || is_origin || is_server;
+    if !recall_quic(scratch, known_now) || REMEMBERED.get_ptr_mut(&scratch.connection) != Some(known) {
+        return Recalled::No;
+    }
+    if is_certain { Recalled::Yes } else { Recalled::Doubtful }
+}
+
+/// Takes up the name that is remembered for a packet with a short header. Addresses and ports alone do not make it that
+/// connection's: anyone can forge a hello there.
+#[inline(always)]
+pub fn recall_flow(packet: &Packet, scratch: &mut Scratch) -> bool {
+    let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
+    // SAFETY: the map's memory.
+    let known_now = unsafe { &mut *known };
+    let len = u32::from(known_now.server_len);
+    let end = scratch.quic.dcid + len;
+    if !(MIN_SERVER_ID..=MAX_CONNECTION_ID).contains(&len) || end > scratch.payload.end {
+        return false;
+    }
+    let Some(words) = quic::id_words(packet, end, len) else { return false };
+    is_same(known_now.server, words)
+        && recall_quic(scratch, known_now)
+        && REMEMBERED.get_ptr_mut(&scratch.flow) == Some(known)
+}
+
+/// Not by `==`, of which LLVM makes a loop over octets.
+#[inline(always)]
+fn is_same([a, b, c]: [u64; 3], [x, y, z]: [u64; 3]) -> bool {
+    (a ^ x) | (b ^ y) | (c ^ z) == 0
+}
+
+#[inline(always)]
+fn recall_quic(scratch: &mut Scratch, known: &mut Remembered) -> bool {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if known.protocol != Protocol::Quic as u8 || now.saturating_sub(known.seen) > REMEMBERED_IDLE {
+        return false;
+    }
+    take_name(scratch, known);
+    known.seen = now;
+    true
 }

@@ -15,8 +15,10 @@ pub mod flow;
 pub mod lookup;
 pub mod maps;
 pub mod packet;
+pub mod quic;
 pub mod seam;
 pub mod tcp;
+pub mod tier;
 pub mod tls;
 
 /// There is no way to panic in BPF: the build fails if this is linked in.

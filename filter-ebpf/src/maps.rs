@@ -2,7 +2,8 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    macros::map,
+    btf_maps::{ArrayOfMaps, RingBuf as Ring},
+    macros::{btf_map, map},
     maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use filter_common::{
@@ -12,9 +13,10 @@ use filter_common::{
     flow::{LINES, Spot},
     frame::{Network, Payload},
     layout::{
-        Counter, Event, FlowKey, HashKey, Hits, NameKey, Node, Order, Policy, Ports, Remembered, Settings, Stream,
-        SynMark, Target,
+        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, Remembered,
+        Settings, Stream, SynMark, Target, Tier,
     },
+    quic::Header,
     stream::Segment,
     tls::{Extensions, ServerName},
     verdict::{Asker, Choice, Reason, Tally},
@@ -86,6 +88,18 @@ pub static REMEMBERED: LruHashMap<FlowKey, Remembered> = LruHashMap::with_max_en
 pub static RESOLVERS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// See `filter_common::layout::map`.
 #[map]
+pub static CLEARED: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static TIER: Array<Tier> = Array::with_max_entries(1, 0);
+/// See `filter_common::layout::map`.
+#[map]
+pub static ASLEEP: Array<u32> = Array::with_max_entries(MAX_CPUS, 0);
+/// See `filter_common::layout::map`. The size of the rings in it is only that of the pattern.
+#[btf_map]
+pub static DEFERRED: ArrayOfMaps<Ring<Deferred, 4096>, { MAX_CPUS as usize }> = ArrayOfMaps::new();
+/// See `filter_common::layout::map`.
+#[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is too large for the 512 octets of stack, or must be at hand in a loop's callback. Valid for one packet, but
@@ -128,6 +142,10 @@ pub struct Scratch {
     pub link: [u64; 6],
     /// The flow's key, once it was needed.
     pub flow: FlowKey,
+    /// QUIC: the connection's key.
+    pub connection: FlowKey,
+    /// TCP: sequence number of the connection's or hello's first octet, for copies.
+    pub start: u32,
     /// TCP: sequence number of the payload's first octet.
     pub sequence: u32,
     /// What the tags say of the flow: [`NO_STATE`], or kinds of `filter_common::flow`.
@@ -148,6 +166,8 @@ pub struct Scratch {
     pub qtype: u32,
     /// DNS only.
     pub records: Records,
+    /// QUIC only.
+    pub quic: Header,
     /// TLS only.
     pub extensions: Extensions,
     /// TLS only.
@@ -160,6 +180,8 @@ pub struct Scratch {
     pub resets: Bucket,
     /// Events.
     pub events: Bucket,
+    /// Copies for the deferred tier.
+    pub copies: Bucket,
     /// Label positions of a DNS name.
     pub starts: Starts,
     /// The event of this packet.

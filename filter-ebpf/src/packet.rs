@@ -12,7 +12,7 @@ use aya_ebpf::{
 use filter_common::{
     answer::Buffer,
     bytes::{BUFFER, Bytes},
-    layout::{HELD, Stream},
+    layout::{COPY, Deferred, HELD, Stream},
 };
 
 use crate::seam;
@@ -89,6 +89,29 @@ impl Packet {
         let len = last + 1;
         // SAFETY: `len` is within the name, and the helper checks the packet's side.
         unsafe { bpf_xdp_load_bytes(self.context, at, name.as_mut_ptr().cast(), len as u32) == 0 }
+    }
+
+    /// Copies a payload of `len` octets, or the first [`COPY`] of them, to a record; false if they do not lie in the frame.
+    ///
+    /// # Safety
+    /// The record must be writable.
+    #[inline(always)]
+    pub unsafe fn copy_payload(&self, at: u32, len: u32, record: *mut Deferred) -> bool {
+        let cut = len > COPY as u32;
+        let len = if cut { COPY as u32 } else { len };
+        let mut last = u64::from(len.wrapping_sub(1));
+        // SAFETY: arithmetic only; see `Packet::read`.
+        unsafe { asm!("{0} &= 2047", inout(reg) last) };
+        if last >= COPY as u64 {
+            return false;
+        }
+        // SAFETY: `last + 1` octets lie in the record's payload, and the helper checks the packet's side.
+        unsafe {
+            (*record).len = len as u16;
+            (*record).cut = u8::from(cut);
+            let to = (&raw mut (*record).payload).cast();
+            bpf_xdp_load_bytes(self.context, at, to, (last + 1) as u32) == 0
+        }
     }
 
     /// Copies octets to `to` in what a stream holds; false if they do not lie in the frame or have no room there.

@@ -29,6 +29,10 @@ unsafe extern "C" {
     pub fn dns_query(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
     pub fn tcp_segment(context: *mut xdp_md, roles: u32) -> u32;
+    /// Judges a QUIC datagram.
+    pub fn quic_datagram(context: *mut xdp_md) -> u32;
+    /// Looks up a host name that is held, and chooses among its orders for a protocol's code.
+    pub fn held_name(context: *mut xdp_md, protocol: u32) -> u32;
     /// Judges a segment by what is known of its flow.
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Judges a segment of DNS over TCP.
@@ -60,6 +64,8 @@ macro_rules! seams {
             flow_key() -> u32 = $crate::flow::key_seam;
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
+            quic_datagram() -> u32 = $crate::quic::datagram_seam;
+            held_name(protocol) -> u32 = $crate::tls::held_seam;
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;
             may_enter() -> u32 = $crate::act::enter_seam;

@@ -21,7 +21,7 @@ use crate::{
     lookup::{self, View, Way},
     maps::{GOING_ON, NO_STATE, Scratch},
     packet::{Held, Whole, repeat},
-    seam,
+    seam, tier,
 };
 
 /// How far a segment by itself was read.
@@ -55,16 +55,23 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
         }
         Err(reason) => Err(reason),
     };
-    if let Err(reason) = judged
-        && (scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete))
-    {
+    if scratch.kinds != NO_STATE || matches!(judged, Err(Reason::TlsIncomplete)) {
         identify(&way.packet, scratch)?;
-        // SAFETY: the context is the program's.
-        let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
-        judged = match seam::decode(code) {
-            Err(other) if is_part(reason) => Err(other),
-            Err(_) => Err(reason),
-            Ok(()) => Ok(()),
+        judged = match judged {
+            // Its name is known; what comes behind it is no part of a hello.
+            Ok(()) => {
+                finish(scratch);
+                Ok(())
+            }
+            Err(reason) => {
+                // SAFETY: the context is the program's.
+                let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
+                match seam::decode(code) {
+                    Err(other) if is_part(reason) => Err(other),
+                    Err(_) => Err(reason),
+                    Ok(()) => Ok(()),
+                }
+            }
         };
     }
     judged?;
@@ -115,6 +122,17 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     if scratch.end != GOING_ON { Err(Reason::TlsSniInvalid) } else { Ok(()) }
 }
 
+/// See [`seam::held_name`].
+#[inline(always)]
+pub fn held_seam(context: *mut xdp_md, protocol: u32) -> u32 {
+    let judge = |mut way: Way| {
+        listed::<Held>(&mut way)?;
+        let protocol = if protocol == Protocol::Quic as u32 { Protocol::Quic } else { Protocol::Tls };
+        lookup::decide(&mut way, protocol)
+    };
+    seam::encode(seam::way(context).and_then(judge))
+}
+
 /// Judges a segment by what is known of its flow. `alone` is what it came to by itself.
 #[inline(always)]
 fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
@@ -124,10 +142,8 @@ fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     if !recalled {
         advance(way, alone)?;
     }
-    let judged = match listed::<Held>(way) {
-        Ok(()) => lookup::decide(way, Protocol::Tls),
-        Err(reason) => Err(reason),
-    };
+    // SAFETY: the context is the program's.
+    let judged = seam::decode(unsafe { seam::held_name(way.packet.raw(), Protocol::Tls as u32) });
     if recalled {
         return if judged.is_ok() { Ok(()) } else { Err(alone) };
     }
@@ -168,11 +184,16 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
                 scratch.segment = Segment { at: scratch.payload.start.wrapping_add(known), end: scratch.payload.end };
             }
             Place::Known => return Err(Reason::TcpRepeated),
-            Place::Gap => return Err(Reason::TcpOutOfOrder),
-            Place::Elsewhere if begins => begin(way),
+            Place::Gap => {
+                scratch.start = stream.base;
+                return Err(out_of_order(way));
+            }
+            // A hello elsewhere does not displace the one that the connection begins with.
+            Place::Elsewhere if begins && stream.anchored == 0 => begin(way),
             Place::Elsewhere => return Err(alone),
         }
     } else {
+        let mut anchored = 0;
         if !may_have(scratch, flow::STREAM)
             && scratch.kinds != NO_STATE
             && let Some(mark) = marked(scratch)
@@ -180,14 +201,17 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             let is_first = mark.start == scratch.sequence;
             if !is_first && matches!(alone, Reason::TlsIncomplete | Reason::TlsNotHello) {
                 mark.copied = 1;
-                return Err(Reason::TcpOutOfOrder);
+                scratch.start = mark.start;
+                return Err(out_of_order(way));
             }
             finish(scratch);
+            anchored = u8::from(is_first);
         }
         if !begins {
             return Err(alone);
         }
         begin(way);
+        scratch.stream.anchored = anchored;
     }
     scratch.end = Reason::TlsExtensions as u32;
     repeat(stream::STEPS, octets, way);
@@ -200,6 +224,13 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     }
     finish(scratch);
     Err(stopped(scratch.end))
+}
+
+/// The deferred tier puts segments in order.
+#[inline(always)]
+fn out_of_order(way: &mut Way) -> Reason {
+    tier::copy(way, Protocol::Tls, false);
+    Reason::TcpOutOfOrder
 }
 
 /// Goes on where the segment by itself ended too early.

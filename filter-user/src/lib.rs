@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod deferred;
 pub mod feed;
 pub mod guard;
 pub mod kernel;

@@ -138,6 +138,7 @@ impl Filter {
             scopes: bits,
             dns_ports: HashSet::from_iter(dns_ports),
             tls_ports: HashSet::from_iter(tls_ports),
+            quic_ports: HashSet::from_iter(reading.quic),
             own: HashSet::from_iter(own),
             targets: HashMap::new(),
         };

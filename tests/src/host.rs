@@ -16,6 +16,7 @@ use filter_common::{
     edns::{self, Records},
     frame::{self, Network, Payload, Source, TCP, UDP},
     layout::{HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
+    quic::{Header, kind},
     verdict::{Action, Asker, Choice, Protocol, Reason},
     walk::{self, STEPS, Walk},
 };
@@ -40,6 +41,8 @@ pub struct Image {
     pub dns_ports: HashSet<u16>,
     /// Ports that TLS is read on.
     pub tls_ports: HashSet<u16>,
+    /// Ports that QUIC is read on.
+    pub quic_ports: HashSet<u16>,
     /// The host's own addresses.
     pub own: HashSet<IpAddr>,
     /// Redirect targets.
@@ -66,9 +69,24 @@ fn inspect(bytes: &Slice, image: &Image, now: u64) -> Judged {
     let port = u16::from_be_bytes(array(bytes, network.l4 + 2).ok_or(Reason::FrameMalformed)?);
     match network.transport {
         UDP if image.dns_ports.contains(&port) => query(bytes, &network, image, now),
+        UDP if image.quic_ports.contains(&port) => Err(datagram(bytes, &network)),
         TCP => connection::segment(bytes, &network, port, image, now),
         _ => Err(Reason::NotWatched),
     }
+}
+
+/// A datagram of a connection that nothing is known of, while no deferred tier runs.
+fn datagram(bytes: &Slice, network: &Network) -> Reason {
+    let read = || {
+        let payload = frame::udp(bytes, network)?;
+        let header = Header::read(bytes, &payload)?;
+        Ok(match header.kind {
+            kind::SHORT => Reason::QuicShort,
+            _ if header.initial(bytes, payload.end).is_some() => Reason::QuicNoTier,
+            _ => Reason::QuicOther,
+        })
+    };
+    read().unwrap_or_else(|reason| reason)
 }
 
 fn query(bytes: &Slice, network: &Network, image: &Image, now: u64) -> Judged {

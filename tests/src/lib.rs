@@ -27,9 +27,9 @@ pub fn bare(test: &str) -> bool {
     bare
 }
 
-/// How many cases a long test goes through: a million with `CORDON_FULL`, else what `CORDON_CASES` says, else this.
+/// How many cases a long test goes through: a million with `CORDON_TEST_FULL`, else what `CORDON_CASES` says, else this.
 pub fn cases(by_default: u32) -> u32 {
-    if std::env::var_os("CORDON_FULL").is_some() {
+    if std::env::var_os("CORDON_TEST_FULL").is_some() {
         return 1_000_000;
     }
     let Some(cases) = std::env::var_os("CORDON_CASES") else { return by_default };

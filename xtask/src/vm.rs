@@ -34,7 +34,7 @@ const PLAN: [&str; 4] = [
 const CORPUS: &str = "CORDON_CORPUS=/corpus CORDON_CORPUS_SAMPLE=40 /corpus_test";
 
 /// Longest that a machine may run, in seconds.
-const LIMIT: &str = "900";
+const LIMIT: &str = "1800";
 
 pub fn run<S: AsRef<str>>(series: &[S]) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "the kernel matrix is of amd64 kernels: run it on an amd64 machine");

@@ -156,6 +156,9 @@ impl StreamReader {
                 if self.named == 1 {
                     return Step::Stop(Reason::TlsSniDuplicate);
                 }
+                if len < MIN_SERVER_NAME {
+                    return Step::Stop(Reason::TlsSniInvalid);
+                }
                 self.name_len = len as u16;
                 self.begin(NAME_HEAD);
                 Step::More
@@ -210,6 +213,8 @@ impl StreamReader {
     }
 }
 
+/// Lengths of list and name, type, and one octet of name.
+const MIN_SERVER_NAME: u32 = 6;
 /// Version and random (RFC 8446 4.1.2).
 const VERSION_AND_RANDOM: u32 = 34;
 /// Longest host name: 253 octets, and a trailing dot.

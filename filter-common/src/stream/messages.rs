@@ -19,7 +19,13 @@ impl StreamReader {
         self.stage == LENGTH && self.field_have == 0 && self.skip == 0
     }
 
-    /// Reads one field, or skips. After [`Step::Whole`] the next message may follow.
+    /// Whether what is held is still the last question that was whole.
+    #[inline(always)]
+    pub fn holds_last(&self) -> bool {
+        self.stage == LENGTH
+    }
+
+    /// Reads one field, or skips. When a question is taken, the next message may follow.
     #[inline(always)]
     pub fn step_messages<B: Bytes>(&mut self, bytes: &B, segment: &mut Segment) -> Step {
         if segment.at >= segment.end {

@@ -4,6 +4,8 @@ mod answer;
 mod dns;
 mod edns;
 mod frame;
+mod quic;
+mod stream;
 mod tls;
 
 use filter_common::{bytes::Slice, frame::Payload};

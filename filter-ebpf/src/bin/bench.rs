@@ -17,9 +17,9 @@ use filter_ebpf::{filter, packet::Packet};
 /// Queries and mid-connection segments.
 #[map]
 static SHORT_PACKETS: Array<[u8; 128]> = Array::with_max_entries(1, 0);
-/// ClientHellos.
+/// ClientHellos and QUIC Initials.
 #[map]
-static LONG_PACKETS: Array<[u8; 1024]> = Array::with_max_entries(1, 0);
+static LONG_PACKETS: Array<[u8; 1280]> = Array::with_max_entries(1, 0);
 /// Index of the next packet, and the number of packets.
 #[map]
 static NEXT: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);

@@ -1,9 +1,18 @@
 //! The benchmark object: the filter over packets from a map.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use filter_common::layout::map;
 
 use super::{
     Capacity,
+    copies::Copies,
     error::Error,
     object::{self, Loaded, Object, ProgramFacts},
     run,
@@ -14,8 +23,8 @@ use super::{
 /// Octets of a short packet (queries, mid-connection segments).
 pub const SHORT: usize = 128;
 
-/// Octets of a long packet (ClientHellos).
-pub const LONG: usize = 1024;
+/// Octets of a long packet (ClientHellos, QUIC Initials).
+pub const LONG: usize = 1280;
 
 /// What a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +61,7 @@ pub struct Bench {
     short: Packets<SHORT>,
     long: Packets<LONG>,
     next: PerCpu<[u32; 2]>,
+    rings: Mutex<Option<OwnedFd>>,
 }
 
 /// A map of packets, which runs take in order, again and again.
@@ -91,7 +101,8 @@ impl Bench {
         let short = Packets { map: Table::new(take(SHORT_PACKETS)?, SHORT_PACKETS, short), count: AtomicU32::new(0) };
         let long = Packets { map: Table::new(take(LONG_PACKETS)?, LONG_PACKETS, long), count: AtomicU32::new(0) };
         let next = PerCpu::new(take(NEXT)?, NEXT, 1)?;
-        Ok(Self { tables: Tables::new(maps)?, programs, short, long, next })
+        let rings = Mutex::new(Some(take(map::DEFERRED)?));
+        Ok(Self { tables: Tables::new(maps)?, programs, short, long, next, rings })
     }
 
     /// Packets of the short entries.
@@ -107,6 +118,15 @@ impl Bench {
     /// The tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// The reader of copies.
+    ///
+    /// # Errors
+    /// As [`Kernel::copies`](super::Kernel::copies).
+    pub fn copies(&self) -> Result<Copies, Error> {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Copies::new(rings.ok_or_else(|| Error::Missing("rings for copies without a reader".into()))?)
     }
 
     /// Each program with its verified-instruction count.

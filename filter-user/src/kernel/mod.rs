@@ -9,6 +9,7 @@ mod apply;
 mod attach;
 mod bench;
 mod clock;
+mod copies;
 mod device;
 mod error;
 mod events;
@@ -26,7 +27,13 @@ mod sys;
 mod table;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use filter_common::layout::map;
 
 use self::object::{Loaded, Object, PROGRAM};
 pub use self::{
@@ -34,6 +41,7 @@ pub use self::{
     attach::{Attached, Mode, detach, status},
     bench::{Bench, Entry, LONG, Packets, SHORT},
     clock::{Clock, ClockWatch},
+    copies::Copies,
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     object::ProgramFacts,
@@ -93,6 +101,8 @@ impl Default for Capacity {
 pub struct Kernel {
     programs: Vec<Loaded>,
     tables: Tables,
+    /// The map of rings for copies, until a reader takes it.
+    rings: Mutex<Option<OwnedFd>>,
     pin_root: Option<PathBuf>,
 }
 
@@ -107,8 +117,9 @@ impl Kernel {
     pub fn open(pin_root: &Path, capacity: &Capacity) -> Result<Self, Error> {
         let (folder, lock) = pins::prepare(pin_root)?;
         shape::open_pinned(&folder)?;
-        let (programs, maps) = object::load(Object::Filter, capacity, Some(&folder), &[])?;
-        let kernel = Self { tables: Tables::new(maps)?, programs, pin_root: Some(pin_root.to_owned()) };
+        let (programs, mut maps) = object::load(Object::Filter, capacity, Some(&folder), &[])?;
+        let rings = Mutex::new(maps.remove(map::DEFERRED));
+        let kernel = Self { tables: Tables::new(maps)?, programs, rings, pin_root: Some(pin_root.to_owned()) };
         pins::replace(kernel.program()?.fd(), &folder.join("program"))?;
         drop(lock);
         Ok(kernel)
@@ -119,13 +130,23 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::open`].
     pub fn ephemeral(capacity: &Capacity) -> Result<Self, Error> {
-        let (programs, maps) = object::load(Object::Filter, capacity, None, &[])?;
-        Ok(Self { tables: Tables::new(maps)?, programs, pin_root: None })
+        let (programs, mut maps) = object::load(Object::Filter, capacity, None, &[])?;
+        let rings = Mutex::new(maps.remove(map::DEFERRED));
+        Ok(Self { tables: Tables::new(maps)?, programs, rings, pin_root: None })
     }
 
     /// The tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// The reader of copies for the deferred tier.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is one already; if the rings cannot be made.
+    pub fn copies(&self) -> Result<Copies, Error> {
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Copies::new(rings.ok_or_else(|| Error::Missing("rings for copies without a reader".into()))?)
     }
 
     /// Each program with its verified-instruction count.

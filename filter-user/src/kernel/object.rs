@@ -100,6 +100,7 @@ pub fn load(
         (map::SYN_MARKS, capacity.connections),
         (map::STREAMS, capacity.messages),
         (map::REMEMBERED, capacity.remembered),
+        (map::CLEARED, capacity.remembered),
         (map::RESOLVERS, RESOLVERS),
     ];
     for (name, entries) in shared.iter().chain(sizes) {
@@ -195,6 +196,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn data(map: Map) -> Option<MapData> {
     match map {
         Map::Array(data)
+        | Map::ArrayOfMaps(data)
         | Map::DevMap(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)

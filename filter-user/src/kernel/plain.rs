@@ -24,6 +24,7 @@ unsafe impl<const N: usize> Plain for [u8; N] {}
 plain!(u8, u32, u64, [u32; 2]);
 plain!(
     filter_common::layout::Counter,
+    filter_common::layout::Deferred,
     filter_common::layout::Event,
     filter_common::layout::FlowKey,
     filter_common::layout::HashKey,
@@ -40,6 +41,7 @@ plain!(
     filter_common::layout::Stream,
     filter_common::layout::SynMark,
     filter_common::layout::Target,
+    filter_common::layout::Tier,
 );
 
 /// The value whose bytes are all zero.

@@ -9,8 +9,8 @@ use std::{
 use filter_common::{
     flow::LINES,
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered, Settings,
-        Stream, SynMark, Target, map,
+        Counter, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered,
+        Settings, Stream, SynMark, Target, Tier, map,
     },
     verdict::{Reason, Tally},
 };
@@ -68,6 +68,9 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<FlowKey, Stream>(map::STREAMS, LRU_HASH, ANY),
     shape::<FlowKey, Remembered>(map::REMEMBERED, LRU_HASH, ANY),
     shape::<[u8; 16], u8>(map::RESOLVERS, HASH, ANY),
+    shape::<FlowKey, u64>(map::CLEARED, LRU_HASH, ANY),
+    shape::<u32, Tier>(map::TIER, ARRAY, ONE),
+    shape::<u32, u32>(map::ASLEEP, ARRAY, Entries::Exactly(MAX_CPUS)),
 ];
 
 /// Opens the pinned maps that are there, and compares each one's shape.

@@ -16,6 +16,14 @@ use std::{
 use super::plain::{Plain, zeroed};
 
 #[repr(C)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+#[repr(C)]
 struct Element {
     map: u32,
     pad: u32,
@@ -311,6 +319,19 @@ fn info<T: Plain>(fd: BorrowedFd<'_>) -> io::Result<T> {
     Ok(value)
 }
 
+/// Makes a ring buffer.
+pub fn create_ring(octets: u32) -> io::Result<OwnedFd> {
+    call_fd(MAP_CREATE, &mut MapCreate { kind: RINGBUF, key_size: 0, value_size: 0, max_entries: octets })
+}
+
+/// CLOCK_BOOTTIME, nanoseconds.
+pub fn boot_time() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours. The clock is always there, so that the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Opens a pin.
 pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
@@ -382,6 +403,7 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8], repeat: u
     Ok((argument.retval, argument.duration, argument.size_out as usize))
 }
 
+const MAP_CREATE: libc::c_int = 0;
 const LOOKUP_ELEM: libc::c_int = 1;
 const UPDATE_ELEM: libc::c_int = 2;
 const DELETE_ELEM: libc::c_int = 3;
@@ -399,6 +421,9 @@ const LINK_UPDATE: libc::c_int = 29;
 const LINK_BY_ID: libc::c_int = 30;
 const LINK_NEXT_ID: libc::c_int = 31;
 const LINK_DETACH: libc::c_int = 34;
+
+/// BPF_MAP_TYPE_RINGBUF of `enum bpf_map_type`.
+const RINGBUF: u32 = 27;
 
 /// BPF_XDP of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;

@@ -142,6 +142,8 @@ fn messages(bytes: &Slice, network: &Network, payload: &Payload, image: &Image, 
                 let message = Payload { start: BEFORE as u32, end: held.0.len() as u32 };
                 let judged = question(&Slice(&held.0), &message, &mut [0; 128], image);
                 match judged.and_then(|(_, _, slot)| act(bytes, network, slot, Protocol::Dns, image, now)) {
+                    // Another order may stop what comes behind it.
+                    Ok(Reason::Observed) => last = Reason::Observed,
                     // What is dropped because nothing may be sent back is stopped as well.
                     Err(reason) if reason.verdict() == filter_common::verdict::Verdict::Pass => last = reason,
                     stopped => return stopped,

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub mod answer;
 pub mod dns;
 pub mod ip;
+pub mod quic;
 pub mod received;
 pub mod tls;
 pub mod transport;

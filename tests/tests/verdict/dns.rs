@@ -291,9 +291,11 @@ fn d08_only_the_configured_ports() {
         for port in [53, 5353, 8053] {
             filter.expect(&packet.clone().port(port), Reason::AnsweredNxdomain);
         }
-        for port in [0, 52, 54, 443, 853, 53 << 8] {
+        for port in [0, 52, 54, 853, 53 << 8] {
             filter.expect(&packet.clone().port(port), Reason::NotWatched);
         }
+        // QUIC's.
+        filter.expect(&packet.clone().port(443), Reason::QuicNotQuic);
     }
 }
 

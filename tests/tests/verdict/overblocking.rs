@@ -124,7 +124,7 @@ fn o02_the_hash_has_a_key_of_its_own() {
 }
 
 /// O3: of many names that are not listed none is stopped, and of as many that are, each is. A million of each with
-/// CORDON_FULL=1.
+/// CORDON_TEST_FULL=1.
 #[test]
 fn o03_listed_and_unlisted_names() {
     let count = u64::from(cases(50_000));
@@ -295,7 +295,7 @@ fn o04_the_other_transport() {
             let packet = Packet::new(ip.clone(), Transport::udp(port), Hello::new(NAME).build());
             let reason = filter.run(&packet.build()).reason;
             assert!(
-                matches!(reason, Reason::NotWatched | Reason::DnsNotQuery | Reason::DnsQuestionCount),
+                matches!(reason, Reason::QuicNotQuic | Reason::DnsNotQuery | Reason::DnsQuestionCount),
                 "{reason:?}"
             );
             let packet = Packet::new(ip.clone(), Transport::tcp(port), Query::new(NAME).build());

@@ -61,7 +61,12 @@ pub fn order_file(names: usize) -> Result<OrderFile> {
 /// Reads, compiles and writes the order, and says how long each took.
 pub fn run(tables: &Tables, file: &OrderFile, size: &Size) -> Result<()> {
     tables.set_ports(&Reading::default())?;
-    tables.set_behaviour(&Behaviour { answers_per_second: u32::MAX, events_per_second: 0, ..Behaviour::default() })?;
+    tables.set_behaviour(&Behaviour {
+        answers_per_second: u32::MAX,
+        events_per_second: 0,
+        copies_per_second: u32::MAX,
+        ..Behaviour::default()
+    })?;
     let begun = Instant::now();
     let context = Context { scopes: None, targets: None, guards: Guards::none() };
     let input = BufReader::with_capacity(1 << 20, File::open(&file.path)?);

@@ -1,6 +1,7 @@
 //! What Cordon costs: `cargo xtask bench`.
 
 mod change;
+mod flows;
 mod load;
 mod names;
 mod packets;
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
     let file = load::order_file(size.names)?;
     load::run(bench.tables(), &file, &size)?;
     packets::run(&bench, &file.four_labels, &size)?;
+    flows::run(&bench, &file.four_labels, &size)?;
     drop(bench);
     change::run(&file, &size)
 }

@@ -37,7 +37,7 @@ pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
     Ok(())
 }
 
-fn short(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+pub fn short(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
     let mut measure = |count: u32| -> Result<Spread> {
         bench.short().set((0..count).map(&mut frame)).context("putting the packets")?;
         above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
@@ -47,7 +47,7 @@ fn short(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> 
     Ok(())
 }
 
-fn long(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+pub fn long(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
     let mut measure = |count: u32| -> Result<Spread> {
         bench.long().set((0..count).map(&mut frame)).context("putting the packets")?;
         above(bench, size, Entry::LongRun, Entry::LongEmpty)
