@@ -23,6 +23,18 @@ pub fn scope_source(network: &Network) -> Source {
     }
 }
 
+/// The client's address, where [`scope_source`] says, IPv4 as `::ffff:a.b.c.d`, in halves.
+#[inline(always)]
+pub fn source<B: Bytes>(bytes: &B, network: &Network) -> Option<[u64; 2]> {
+    let Source { at, version } = scope_source(network);
+    if version == 4 {
+        return Some([0, 0xffff_0000_0000 | u64::from(bytes.be32(at + 12)?)]);
+    }
+    let high = bytes.be64(at + 8)?;
+    let low = bytes.be64(at + 16)?;
+    Some([high, low])
+}
+
 /// The address that an answer would go to, IPv4 as `::ffff:a.b.c.d`, in halves. `None` if nothing may be answered: from
 /// or to groups, broadcast, unspecified or loopback addresses, on either layer, or where nothing goes back.
 #[inline(always)]

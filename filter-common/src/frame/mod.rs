@@ -8,7 +8,7 @@ mod tunnel;
 
 pub(crate) use self::tunnel::{GRE_OCTETS, PPPOE_OCTETS};
 pub use self::{
-    address::{Source, client, scope_source, tunnel_end},
+    address::{Source, client, scope_source, source, tunnel_end},
     ip::header,
     tunnel::{GRE, has_link_words, link_words, unwrap},
 };
