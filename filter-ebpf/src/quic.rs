@@ -74,12 +74,7 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
 fn connect(packet: &Packet, scratch: &mut Scratch, key: &HashKey) -> Option<()> {
     let len = scratch.quic.scid_len;
     let id = id_words(packet, scratch.quic.scid + len, len)?;
-<<<<<<< HEAD
     scratch.connection = flow::connection(&scratch.flow, id, len, key);
-=======
-    let link = crate::filter::scratch().ok()?.link;
-    scratch.connection = identity.connection(&link, id, len, key);
->>>>>>> h-frames
     Some(())
 }
 

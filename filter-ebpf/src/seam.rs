@@ -68,10 +68,7 @@ macro_rules! seams {
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             quic_datagram() -> u32 = $crate::quic::datagram_seam;
             held_name(protocol) -> u32 = $crate::tls::held_seam;
-<<<<<<< HEAD
             tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
-=======
->>>>>>> h-frames
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;
             may_enter() -> u32 = $crate::act::enter_seam;
