@@ -94,7 +94,7 @@ fn halves(name: &str) -> (Half, Half) {
 
 /// First halves, each followed by its second.
 fn half((first, second): &(Half, Half), index: u32) -> Vec<u8> {
-    if index % 2 == 0 { first.build(index / 2) } else { second.build(index / 2) }
+    if index.is_multiple_of(2) { first.build(index / 2) } else { second.build(index / 2) }
 }
 
 /// Version 1, ids of eight octets, no token, 1,200 octets in all (RFC 9000 14.1).
