@@ -209,7 +209,9 @@ fn t19_nothing_goes_to_special_or_own_tunnel_ends() {
             filter.expect(&wrapped, Reason::DroppedUnanswerable);
             let with = |change: &dyn Fn(&mut Ip)| {
                 let mut packet = wrapped.clone();
-                packet.tunnel.as_mut().map(|tunnel| change(&mut tunnel.ip));
+                if let Some(tunnel) = packet.tunnel.as_mut() {
+                    change(&mut tunnel.ip);
+                }
                 packet
             };
             let other = |ip: &Ip| -> IpAddr {
