@@ -114,7 +114,7 @@ fn first_terms(key: &HashKey) -> [u64; 8] {
 pub struct Spot {
     /// Line, below [`LINES`].
     pub line: u32,
-    /// Tag, not zero, without the bits of [`Kind`].
+    /// Tag, not zero, without the bits of [`STREAM`] and [`REMEMBERED`].
     pub tag: u16,
     /// Zero.
     pub pad: u16,

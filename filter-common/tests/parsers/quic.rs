@@ -51,7 +51,7 @@ fn q5_types_of_both_versions() {
     for bits in 0..4 {
         let mut packet = long(bits, &[1; 8], &[], if bits == 0 { &rest } else { &rest[1..] });
         assert_eq!(read(&packet).map(|header| header.kind), Ok(kinds[usize::from(bits)]));
-        packet[0] = 0xc0 | (bits + 1 & 3) << 4;
+        packet[0] = 0xc0 | ((bits + 1) & 3) << 4;
         packet[1..5].copy_from_slice(&V2.to_be_bytes());
         let header = read(&packet).unwrap();
         assert_eq!((header.version, header.kind), (V2, kinds[usize::from(bits)]));
