@@ -5,6 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use filter_common::{
@@ -90,6 +91,8 @@ pub struct Filter {
     image: Image,
     /// Order slots by id.
     slots: HashMap<String, u32>,
+    /// A frame may have left something behind for its flow.
+    is_flow_known: AtomicBool,
 }
 
 /// What became of a frame.
@@ -143,7 +146,14 @@ impl Filter {
             targets: HashMap::new(),
         };
         let compiler = Compiler::new(scope_table, slots, limits);
-        let mut filter = Self { kernel, compiler, clock: Clock::now(), image, slots: HashMap::new() };
+        let mut filter = Self {
+            kernel,
+            compiler,
+            clock: Clock::now(),
+            image,
+            slots: HashMap::new(),
+            is_flow_known: AtomicBool::new(false),
+        };
         filter.change(|compiler| orders.into_iter().for_each(|order| put(compiler, order)));
         filter
     }
@@ -205,7 +215,9 @@ impl Filter {
     /// Judges a frame by itself, whatever went before: exactly one counter moves, by one packet and the frame's length; the XDP action is the one of
     /// that reason's verdict; what passes or is dropped is unchanged; and the host comes to the same reason.
     pub fn run(&self, frame: &[u8]) -> Run {
-        self.forget_flows();
+        if self.is_flow_known.swap(false, Ordering::Relaxed) {
+            self.forget_flows();
+        }
         let run = self.run_in_kernel(frame);
         let now = self.clock.boot(Timestamp::now());
         let host = host::judge(frame, &self.image, now);
@@ -236,6 +248,10 @@ impl Filter {
         }
         let tallies = tallied.iter().zip(self.tallies()).filter(|(before, after)| *before != after);
         let tallies = tallies.map(|((tally, before), (_, after))| (*tally, after - before)).collect();
+        let tallies: Vec<_> = tallies;
+        if !tallies.is_empty() {
+            self.is_flow_known.store(true, Ordering::Relaxed);
+        }
         Run { reason, action: outcome.xdp_action, frame: outcome.data_out, tallies }
     }
 

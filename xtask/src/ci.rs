@@ -2,21 +2,19 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{fuzz, layout, setup, sh, test, vm};
+use crate::{layout, setup, sh, test};
 
 /// A name and what to run.
 type Check = (&'static str, fn() -> Result<()>);
 
 pub fn run() -> Result<()> {
     setup::run(true)?;
-    let checks: [Check; 8] = [
+    let checks: [Check; 6] = [
         ("layout", || layout::run(false)),
         ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
         ("lints of the host's packages", host_lints),
         ("lints of the XDP program", bpf_lints),
         ("documentation", documentation),
-        ("kernel matrix", || vm::run(&vm::SERIES)),
-        ("fuzzing", || fuzz::run(5, &[])),
         ("tests", || test::all(false)),
     ];
     let mut failed = Vec::new();
