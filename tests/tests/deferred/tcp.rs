@@ -62,12 +62,16 @@ fn what_is_no_hello_or_out_of_place_is_told() {
     assert_eq!(read(&mut segments, START, 1 << 14, &[1]), Decision::Junk(Junk::Place));
     assert_eq!(read(&mut segments, START, usize::MAX, &[1]), Decision::Junk(Junk::Place));
     assert_eq!(read(&mut segments, START, 0, b"GET / HTTP/1.1"), Decision::NoName(NoName::Hello(Reason::TlsNotHello)));
+    // "Zero-length fragments of Handshake types MUST NOT be sent" (RFC 8446 5.1): what has one is no hello.
+    let empty_first = Hello::new(NAME).records(&[0, 30]).build();
+    let mut segments = Segments::new(Limits::default());
+    assert_eq!(read(&mut segments, START, 0, &empty_first), Decision::NoName(NoName::Hello(Reason::TlsNotHello)));
 }
 
 proptest! {
     #[test]
     fn t4_t5_any_cut_in_any_order(cuts in prop::collection::btree_set(1..1700_usize, 0..40), seed in any::<usize>()) {
-        let hello = Hello::post_quantum(NAME, seed % 2 == 0).records(&[seed % 1000]).build();
+        let hello = Hello::post_quantum(NAME, seed % 2 == 0).records(&[1 + seed % 1000]).build();
         let bounds: Vec<_> = [0].into_iter().chain(cuts).chain([hello.len()]).collect();
         let mut parts: Vec<_> = bounds.windows(2).map(|window| (window[0], &hello[window[0]..window[1]])).collect();
         let parts_len = parts.len();
