@@ -12,6 +12,7 @@ use std::{
 
 use cordon_fuzz::TARGETS;
 use etherparse::{SlicedPacket, TransportSlice};
+use filter_common::{bytes::Slice, frame::network, verdict::Reason};
 use pcap_file::{DataLink, pcap::PcapReader};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,6 +51,9 @@ fn read_capture(path: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
             continue;
         }
         put(folder, "frame", &packet.data)?;
+        if network(&Slice(&packet.data)) == Err(Reason::Encapsulated) {
+            put(folder, "tunnel", &[&[0], &*packet.data].concat())?;
+        }
         match SlicedPacket::from_ethernet(&packet.data).ok().and_then(|packet| packet.transport) {
             Some(TransportSlice::Udp(udp)) if udp.destination_port() == 53 => {
                 put(folder, "dns", udp.payload())?;

@@ -52,8 +52,20 @@ fn host_name(u: &mut Unstructured) -> Made<Vec<u8>> {
     (0..len).map(|_| Ok(*u.choose(b"abcdefghijklmnopqrstuvwxyz0123456789-_")?)).collect()
 }
 
-/// A hello with one server_name among other extensions, in records of any length.
+/// A hello in records of any length.
 fn hello(u: &mut Unstructured, name: &[u8]) -> Made<Vec<u8>> {
+    let handshake = handshake(u, name)?;
+    let mut octets = Vec::new();
+    for record in cut(u, &handshake)? {
+        octets.extend([22, 3, 1]);
+        octets.extend((record.len() as u16).to_be_bytes());
+        octets.extend(record);
+    }
+    Ok(octets)
+}
+
+/// A hello with one server_name among other extensions.
+pub(crate) fn handshake(u: &mut Unstructured, name: &[u8]) -> Made<Vec<u8>> {
     let len = name.len() as u16;
     let dot = if u.ratio(1, 8)? { &b"."[..] } else { b"" };
     let len = len + dot.len() as u16;
@@ -82,18 +94,11 @@ fn hello(u: &mut Unstructured, name: &[u8]) -> Made<Vec<u8>> {
     body.extend([1, 0]);
     body.extend((block.len() as u16).to_be_bytes());
     body.extend(block);
-    let handshake = [&[1][..], &(body.len() as u32).to_be_bytes()[1..], &body].concat();
-    let mut octets = Vec::new();
-    for record in cut(u, &handshake)? {
-        octets.extend([22, 3, 1]);
-        octets.extend((record.len() as u16).to_be_bytes());
-        octets.extend(record);
-    }
-    Ok(octets)
+    Ok([&[1][..], &(body.len() as u32).to_be_bytes()[1..], &body].concat())
 }
 
 /// In pieces of at least one octet.
-fn cut<'a>(u: &mut Unstructured, mut rest: &'a [u8]) -> Made<Vec<&'a [u8]>> {
+pub(crate) fn cut<'a>(u: &mut Unstructured, mut rest: &'a [u8]) -> Made<Vec<&'a [u8]>> {
     let mut pieces = Vec::new();
     for _ in 0..u.int_in_range(0..=12)? {
         if rest.len() < 2 {

@@ -2,11 +2,13 @@
 //! libFuzzer makes up, the tests on fixtures.
 
 pub mod answer;
+pub mod deferred;
 pub mod dns;
 pub mod flow;
 pub mod frame;
 pub mod quic;
 pub mod tls;
+pub mod tunnel;
 
 use filter_common::{
     bytes::Slice,
@@ -19,13 +21,15 @@ use filter_common::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("frame", frame::run),
     ("dns", dns::run),
     ("tls", tls::run),
     ("answer", answer::run),
     ("flow", flow::run),
     ("quic", quic::run),
+    ("tunnel", tunnel::run),
+    ("deferred", deferred::run),
 ];
 
 /// A payload behind headers, so that a reader may look back.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::sh;
 
 /// Those of `cordon_fuzz::TARGETS`.
-pub const TARGETS: [&str; 6] = ["frame", "dns", "tls", "answer", "flow", "quic"];
+pub const TARGETS: [&str; 8] = ["frame", "dns", "tls", "answer", "flow", "quic", "tunnel", "deferred"];
 
 const VERSION: &str = "0.13.1";
 
