@@ -5,7 +5,7 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -82,7 +82,7 @@ pub mod map {
     pub const CLEARED: &str = "CLEARED";
     /// `ARRAY` of one [`super::Tier`].
     pub const TIER: &str = "TIER";
-    /// `ARRAY` of `u32` by CPU: 1 while the reader of that CPU's ring sleeps, and wants to be woken.
+    /// `ARRAY` of `u64` by CPU: 1 while the reader of that CPU's ring sleeps, and wants to be woken.
     pub const ASLEEP: &str = "ASLEEP";
     /// `ARRAY_OF_MAPS` of `RINGBUF`, one for each CPU, of [`super::Deferred`]. Not pinned: each daemon has its own.
     pub const DEFERRED: &str = "DEFERRED";
@@ -430,6 +430,10 @@ pub struct Remembered {
 
 /// How long a remembered name holds without a packet, in nanoseconds.
 pub const REMEMBERED_IDLE: u64 = 60_000_000_000;
+
+/// How long a connection is cleared, in nanoseconds: a handshake takes no longer, and a later connection may have the
+/// same ids, if they are empty.
+pub const CLEARED_AGE: u64 = 10_000_000_000;
 
 /// What the deferred tier says of itself.
 #[repr(C)]

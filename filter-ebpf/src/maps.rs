@@ -1,7 +1,7 @@
 //! The maps. What is in them is in `filter_common::layout`; the loader sets their sizes.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{ArrayOfMaps, RingBuf as Ring},
     macros::{btf_map, map},
     maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
@@ -28,7 +28,7 @@ use filter_common::{
 pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// See `filter_common::layout::map`.
 #[map]
-pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, 0);
+pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(1, 0);
@@ -46,7 +46,7 @@ pub static SCOPES_V4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
 pub static SCOPES_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
@@ -73,7 +73,7 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(TALLIES_LEN, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static FLOW_TAGS: Array<u64> = Array::with_max_entries(LINES, 0);
+pub static FLOW_TAGS: Array<u64> = Array::with_max_entries(LINES, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static SYN_MARKS: LruHashMap<FlowKey, SynMark> = LruHashMap::with_max_entries(1, 0);
@@ -91,10 +91,10 @@ pub static RESOLVERS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1, BPF_F
 pub static CLEARED: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(1, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static TIER: Array<Tier> = Array::with_max_entries(1, 0);
+pub static TIER: Array<Tier> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
-pub static ASLEEP: Array<u32> = Array::with_max_entries(MAX_CPUS, 0);
+pub static ASLEEP: Array<u64> = Array::with_max_entries(MAX_CPUS, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`. The size of the rings in it is only that of the pattern.
 #[btf_map]
 pub static DEFERRED: ArrayOfMaps<Ring<Deferred, 4096>, { MAX_CPUS as usize }> = ArrayOfMaps::new();

@@ -1,10 +1,10 @@
 //! QUIC datagrams. Names in Initials are encrypted: the deferred tier reads them. Here, packets of connections whose
 //! name it found are judged by that name.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
     flow, frame,
-    layout::{HashKey, Settings, quic_mode},
+    layout::{CLEARED_AGE, HashKey, Settings, quic_mode},
     quic::{Header, id_words, kind},
     verdict::{Action, Protocol, Reason, Tally},
 };
@@ -13,7 +13,7 @@ use crate::{
     filter::Outcome,
     flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
     lookup::Way,
-    maps::{CLEARED, HASH_KEY, SETTINGS, Scratch},
+    maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch},
     packet::Packet,
     seam, tier,
 };
@@ -44,6 +44,7 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
         let key = HASH_KEY.get(0).ok_or(Reason::TableBroken)?;
         connect(&way.packet, scratch, key).ok_or(Reason::QuicMalformed)?;
     }
+    let mut is_known = false;
     if may_have(scratch, flow::REMEMBERED) {
         let recalled = match short {
             true if recall_flow(&way.packet, scratch) => Recalled::Yes,
@@ -58,15 +59,16 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
             return Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }));
         }
         // What is not the connection's passes once the deferred tier has said so.
-        if stops && scratch.quic.kind == kind::INITIAL && scratch.choice.action != Action::Observe as u8 {
-            let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
-            return Err(initial(way, settings, true));
+        let tells = scratch.quic.kind == kind::INITIAL || scratch.quic.kind == kind::HANDSHAKE;
+        if stops && tells && scratch.choice.action != Action::Observe as u8 {
+            return Err(doubtful(way)?);
         }
+        is_known = !stops && recalled == Recalled::Yes;
     }
     if short {
         return Err(Reason::QuicShort);
     }
-    undecided(way)
+    undecided(way, is_known)
 }
 
 /// Computes the connection's key: the client's source connection id is the one in what the client sends.
@@ -78,25 +80,54 @@ fn connect(packet: &Packet, scratch: &mut Scratch, key: &HashKey) -> Option<()> 
     Some(())
 }
 
-/// A long header of a connection that is not known, or not listed.
+/// A packet of a client without a source id of its own that may be of the connection whose name would stop it.
 #[inline(always)]
-fn undecided(way: &mut Way) -> Result<Outcome, Reason> {
+fn doubtful(way: &mut Way) -> Result<Reason, Reason> {
+    // SAFETY: as in `datagram`.
+    let scratch = unsafe { &mut *way.scratch };
+    let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
+    let reason = initial(way, settings, true);
+    let stays = reason == Reason::QuicHeld || reason == Reason::QuicRefused;
+    if !stays && scratch.quic.kind == kind::INITIAL {
+        // A connection that the deferred tier has not seen begin must not be taken for the one that is remembered.
+        let _ = REMEMBERED.remove(&scratch.connection);
+    }
+    Ok(reason)
+}
+
+/// A long header of a connection that is not known, or not stopped; `is_known` says that its name is.
+#[inline(always)]
+fn undecided(way: &mut Way, is_known: bool) -> Result<Outcome, Reason> {
     // SAFETY: as in `datagram`.
     let scratch = unsafe { &mut *way.scratch };
     let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
     let holds = settings.quic_mode == quic_mode::HOLD;
-    // SAFETY: only whether it is there counts.
-    let is_cleared = holds && unsafe { CLEARED.get(&scratch.connection) }.is_some();
-    if scratch.quic.kind != kind::INITIAL {
-        let is_early = scratch.quic.kind == kind::ZERO_RTT;
-        return Err(if holds && is_early && !is_cleared { Reason::QuicHeld } else { Reason::QuicOther });
+    let is_cleared = is_known || holds && is_cleared(scratch);
+    match scratch.quic.kind {
+        kind::INITIAL => {}
+        kind::ZERO_RTT if holds && !is_cleared => return Err(Reason::QuicHeld),
+        // All that shows the server's id, where the client has none and sends no second Initial.
+        kind::HANDSHAKE if scratch.quic.scid_len == 0 && !is_cleared => {
+            tier::copy(way, Protocol::Quic, false);
+            return Err(Reason::QuicOther);
+        }
+        _ => return Err(Reason::QuicOther),
     }
-    if is_cleared {
+    if holds && is_cleared {
         // It may begin another connection under the same ids.
         tier::copy(way, Protocol::Quic, false);
         return Err(Reason::QuicCleared);
     }
     Err(initial(way, settings, holds))
+}
+
+/// Whether the deferred tier has found the connection not listed.
+#[inline(always)]
+fn is_cleared(scratch: &Scratch) -> bool {
+    // SAFETY: a time. One that is written meanwhile is as good.
+    let Some(cleared) = (unsafe { CLEARED.get(&scratch.connection) }) else { return false };
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }.saturating_sub(*cleared) <= CLEARED_AGE
 }
 
 #[inline(always)]

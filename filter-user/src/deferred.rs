@@ -5,7 +5,9 @@
 //! believed once its tag is checked, which shows that its sender knew the connection id, and no more.
 
 mod hello;
+mod priority;
 pub mod quic;
+pub mod reader;
 mod reassembly;
 mod table;
 pub mod tcp;
@@ -49,6 +51,8 @@ pub enum NoName {
     Hello(Reason),
     /// It is longer, or in more pieces, than is read.
     TooLong,
+    /// The packet may be of one of several connections, or of one that is not known.
+    Ambiguous,
 }
 
 /// Why a packet tells nothing.

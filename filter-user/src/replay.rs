@@ -211,7 +211,7 @@ impl Replay<'_> {
             return Ok(None);
         }
         if let Some(lockstep) = &mut self.lockstep {
-            lockstep.beat(self.kernel.tables())?;
+            lockstep.beat(self.kernel.tables());
         }
         let Ok(outcome) = self.kernel.run(frame, 1) else {
             self.summary.not_run += 1;

@@ -22,7 +22,6 @@ use super::{
     memory::Memory,
     numbers::Numbers,
     off, refusal_line,
-    tier::Watch,
 };
 use crate::{
     book::{Applied, Outcome, What},
@@ -31,6 +30,7 @@ use crate::{
         api::{OutcomeLine, Submitted},
         server::{Reply, Request},
     },
+    deferred::reader::Watch,
     kernel::{self, Behaviour, Kernel, Mode, Reading, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use filter_common::{layout::Deferred, verdict::Protocol};
 
-use super::{Copied, Decision, Limits, quic::Connections, tcp::Segments};
+use super::{
+    Copied, Decision, Limits,
+    quic::{Connections, Found},
+    tcp::Segments,
+};
 use crate::{
     kernel::{Error, Tables},
     name::Name,
@@ -52,23 +56,24 @@ impl Tier {
         let is_quic = copy.protocol == Protocol::Quic as u8;
         let connection = if is_quic { copy.connection } else { copy.flow };
         let copied = Copied { time: copy.time, connection, client: copy.client, payload };
-        let (decision, ids) = if is_quic {
-            let found = self.connections.read(&copied);
-            (found.decision, found.ids)
+        let found = if is_quic {
+            self.connections.read(&copied)
         } else {
-            (self.segments.read(&copied, copy.start, copy.sequence), None)
+            let decision = self.segments.read(&copied, copy.start, copy.sequence);
+            Found { decision, ids: None, is_guess: false }
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
-        let count = match decision {
+        let count = match found.decision {
             Decision::Name(_) => &counts.decided,
             Decision::Undecided => &counts.undecided,
             Decision::NoName(_) => &counts.nameless,
             Decision::Junk(_) => &counts.junk,
         };
         count.fetch_add(1, Relaxed);
-        match decision {
-            Decision::Name(name) if tables.is_covered(&name)? => {
-                tables.remember(copy, &name, ids.as_ref())?;
+        match found.decision {
+            // What the kernel has forgotten since, another connection has taken the place of.
+            Decision::Name(name) if tables.is_covered(&name)? && !(found.is_guess && !tables.remembers(copy)?) => {
+                tables.remember(copy, &name, found.ids.as_ref())?;
                 counts.listed.fetch_add(1, Relaxed);
                 Ok(Some(name))
             }

@@ -3,13 +3,14 @@
 use std::{
     fmt,
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::Ordering::{Relaxed, Release, SeqCst},
     time::Duration,
 };
 
 use aya::maps::{Map, MapData, RingBuf};
 use filter_common::{
     flow::{self, REMEMBERED},
-    layout::{Deferred, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered, Tier},
+    layout::{Deferred, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered},
     name::Hasher,
     verdict::Protocol,
 };
@@ -71,11 +72,13 @@ impl Copies {
     /// Sleeps until there is a copy, for `most` at the longest.
     ///
     /// # Errors
-    /// If the kernel cannot be told, or not be waited for.
+    /// If the kernel cannot be waited for.
     pub fn sleep(&self, tables: &Tables, most: Duration) -> Result<(), Error> {
-        let cpus = 0..self.rings.len() as u32;
-        let set = |asleep: u32| cpus.clone().try_for_each(|cpu| tables.asleep.set(&cpu, &asleep));
-        set(1)?;
+        let set = |asleep: u64| {
+            let cpus = 0..self.rings.len() as u32;
+            cpus.filter_map(|cpu| tables.shared.asleep.get(cpu)).for_each(|word| word.store(asleep, SeqCst));
+        };
+        set(1);
         let mut wait: Vec<_> = self
             .rings
             .iter()
@@ -86,7 +89,7 @@ impl Copies {
         let woken =
             unsafe { libc::poll(wait.as_mut_ptr(), wait.len() as libc::nfds_t, most.as_millis() as libc::c_int) };
         let error = std::io::Error::last_os_error();
-        set(0)?;
+        set(0);
         if woken < 0 && error.kind() != std::io::ErrorKind::Interrupted {
             return Err(Error::System { what: "waiting for copies".into(), source: error });
         }
@@ -109,11 +112,10 @@ const BEHIND_HELLO: u32 = 1 << 16;
 
 impl Tables {
     /// Says that the deferred tier is alive.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub fn beat(&self) -> Result<(), Error> {
-        self.tier.set(&0, &Tier { beat: boot_time() })
+    pub fn beat(&self) {
+        if let Some(beat) = self.shared.tier.get(0) {
+            beat.store(boot_time(), Relaxed);
+        }
     }
 
     /// Whether orders may cover a name: whether the node that decides has any.
@@ -121,7 +123,8 @@ impl Tables {
     /// # Errors
     /// If a map cannot be read.
     pub fn is_covered(&self, name: &Name) -> Result<bool, Error> {
-        let [low, high] = self.settings()?.depths;
+        let [low, high] =
+            [0, 1].map(|word| self.shared.depths.get(word).map_or(0, |depths| depths.load(Relaxed)));
         let mut hasher = Hasher::ROOT;
         let mut slot = POLICY_NONE;
         let last = name.labels().count();
@@ -136,6 +139,14 @@ impl Tables {
             }
         }
         Ok(slot != POLICY_NONE && slot != POLICY_ALLOW)
+    }
+
+    /// Whether a name is remembered for the QUIC connection of a copy.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn remembers(&self, copy: &Deferred) -> Result<bool, Error> {
+        Ok(self.remembered.get(&copy.connection)?.is_some())
     }
 
     /// Has the program judge the connection of a copy by this name from now on.
@@ -162,10 +173,16 @@ impl Tables {
             remembered.start = copy.start;
             remembered.len = BEHIND_HELLO;
         }
-        self.remembered.set(&copy.flow, &remembered)?;
-        let line = self.tags.get(&copy.tag_line)?.unwrap_or(0);
-        let kinds = flow::kinds(line, copy.tag).unwrap_or(0) | REMEMBERED;
-        self.tags.set(&copy.tag_line, &flow::with(line, copy.tag, kinds))
+        // By it packets with short headers are found, which show the server's id only.
+        if remembered.protocol != Protocol::Quic as u8 || remembered.server_len > 0 {
+            self.remembered.set(&copy.flow, &remembered)?;
+        }
+        // Last, so that the program finds what it looks for.
+        if let Some(line) = self.shared.tags.get(copy.tag_line) {
+            let announced = |line| flow::with(line, copy.tag, flow::kinds(line, copy.tag).unwrap_or(0) | REMEMBERED);
+            line.update(Release, Relaxed, announced);
+        }
+        Ok(())
     }
 
     /// Lets the QUIC connection of a copy pass that was held, whatever was remembered under the same ids.

@@ -26,6 +26,7 @@ mod shape;
 mod sys;
 mod table;
 mod tables;
+mod words;
 
 use std::{
     os::fd::OwnedFd,

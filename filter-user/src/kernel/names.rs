@@ -4,11 +4,11 @@
 //! cleared only after it is gone; a bit too many costs a look-up, a bit too few would miss an order. Deletions leave
 //! their bits until enough of them have gathered; then the filter is made anew from the names that are there.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed};
 
-use filter_common::layout::{NameKey, Node};
+use filter_common::layout::{NameKey, Node, map};
 
-use super::{error::Error, table::Table};
+use super::{error::Error, table::Table, words::Words};
 
 /// Words of the filter for so many names: 16 bits a name.
 pub const fn filter_words(names: u32) -> u32 {
@@ -19,6 +19,8 @@ pub const fn filter_words(names: u32) -> u32 {
 pub struct NameTable {
     names: Table<NameKey, Node>,
     filter: Table<u32, u64>,
+    /// The filter as it lies in the map.
+    mapped: Words,
     state: Mutex<State>,
 }
 
@@ -32,7 +34,8 @@ impl NameTable {
     /// Over two maps, which may have content.
     pub fn new(names: Table<NameKey, Node>, filter: Table<u32, u64>) -> Result<Self, Error> {
         let words = read(&filter)?;
-        Ok(Self { names, filter, state: Mutex::new(State { words, deleted: 0 }) })
+        let mapped = Words::map(filter.fd(), map::NAME_FILTER, filter.entries() as usize)?;
+        Ok(Self { names, filter, mapped, state: Mutex::new(State { words, deleted: 0 }) })
     }
 
     /// What `Settings::filter_mask` must be.
@@ -49,7 +52,7 @@ impl NameTable {
     pub fn get(&self, key: &NameKey) -> Result<Option<Node>, Error> {
         let (index, bits) = (key.filter_word(self.mask()), key.filter_bits());
         // From the map: what matters is what the program reads, not what the copy says.
-        if self.filter.get(&index)?.is_some_and(|word| word & bits != bits) {
+        if self.mapped.get(index).is_some_and(|word| word.load(Relaxed) & bits != bits) {
             return Ok(None);
         }
         self.names.get(key)

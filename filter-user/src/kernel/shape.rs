@@ -70,7 +70,7 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<[u8; 16], u8>(map::RESOLVERS, HASH, ANY),
     shape::<FlowKey, u64>(map::CLEARED, LRU_HASH, ANY),
     shape::<u32, Tier>(map::TIER, ARRAY, ONE),
-    shape::<u32, u32>(map::ASLEEP, ARRAY, Entries::Exactly(MAX_CPUS)),
+    shape::<u32, u64>(map::ASLEEP, ARRAY, Entries::Exactly(MAX_CPUS)),
 ];
 
 /// Opens the pinned maps that are there, and compares each one's shape.

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
     sync::Mutex,
 };
@@ -32,6 +32,7 @@ use super::{
     scopes::{self, Entries, Prefix},
     shape,
     table::{PerCpu, Table},
+    words::Words,
 };
 use crate::name::Name;
 
@@ -96,6 +97,16 @@ impl Default for Behaviour {
     }
 }
 
+/// What the deferred tier shares with the program without system calls.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Of `SETTINGS`, those at its beginning: the depths.
+    pub depths: Words,
+    pub tags: Words,
+    pub tier: Words,
+    pub asleep: Words,
+}
+
 /// The maps. All methods take `&self`, and may be called from several threads.
 pub struct Tables {
     pub(super) names: NameTable,
@@ -108,18 +119,17 @@ pub struct Tables {
     ports: Table<u32, Ports>,
     counters: PerCpu<Counter>,
     tallies: PerCpu<u64>,
-    pub(super) tags: Table<u32, u64>,
+    tags: Table<u32, u64>,
     marks: Table<FlowKey, SynMark>,
     streams: Table<FlowKey, Stream>,
     pub(super) remembered: Table<FlowKey, Remembered>,
     resolvers: Table<[u8; 16], u8>,
     pub(super) cleared: Table<FlowKey, u64>,
-    pub(super) tier: Table<u32, Tier>,
-    pub(super) asleep: Table<u32, u32>,
     pub(super) targets: Table<u32, Target>,
     pub(super) target_devices: Table<u32, [u32; 2]>,
     own_addresses: Table<[u8; 16], u8>,
     events: (OwnedFd, u32),
+    pub(super) shared: Shared,
     pub(super) key: Box<HashKey>,
     /// Held while writing.
     pub(super) writing: Mutex<()>,
@@ -157,6 +167,15 @@ impl Tables {
         let (hits, hits_name, orders) = take(map::HITS)?;
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         let (tallies, tallies_name, tally_count) = take(map::TALLIES)?;
+        let settings: Table<u32, Settings> = table(take(map::SETTINGS)?);
+        let tags: Table<u32, u64> = table(take(map::FLOW_TAGS)?);
+        let words = |(fd, name, entries): (OwnedFd, &str, u32)| Words::map(fd.as_fd(), name, entries as usize);
+        let shared = Shared {
+            depths: Words::map(settings.fd(), map::SETTINGS, DEPTHS)?,
+            tags: Words::map(tags.fd(), map::FLOW_TAGS, tags.entries() as usize)?,
+            tier: words(take(map::TIER)?)?,
+            asleep: words(take(map::ASLEEP)?)?,
+        };
         Ok(Self {
             names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
@@ -164,18 +183,17 @@ impl Tables {
             hits: PerCpu::new(hits, hits_name, orders)?,
             scopes_v4: table(take(map::SCOPES_V4)?),
             scopes_v6: table(take(map::SCOPES_V6)?),
-            settings: table(take(map::SETTINGS)?),
+            settings,
             ports: table(take(map::PORTS)?),
             counters: PerCpu::new(counters, counters_name, reasons)?,
             tallies: PerCpu::new(tallies, tallies_name, tally_count)?,
-            tags: table(take(map::FLOW_TAGS)?),
+            tags,
+            shared,
             marks: table(take(map::SYN_MARKS)?),
             streams: table(take(map::STREAMS)?),
             remembered: table(take(map::REMEMBERED)?),
             resolvers: table(take(map::RESOLVERS)?),
             cleared: table(take(map::CLEARED)?),
-            tier: table(take(map::TIER)?),
-            asleep: table(take(map::ASLEEP)?),
             targets: table(take(map::TARGETS)?),
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
@@ -480,3 +498,7 @@ fn set_addresses(table: &Table<[u8; 16], u8>, addresses: &[IpAddr]) -> Result<()
     table.set_all(&add.into_iter().collect::<Vec<_>>())?;
     table.delete_all(&gone)
 }
+
+/// Words of [`Settings::depths`], which come first.
+const DEPTHS: usize = 2;
+const _: () = assert!(std::mem::offset_of!(Settings, depths) == 0 && size_of::<Tier>() == size_of::<u64>());

@@ -20,6 +20,9 @@ pub struct Page {
 /// A first start on a loaded machine takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a page over HTTP/3 may take.
+const LOADING: Duration = Duration::from_secs(20);
+
 const OPTIONS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
@@ -52,7 +55,8 @@ impl Lab {
         self.open(name, &["--disable-quic", &format!("--host-resolver-rules=MAP {name} {web}")])
     }
 
-    /// As [`Lab::browse_at`], but over QUIC alone: HTTP/3 at the first packet.
+    /// As [`Lab::browse_at`], but over QUIC alone: HTTP/3 at the first packet. A page that has not come after
+    /// [`LOADING`] is given up: by itself, the browser tries for over a minute and a half.
     ///
     /// # Errors
     /// As [`Lab::browse`].
@@ -62,6 +66,7 @@ impl Lab {
             name,
             &[
                 "--enable-quic",
+                &format!("--timeout={}", LOADING.as_millis()),
                 &format!("--origin-to-force-quic-on={name}:443"),
                 // For QUIC, a certificate that signs itself is taken by its key only.
                 &format!("--ignore-certificate-errors-spki-list={}", self.public_key_hash()?),

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use cordon_tests::{
+    harness::{Filter, Setup},
     order::order,
     packet::{
         Hello, Ip, Packet, Transport,
@@ -319,6 +320,91 @@ fn q1_a_browser_without_a_source_id_is_stopped() {
     assert_eq!([border.datagram(&second), border.datagram(&second)], [Reason::QuicHeld, Reason::Dropped]);
     assert_eq!(border.datagram(&browser.opaque(2, 60)), Reason::Dropped);
     assert_eq!(border.datagram(&browser.short(60)), Reason::Dropped);
+}
+
+/// As Chromium does: no second Initial, and the request beside the Handshake packet.
+#[test]
+fn q1_a_browser_whose_second_flight_has_no_initial_is_stopped() {
+    for handshake_came_first in [false, true] {
+        let mut border = Tiered::new();
+        let mut browser = browser();
+        let first = datagram_over(Ip::v4(), &initial(&mut browser, LISTED));
+        let mut second = browser.clone();
+        answered(&mut second, &[0x44; 8]);
+        let second = [second.opaque(2, 60), second.short(40)].concat();
+        let second = datagram_over(Ip::v4(), &second);
+        answered(&mut browser, &[0x44; 8]);
+        assert_eq!(border.kernel(&first), Reason::QuicCopied);
+        if handshake_came_first {
+            // The verdict comes after the whole handshake.
+            assert_eq!(border.kernel(&second), Reason::QuicOther);
+            assert_eq!(border.settle(), 2);
+        } else {
+            assert_eq!(border.settle(), 1);
+            assert_eq!(border.run(&second), Reason::QuicHeld);
+        }
+        assert_eq!(border.run(&second), Reason::Dropped);
+        assert_eq!(border.datagram(&browser.short(60)), Reason::Dropped);
+        let (hits, stopped) = (border.filter.hits("o"), if handshake_came_first { 2 } else { 3 });
+        assert_eq!((hits.decided, hits.concerned), (stopped, stopped));
+    }
+}
+
+#[test]
+fn o6_a_browsers_handshake_passes_where_it_may_be_another_connections() {
+    for other_came_first in [false, true] {
+        let mut border = Tiered::new();
+        let mut victim = Client::new(&[0x11; 8], &[]);
+        let theirs = initial(&mut victim, OTHER);
+        answered(&mut victim, &[0x22; 8]);
+        let second = victim.opaque(2, 60);
+        if other_came_first {
+            assert_eq!(border.datagram(&theirs), Reason::QuicCopied);
+            border.datagram(&initial(&mut browser(), LISTED));
+            // Of the two, this one may be either.
+            assert_eq!(border.datagram(&second), Reason::QuicHeld);
+        } else {
+            border.datagram(&initial(&mut browser(), LISTED));
+            assert_eq!([border.datagram(&theirs), border.datagram(&theirs)], [Reason::QuicHeld, Reason::QuicCopied]);
+        }
+        assert_eq!(border.datagram(&second), Reason::QuicOther);
+        assert_eq!(border.datagram(&victim.short(60)), Reason::QuicShort);
+    }
+}
+
+#[test]
+fn o6_a_browsers_initial_that_no_one_read_is_not_taken_for_a_forged_one() {
+    let mut border = Tiered::new();
+    border.datagram(&initial(&mut browser(), LISTED));
+    let mut victim = Client::new(&[0x11; 8], &[]);
+    border.behaviour(&Behaviour { copies_per_second: 0, ..Behaviour::default() });
+    assert_eq!(border.datagram(&initial(&mut victim, OTHER)), Reason::QuicOverBudget);
+    border.behaviour(&Behaviour::default());
+    answered(&mut victim, &[0x22; 8]);
+    assert_eq!(border.datagram(&victim.opaque(2, 60)), Reason::QuicOther);
+    assert_eq!(border.datagram(&victim.short(60)), Reason::QuicShort);
+}
+
+#[test]
+fn hold_lets_a_listed_name_pass_where_it_is_not_stopped() {
+    // The name is known, and no order stops it for this client, in this protocol, or at all.
+    let observing = order("o", ["example.com"]).quic(Action::Observe);
+    let elsewhere = order("o", ["example.com"]).quic(Action::Drop).scopes(["far"]);
+    for (listed, verdict) in
+        [(&order("o", ["example.com"]), Reason::QuicCleared), (&observing, Reason::Observed), (&elsewhere, Reason::QuicCleared)]
+    {
+        for mut client in [client(), browser()] {
+            let far = vec![("far", vec!["203.0.113.7/32".parse().unwrap()])];
+            let mut border = Tiered::over(Filter::with(Setup { scopes: far, ..Setup::default() }, [listed])).holding();
+            let first = initial(&mut client, LISTED);
+            let early = client.opaque(1, 100);
+            assert_eq!([border.datagram(&early), border.datagram(&first)], [Reason::QuicHeld; 2]);
+            assert_eq!(border.datagram(&first), verdict);
+            assert!([Reason::QuicOther, Reason::Observed].contains(&border.datagram(&early)));
+            answered(&mut client, &[0xb2; 8]);
+            assert!([Reason::QuicOther, Reason::Observed].contains(&border.datagram(&client.opaque(2, 60))));
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! State: for each connection the attempts that share its ids, at most [`MAX_ATTEMPTS`]; each has the destination id
 //! that its keys follow from. A Retry begins a new attempt, and so does a later connection under the same ids. Trust: an
 //! attempt begins with a packet whose tag is right under its own destination id, which anyone can make; it can add to
-//! an attempt only what is right under that one's keys.
+//! an attempt only what is right under that one's keys. The server's id is shown by a packet that is right under an
+//! attempt's keys, or, where a client without a source id of its own sends none, guessed from a Handshake packet.
 
 use filter_common::{
     bytes::Slice,
@@ -19,7 +20,7 @@ use super::{
     },
     frames,
     keys::{Keys, Opened},
-    packet::{Initial, initials},
+    packet::{Initial, handshake, initials},
 };
 use crate::name::Name;
 
@@ -34,6 +35,8 @@ pub struct Connections {
 #[derive(Debug)]
 struct Attempt {
     ids: Ids,
+    /// The server's id is from a Handshake packet, whose tag cannot be checked.
+    is_guessed: bool,
     state: State,
 }
 
@@ -44,6 +47,8 @@ pub struct Found {
     pub decision: Decision,
     /// The connection's destination ids, if the datagram is of one that is known.
     pub ids: Option<Ids>,
+    /// That it is of that one is a guess: nothing in it could be opened.
+    pub is_guess: bool,
 }
 
 /// The destination ids of a connection.
@@ -51,7 +56,7 @@ pub struct Found {
 pub struct Ids {
     /// The one that the client chose, or was given by a Retry: the keys follow from it.
     pub origin: ConnectionId,
-    /// The one that the server chose, once a packet whose tag is right has shown it.
+    /// The one that the server chose, once it is known.
     pub server: Option<ConnectionId>,
 }
 
@@ -95,7 +100,10 @@ impl Connections {
                 found = next;
             }
         }
-        found
+        match handshake(copied.payload) {
+            Some(server) if found.decision == Decision::Junk(Junk::NoInitial) => self.handshake(copied, server),
+            _ => found,
+        }
     }
 
     /// Connections that are held.
@@ -135,6 +143,32 @@ impl Connections {
         found
     }
 
+    /// A Handshake packet to a server's connection id: of which attempt? It is believed only where that can be but one,
+    /// or ones of the same name, because the packets of another connection must not be stopped with it.
+    fn handshake(&mut self, copied: &Copied<'_>, server: &[u8]) -> Found {
+        let ambiguous = Found { decision: Decision::NoName(NoName::Ambiguous), ids: None, is_guess: true };
+        let (Some(attempts), Some(server)) = (self.table.get_mut(&copied.connection), ConnectionId::new(server)) else {
+            return ambiguous;
+        };
+        // A connection has one id of its server until its handshake is done (RFC 9000 7.2).
+        let is_other = |attempt: &Attempt| !attempt.is_guessed && attempt.ids.server.is_some_and(|id| id != server);
+        let shown = attempts.iter().rposition(|attempt| !attempt.is_guessed && attempt.ids.server == Some(server));
+        let last = attempts.iter().rposition(|attempt| !is_other(attempt));
+        let Some(attempt) = shown.or(last) else { return ambiguous };
+        let decision = attempts.get(attempt).map(Attempt::decision);
+        let agree = |other: &Attempt| is_other(other) || Some(other.decision()) == decision;
+        if shown.is_none() && !attempts.iter().all(agree) {
+            return ambiguous;
+        }
+        let Some((attempt, decision)) = attempts.get_mut(attempt).zip(decision) else { return ambiguous };
+        match attempt.ids.server {
+            None => (attempt.ids.server, attempt.is_guessed) = (Some(server), true),
+            Some(known) if known != server => return ambiguous,
+            Some(_) => {}
+        }
+        Found { decision, ids: Some(attempt.ids), is_guess: true }
+    }
+
     fn add(&mut self, copied: &Copied<'_>, attempt: Attempt) {
         let key = copied.connection;
         match self.table.get_mut(&key) {
@@ -165,9 +199,9 @@ impl Attempt {
             largest: None,
             stream: Stream::new(Hello::bare(), MAX_CRYPTO),
         };
-        let mut attempt = Self { ids, state: State::Reading(Box::new(reading)) };
+        let mut attempt = Self { ids, is_guessed: false, state: State::Reading(Box::new(reading)) };
         let decision = attempt.take(&opened, packet);
-        Some((attempt, Found { decision, ids: Some(ids) }))
+        Some((attempt, Found::sure(decision, ids)))
     }
 
     /// Reads a packet if it belongs to this attempt.
@@ -175,7 +209,7 @@ impl Attempt {
         let origin = self.ids.origin;
         let is_same = origin.octets() == initial.dcid;
         let opened = match &mut self.state {
-            State::Done(known) if is_same => return Some(Found { decision: done(known), ids: Some(self.ids) }),
+            State::Done(known) if is_same => return Some(Found::sure(done(known), self.ids)),
             // Under another destination id: the server's, or that of another attempt.
             State::Done(_) => open(&Keys::new(initial.version, origin.octets())?, initial, None, packet),
             State::Reading(reading) => {
@@ -187,9 +221,9 @@ impl Attempt {
         match opened {
             Some(opened) => {
                 if !is_same {
-                    self.ids.server = ConnectionId::new(initial.dcid);
+                    (self.ids.server, self.is_guessed) = (ConnectionId::new(initial.dcid), false);
                 }
-                Some(Found { decision: self.take(&opened, packet), ids: Some(self.ids) })
+                Some(Found::sure(self.take(&opened, packet), self.ids))
             }
             // Its own keys would be the same.
             None if is_same => Some(Found::junk(Junk::Tag)),
@@ -216,6 +250,13 @@ impl Attempt {
             return decision;
         }
         Decision::Undecided
+    }
+
+    fn decision(&self) -> Decision {
+        match &self.state {
+            State::Reading(_) => Decision::Undecided,
+            State::Done(known) => done(known),
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -285,8 +326,12 @@ impl ConnectionId {
 }
 
 impl Found {
+    fn sure(decision: Decision, ids: Ids) -> Self {
+        Self { decision, ids: Some(ids), is_guess: false }
+    }
+
     fn junk(junk: Junk) -> Self {
-        Self { decision: Decision::Junk(junk), ids: None }
+        Self { decision: Decision::Junk(junk), ids: None, is_guess: false }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Initial packets of a datagram.
+//! The packets of a datagram.
 
 use filter_common::{
     bytes::{BUFFER, Bytes, Slice},
@@ -24,6 +24,20 @@ pub struct Initial<'a> {
 
 /// The Initials among the first packets of a datagram. The first error ends it.
 pub fn initials(datagram: &[u8]) -> impl Iterator<Item = Result<Initial<'_>, Reason>> {
+    headers(datagram).filter_map(|header| match header {
+        Err(reason) => Some(Err(reason)),
+        Ok(header) if header.kind == kind::INITIAL => Initial::of(&header, datagram).map(Ok),
+        Ok(_) => None,
+    })
+}
+
+/// The destination connection id of a datagram that begins with a Handshake packet.
+pub fn handshake(datagram: &[u8]) -> Option<&[u8]> {
+    let header = headers(datagram).next()?.ok().filter(|header| header.kind == kind::HANDSHAKE)?;
+    octets(datagram, header.dcid, header.dcid + header.dcid_len)
+}
+
+fn headers(datagram: &[u8]) -> impl Iterator<Item = Result<Header, Reason>> {
     let bytes = Datagram(datagram);
     let end = bytes.len();
     let mut rest = Some(Payload { start: 1, end });
@@ -32,21 +46,20 @@ pub fn initials(datagram: &[u8]) -> impl Iterator<Item = Result<Initial<'_>, Rea
         rest = header.ok().and_then(|header| header.rest(end));
         Some(header)
     });
-    headers.take(1 + MAX_COALESCED as usize).filter_map(|header| match header {
-        Err(reason) => Some(Err(reason)),
-        Ok(header) if header.kind == kind::INITIAL => Initial::of(&header, datagram).map(Ok),
-        Ok(_) => None,
-    })
+    headers.take(1 + MAX_COALESCED as usize)
+}
+
+fn octets(datagram: &[u8], at: u32, end: u32) -> Option<&[u8]> {
+    datagram.get(at as usize - 1..end as usize - 1)
 }
 
 impl<'a> Initial<'a> {
     fn of(header: &Header, datagram: &'a [u8]) -> Option<Self> {
-        let octets = |at: u32, end: u32| datagram.get(at as usize - 1..end as usize - 1);
         Some(Self {
             version: header.version,
-            dcid: octets(header.dcid, header.dcid + header.dcid_len)?,
-            scid: octets(header.scid, header.scid + header.scid_len)?,
-            packet: octets(header.start, header.next)?,
+            dcid: octets(datagram, header.dcid, header.dcid + header.dcid_len)?,
+            scid: octets(datagram, header.scid, header.scid + header.scid_len)?,
+            packet: octets(datagram, header.start, header.next)?,
             number: (header.number - header.start) as usize,
         })
     }
