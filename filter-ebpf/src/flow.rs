@@ -69,7 +69,6 @@ pub fn key_seam(context: *mut xdp_md) -> u32 {
     seam::encode(seam::way(context).and_then(|way| {
         // SAFETY: `Way` refers to this CPU's scratch space.
         let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };
-        frame::link_words(packet, &scratch.network, &mut scratch.link).ok_or(Reason::FrameMalformed)?;
         let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
         scratch.flow = identity.key(&scratch.link, hash_key()?);
         Ok(())
@@ -193,7 +192,7 @@ pub fn remember(scratch: &mut Scratch) {
     remembered.server_len = 0;
     remembered.name_len = name_len as u16;
     if let Some(name) = scratch.stream.held.first_chunk() {
-        remembered.name = *name;
+        copy_name(name, &mut remembered.name);
     }
     if REMEMBERED.insert(&scratch.flow, &scratch.remembered, 0).is_ok() {
         finish(scratch);
@@ -235,11 +234,18 @@ pub fn recall(scratch: &mut Scratch) -> bool {
 #[inline(always)]
 pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
     if let Some(held) = scratch.stream.held.first_chunk_mut() {
-        *held = known.name;
+        copy_name(&known.name, held);
     }
     scratch.is_held = 1;
     scratch.name.start = Held::START;
     scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
+}
+
+/// Not by assignment, for which LLVM takes it that the two may overlap, and puts all of the name on the stack.
+#[inline(always)]
+fn copy_name(from: &[u8; 256], to: &mut [u8; 256]) {
+    // SAFETY: references, of which one is exclusive, do not overlap.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, 1) };
 }
 
 /// Whether a packet is of a connection whose name is remembered.

@@ -117,8 +117,9 @@ impl Packet {
     /// Copies octets to `to` in what a stream holds; false if they do not lie in the frame or have no room there.
     #[inline(always)]
     pub fn hold(&self, at: u32, len: u32, held: &mut [u8; HELD], to: u32) -> bool {
-        let (len, to) = (bounded(len), bounded(to));
-        if len == 0 || to + len > HELD as u64 {
+        let Some(len) = length(len) else { return false };
+        let to = bounded(to);
+        if to + len > HELD as u64 {
             return false;
         }
         // SAFETY: `to` and `len` lie in what is held, and the helper checks the packet's side.

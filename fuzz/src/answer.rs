@@ -123,7 +123,7 @@ fn expect_packet(composed: &Composed, buffer: &Buffer, version: u8, message: &[u
 /// The RST to whatever this frame is.
 fn reset(data: &[u8]) {
     let bytes = Slice(data);
-    let Ok(network) = frame::network(&bytes) else { return };
+    let Ok(network) = frame::read(&bytes) else { return };
     if network.transport != TCP {
         return;
     }

@@ -9,7 +9,7 @@ use filter_common::{
 /// Reads a frame.
 pub fn run(data: &[u8]) {
     let bytes = Slice(data);
-    let Ok(network) = frame::network(&bytes) else { return };
+    let Ok(network) = frame::read(&bytes) else { return };
     assert!(network.l3 < network.l4 && network.l4 + 8 <= network.end && network.end as usize <= data.len());
     let _ = frame::client(&bytes, &network);
     let payload = match network.transport {
@@ -20,8 +20,11 @@ pub fn run(data: &[u8]) {
     let Ok(payload) = payload else { return };
     assert!(network.l4 < payload.start && payload.start <= payload.end && payload.end <= network.end);
 
-    // Where etherparse reads the transport, it reads the same. It reads no payload of fragments, and fewer extension
-    // headers.
+    // Where etherparse reads the transport, it reads the same. It reads no payload of fragments, fewer extension headers,
+    // and nothing in tunnels.
+    if network.is_wrapped() || network.labels != 0 {
+        return;
+    }
     let Ok(packet) = SlicedPacket::from_ethernet(data) else { return };
     let expected = match packet.transport {
         Some(TransportSlice::Udp(udp)) => udp.payload(),

@@ -58,14 +58,7 @@ pub fn judge(frame: &[u8], image: &Image, now: u64) -> Reason {
 type Judged = Result<Reason, Reason>;
 
 fn inspect(bytes: &Slice, image: &Image, now: u64) -> Judged {
-    let network = match frame::network(bytes) {
-        Err(Reason::Encapsulated) => {
-            let mut network = Network::default();
-            frame::unwrap(bytes, &mut network, |network| frame::header(bytes, network))?;
-            network
-        }
-        network => network?,
-    };
+    let network = frame::read(bytes)?;
     let port = u16::from_be_bytes(array(bytes, network.l4 + 2).ok_or(Reason::FrameMalformed)?);
     match network.transport {
         UDP if image.dns_ports.contains(&port) => query(bytes, &network, image, now),

@@ -7,7 +7,16 @@ use crate::{bytes::Bytes, verdict::Reason};
 /// of what it lies in, and `fragment` tells whether that is a fragment.
 #[inline(always)]
 pub fn header<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
-    if network.version == 4 { ipv4(bytes, network) } else { ipv6(bytes, network) }
+    if network.version == 4 {
+        return ipv4(bytes, network);
+    }
+    ipv6(bytes, network)?;
+    for _ in 0..MAX_EXTENSIONS {
+        if !extension(bytes, network)? {
+            return Ok(());
+        }
+    }
+    if is_extension(network.transport) { Err(Reason::FrameTooDeep) } else { Ok(()) }
 }
 
 /// The end of a packet that claims to end at `end`. Only of a fragment the rest may come in others.
@@ -23,7 +32,7 @@ fn bound(network: &mut Network, end: u32) -> Result<(), Reason> {
 
 /// RFC 791 3.1.
 #[inline(always)]
-fn ipv4<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
+pub(super) fn ipv4<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
     let l3 = network.l3;
     let first = bytes.be32(l3).ok_or(Reason::FrameMalformed)?;
     let flags = bytes.be16(l3 + 6).ok_or(Reason::FrameMalformed)?;
@@ -43,9 +52,9 @@ fn ipv4<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
     Ok(())
 }
 
-/// RFC 8200 3 and 4.
+/// RFC 8200 3, without the extension headers behind.
 #[inline(always)]
-fn ipv6<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
+pub(super) fn ipv6<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
     let l3 = network.l3;
     let first = bytes.be16(l3).ok_or(Reason::FrameMalformed)?;
     let second = bytes.be32(l3 + 4).ok_or(Reason::FrameMalformed)?;
@@ -55,19 +64,14 @@ fn ipv6<B: Bytes>(bytes: &B, network: &mut Network) -> Result<(), Reason> {
     bound(network, l3 + 40 + (second >> 16))?;
     network.l4 = l3 + 40;
     network.transport = (second >> 8) as u8;
-    for _ in 0..MAX_EXTENSIONS {
-        if !extension(bytes, network)? {
-            return Ok(());
-        }
-    }
-    if is_extension(network.transport) { Err(Reason::FrameTooDeep) } else { Ok(()) }
+    Ok(())
 }
 
-fn is_extension(protocol: u8) -> bool {
+pub(super) fn is_extension(protocol: u8) -> bool {
     matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6)
 }
 
-/// Steps over one extension header; false if there is none.
+/// Steps over one extension header (RFC 8200 4); false if there is none.
 #[inline(always)]
 fn extension<B: Bytes>(bytes: &B, network: &mut Network) -> Result<bool, Reason> {
     if !is_extension(network.transport) {

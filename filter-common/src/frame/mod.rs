@@ -83,8 +83,8 @@ pub const IPV4: u8 = 4;
 /// IP protocol number of IPv6 in IP (RFC 4213).
 pub const IPV6: u8 = 41;
 
-/// Reads the link and network headers: Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4 with options, IPv6 with
-/// up to eight extension headers. [`Reason::Encapsulated`] where there is more, for [`unwrap`].
+/// Reads the link and network headers of what most frames are: Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4
+/// with options, IPv6 without extension headers. [`Reason::Encapsulated`] where there is more, for [`unwrap`].
 #[inline(always)]
 pub fn network<B: Bytes>(bytes: &B) -> Result<Network, Reason> {
     let (l3, ethertype) = ethernet(bytes)?;
@@ -96,12 +96,24 @@ pub fn network<B: Bytes>(bytes: &B) -> Result<Network, Reason> {
         _ => return Err(Reason::NotIp),
     };
     let mut network = Network { l3, end: bytes.len(), version, ..Network::default() };
-    header(bytes, &mut network)?;
-    if is_tunnel(network.transport) {
+    if version == 4 { ip::ipv4(bytes, &mut network) } else { ip::ipv6(bytes, &mut network) }?;
+    if is_tunnel(network.transport) || version == 6 && ip::is_extension(network.transport) {
         return Err(Reason::Encapsulated);
     }
     known(&network)?;
     Ok(network)
+}
+
+/// Reads any frame: [`network`], and [`unwrap`] where it takes that.
+pub fn read<B: Bytes>(bytes: &B) -> Result<Network, Reason> {
+    match network(bytes) {
+        Err(Reason::Encapsulated) => {
+            let mut network = Network::default();
+            unwrap(bytes, &mut network, |network| header(bytes, network))?;
+            Ok(network)
+        }
+        network => network,
+    }
 }
 
 /// Position after the Ethernet header with up to two tags, and the ethertype there.
