@@ -11,7 +11,7 @@ use crate::{
     name::Hasher,
 };
 
-/// What tells a flow from others: the words that its key is the hash of.
+/// What tells a flow from most others: all but its link.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// Receiving interface and transport protocol, and the ports.
@@ -26,9 +26,7 @@ impl Identity {
     /// Of a packet that came in at an interface.
     #[inline(always)]
     pub fn of<B: Bytes>(bytes: &B, network: &Network, interface: u32) -> Option<Self> {
-        let ports = bytes.be32(network.l4)?;
-        let origin = interface ^ u32::from(network.transport) << 24;
-        let ports = u64::from(origin) << 32 | u64::from(ports);
+        let ports = ports(bytes, network, interface)?;
         let at = network.l3;
         if network.version == 4 {
             return Some(Self { ports, addresses: [bytes.be64(at + 12)?, 0, 0, 0], wide: false });
@@ -56,36 +54,36 @@ impl Identity {
         let tag = (sum >> 37) as u16 & TAG;
         Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 }
     }
+}
 
-    /// The flow's key. `link` is what the link and a tunnel say, all zeros where there is nothing.
-    #[inline(always)]
-    pub fn key(&self, link: &[u64; 6], key: &HashKey) -> FlowKey {
-        FlowKey { lanes: self.hasher(link, key).suffix(key).lanes }
-    }
+/// Sets out on the flow's key: the hash of ports and addresses, and, where anything lies around the packet, of the words
+/// that [`link_words`](crate::frame::link_words) gives. Takes in the first two; [`more_addresses`] come next. The number
+/// of words tells the four forms apart: 2, 5, 8 or 11; and a connection's, with 6.
+#[inline(always)]
+pub fn begin_key<B: Bytes>(bytes: &B, network: &Network, interface: u32, key: &HashKey) -> Option<Hasher> {
+    let ports = ports(bytes, network, interface)?;
+    let addresses = bytes.be64(network.l3 + if network.version == 4 { 12 } else { 8 })?;
+    let mut hasher = Hasher::ROOT;
+    hasher.word(key, ports);
+    hasher.word(key, addresses);
+    Some(hasher)
+}
 
-    /// The number of words tells the four forms apart: 2, 5, 8 or 11; and a connection's, with 6.
-    #[inline(always)]
-    fn hasher(&self, link: &[u64; 6], key: &HashKey) -> Hasher {
-        let mut hasher = Hasher::ROOT;
-        let [s0, s1, d0, d1] = self.addresses;
-        hasher.word(key, self.ports);
-        hasher.word(key, s0);
-        if self.wide {
-            hasher.word(key, s1);
-            hasher.word(key, d0);
-            hasher.word(key, d1);
-        }
-        let [a, b, c, d, e, f] = *link;
-        if a | b | c | d | e | f != 0 {
-            hasher.word(key, a);
-            hasher.word(key, b);
-            hasher.word(key, c);
-            hasher.word(key, d);
-            hasher.word(key, e);
-            hasher.word(key, f);
-        }
-        hasher
-    }
+/// The words of IPv6 addresses behind the first.
+#[inline(always)]
+pub fn more_addresses<B: Bytes>(bytes: &B, network: &Network) -> Option<[u64; 3]> {
+    let at = network.l3;
+    let source = bytes.be64(at + 16)?;
+    let high = bytes.be64(at + 24)?;
+    let low = bytes.be64(at + 32)?;
+    Some([source, high, low])
+}
+
+/// Receiving interface and transport protocol, and the ports.
+#[inline(always)]
+fn ports<B: Bytes>(bytes: &B, network: &Network, interface: u32) -> Option<u64> {
+    let origin = interface ^ u32::from(network.transport) << 24;
+    Some(u64::from(origin) << 32 | u64::from(bytes.be32(network.l4)?))
 }
 
 /// The key of a QUIC connection on a flow: with the client's source connection id, as `quic::id_words` gives it.

@@ -75,16 +75,13 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     let scratch = unsafe { &mut *way.scratch };
     find(&way.packet, scratch)?;
     identify(&way.packet, scratch)?;
-    // SAFETY: the context is the program's.
-    seam::decode(unsafe { seam::dns_segment(way.packet.raw()) })?;
-    // SAFETY: as above.
-    Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }))
+    Ok(Outcome::MESSAGES)
 }
 
 /// See [`seam::dns_segment`].
 #[inline(always)]
 pub fn segment_seam(context: *mut xdp_md) -> u32 {
-    seam::encode(seam::way(context).and_then(|mut way| messages(&mut way)))
+    seam::encode_outcome(seam::way(context).and_then(|mut way| messages(&mut way).map(|()| Outcome::ACT)))
 }
 
 #[inline(always)]

@@ -23,11 +23,27 @@ use crate::{
 pub struct Outcome {
     /// Why.
     pub reason: Reason,
-    /// The XDP action of an answer or a redirect.
+    /// The XDP action of an answer or a redirect; or what is [`next`].
     pub action: u32,
 }
 
+/// What is still to be done where a seam could not come to the end: the next seam is called from the top, where more of
+/// the stack is free.
+pub mod next {
+    /// [`seam::act_connection`](crate::seam::act_connection).
+    pub const ACT: u32 = 0x100;
+    /// [`seam::tls_connected`](crate::seam::tls_connected), with the reason.
+    pub const CONNECTED: u32 = 0x101;
+    /// [`seam::dns_segment`](crate::seam::dns_segment).
+    pub const MESSAGES: u32 = 0x102;
+}
+
 impl Outcome {
+    /// An order holds for this packet of a connection.
+    pub const ACT: Self = Self { reason: Reason::TableBroken, action: next::ACT };
+    /// A segment of DNS over TCP.
+    pub const MESSAGES: Self = Self { reason: Reason::TableBroken, action: next::MESSAGES };
+
     /// A pass or a drop.
     #[inline(always)]
     pub fn of(reason: Reason) -> Self {
@@ -85,7 +101,19 @@ fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
             _ => return Err(Reason::NotWatched),
         }
     };
-    Ok(seam::decode_outcome(code))
+    let mut outcome = seam::decode_outcome(code);
+    // SAFETY: as above.
+    unsafe {
+        if outcome.action == next::CONNECTED {
+            outcome = seam::decode_outcome(seam::tls_connected(context, outcome.reason as u32));
+        } else if outcome.action == next::MESSAGES {
+            outcome = seam::decode_outcome(seam::dns_segment(context));
+        }
+        if outcome.action == next::ACT {
+            outcome = seam::decode_outcome(seam::act_connection(context));
+        }
+    }
+    Ok(outcome)
 }
 
 /// Of a frame that holds PPPoE, MPLS or a tunnel. Few do, and what follows is not followed twice.

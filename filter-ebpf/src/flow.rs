@@ -8,15 +8,16 @@ use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
     flow::{self, Identity},
     frame,
-    layout::{HashKey, REMEMBERED_IDLE, Remembered, SynMark},
+    layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
 };
 
 use crate::{
     filter,
+    lookup::Way,
     maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
-    packet::{Held, Packet},
+    packet::{Held, Packet, repeat},
     seam,
 };
 
@@ -39,17 +40,33 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 /// Computes the flow's key.
 #[inline(always)]
 pub fn identify(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    if frame::has_link_words(&scratch.network) {
-        // SAFETY: the context is the program's.
-        seam::decode(unsafe { seam::link_words(packet.raw()) })?;
-    } else {
-        filter::scratch()?.link = [0; 6];
-    }
     // SAFETY: the context is the program's.
     seam::decode(unsafe { seam::flow_key(packet.raw()) })?;
     // Of a pointer of its own: what a seam wrote is not to be taken for what lay there before.
     scratch.flow = filter::scratch()?.flow;
     Ok(())
+}
+
+/// See [`seam::flow_key`].
+#[inline(always)]
+pub fn key_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|mut way| {
+        // SAFETY: `Way` refers to this CPU's scratch space.
+        let (packet, scratch, key) = unsafe { (way.packet, &mut *way.scratch, &*way.key) };
+        let begun = flow::begin_key(&packet, &scratch.network, packet.interface(), key);
+        scratch.hasher = begun.ok_or(Reason::FrameMalformed)?;
+        if scratch.network.version == 6 {
+            scratch.addresses = flow::more_addresses(&packet, &scratch.network).ok_or(Reason::FrameMalformed)?;
+            repeat(ADDRESS_WORDS, address_word, &mut way);
+        }
+        if frame::has_link_words(&scratch.network) {
+            // SAFETY: the context is the program's.
+            seam::decode(unsafe { seam::link_words(context) })?;
+            repeat(LINK_WORDS, link_word, &mut way);
+        }
+        scratch.flow = FlowKey { lanes: scratch.hasher.suffix(key).lanes };
+        Ok(())
+    }))
 }
 
 /// See [`seam::link_words`].
@@ -63,17 +80,26 @@ pub fn link_seam(context: *mut xdp_md) -> u32 {
     }))
 }
 
-/// See [`seam::flow_key`].
-#[inline(always)]
-pub fn key_seam(context: *mut xdp_md) -> u32 {
-    seam::encode(seam::way(context).and_then(|way| {
-        // SAFETY: `Way` refers to this CPU's scratch space.
-        let (packet, scratch) = unsafe { (&way.packet, &mut *way.scratch) };
-        let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-        scratch.flow = identity.key(&scratch.link, hash_key()?);
-        Ok(())
-    }))
+/// Takes one more word of the addresses into the key. In a loop: all of them at once would fill the stack.
+unsafe extern "C" fn address_word(index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    let (scratch, key) = unsafe { (&mut *(*way).scratch, &*(*way).key) };
+    let Some(word) = scratch.addresses.get(index as usize) else { return 1 };
+    scratch.hasher.word(key, *word);
+    0
 }
+
+/// Takes one word of the link into the key.
+unsafe extern "C" fn link_word(index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `address_word`.
+    let (scratch, key) = unsafe { (&mut *(*way).scratch, &*(*way).key) };
+    let Some(word) = scratch.link.get(index as usize) else { return 1 };
+    scratch.hasher.word(key, *word);
+    0
+}
+
+const ADDRESS_WORDS: u32 = 3;
+const LINK_WORDS: u32 = 6;
 
 /// Has the tags announce these kinds of state.
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! From a name to the order that decides: the deepest node, its policy, the strongest action.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
 use filter_common::{
     bytes::Bytes,
     frame::{self, Source},
@@ -12,6 +12,7 @@ use filter_common::{
 use crate::{
     maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
     packet::{Held, Packet, Whole, octets, repeat},
+    seam,
 };
 
 /// What the steps of a loop work on.
@@ -113,7 +114,26 @@ pub fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
 
 /// Weighs these orders. `Ok` if one holds; it is in [`Scratch::choice`].
 #[inline(always)]
-pub fn decide(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
+pub fn decide(way: &Way, protocol: Protocol) -> Result<(), Reason> {
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::choose_order(way.packet.raw(), protocol as u32) })
+}
+
+/// See [`seam::choose_order`].
+#[inline(always)]
+pub fn choose_seam(context: *mut xdp_md, protocol: u32) -> u32 {
+    const DNS: u32 = Protocol::Dns as u32;
+    const TLS: u32 = Protocol::Tls as u32;
+    let protocol = match protocol {
+        DNS => Protocol::Dns,
+        TLS => Protocol::Tls,
+        _ => Protocol::Quic,
+    };
+    seam::encode(seam::way(context).and_then(|mut way| choose(&mut way, protocol)))
+}
+
+#[inline(always)]
+fn choose(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     // SAFETY: a helper without arguments.

@@ -16,6 +16,7 @@ use filter_common::{
         Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, Remembered,
         Settings, Stream, SynMark, Target, Tier,
     },
+    name::Hasher,
     quic::Header,
     stream::Segment,
     tls::{Extensions, ServerName},
@@ -138,8 +139,12 @@ pub struct Scratch {
     pub choice: Choice,
     /// The flow's place in `FLOW_TAGS`.
     pub spot: Spot,
+    /// IPv6 addresses behind their first eight octets, once the flow's key was needed.
+    pub addresses: [u64; 3],
     /// What tells the flow's link from others, once its key was needed.
     pub link: [u64; 6],
+    /// The flow's key on its way.
+    pub hasher: Hasher,
     /// The flow's key, once it was needed.
     pub flow: FlowKey,
     /// QUIC: the connection's key.

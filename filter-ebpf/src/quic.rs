@@ -16,6 +16,7 @@ use crate::{
     maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch},
     packet::Packet,
     seam, tier,
+    tls::judge_held,
 };
 
 /// See [`seam::quic_datagram`].
@@ -51,12 +52,9 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
             true => Recalled::No,
             false => recall_connection(&way.packet, scratch),
         };
-        // SAFETY: the context is the program's.
-        let stops =
-            recalled != Recalled::No && unsafe { seam::held_name(way.packet.raw(), Protocol::Quic as u32) } == 0;
+        let stops = recalled != Recalled::No && judge_held(way, Protocol::Quic).is_ok();
         if stops && recalled == Recalled::Yes {
-            // SAFETY: as above.
-            return Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }));
+            return Ok(Outcome::ACT);
         }
         // What is not the connection's passes once the deferred tier has said so.
         let tells = scratch.quic.kind == kind::INITIAL || scratch.quic.kind == kind::HANDSHAKE;

@@ -31,11 +31,13 @@ unsafe extern "C" {
     pub fn tcp_segment(context: *mut xdp_md, roles: u32) -> u32;
     /// Judges a QUIC datagram.
     pub fn quic_datagram(context: *mut xdp_md) -> u32;
-    /// Looks up a host name that is held, and chooses among its orders for a protocol's code.
-    pub fn held_name(context: *mut xdp_md, protocol: u32) -> u32;
+    /// Weighs the orders at the name that was found, for a protocol's code.
+    pub fn choose_order(context: *mut xdp_md, protocol: u32) -> u32;
+    /// Looks up a host name that is held.
+    pub fn held_name(context: *mut xdp_md) -> u32;
     /// Copies a packet for the deferred tier; a tally.
     pub fn tier_copy(context: *mut xdp_md, protocol: u32, held: u32) -> u32;
-    /// Judges a segment by what is known of its flow.
+    /// Judges a segment by what is known of its flow, `alone` being what it came to by itself.
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Judges a segment of DNS over TCP.
     pub fn dns_segment(context: *mut xdp_md) -> u32;
@@ -43,7 +45,7 @@ unsafe extern "C" {
     pub fn may_enter(context: *mut xdp_md) -> u32;
     /// Composes what goes around an answer of `len` octets, in the scratch space.
     pub fn wrap_answer(context: *mut xdp_md, len: u32) -> u32;
-    /// Acts on a segment of a TCP connection.
+    /// Acts on a packet of a connection.
     pub fn act_connection(context: *mut xdp_md) -> u32;
 }
 
@@ -67,7 +69,8 @@ macro_rules! seams {
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             quic_datagram() -> u32 = $crate::quic::datagram_seam;
-            held_name(protocol) -> u32 = $crate::tls::held_seam;
+            choose_order(protocol) -> u32 = $crate::lookup::choose_seam;
+            held_name() -> u32 = $crate::tls::held_seam;
             tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;

@@ -16,7 +16,7 @@ use filter_common::{
 };
 
 use crate::{
-    filter::{Outcome, reason},
+    filter::{Outcome, next, reason},
     flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, NO_STATE, Scratch},
@@ -48,47 +48,52 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     }
     scratch.is_held = 0;
     scratch.begun = begun::HEAD;
-    let mut judged = match begun {
+    let judged = match begun {
         Ok(extensions) => {
             scratch.extensions = extensions;
             whole(way)
         }
         Err(reason) => Err(reason),
     };
-    if scratch.kinds != NO_STATE || matches!(judged, Err(Reason::TlsIncomplete)) {
-        identify(&way.packet, scratch)?;
-        judged = match judged {
-            // Its name is known; what comes behind it is no part of a hello.
-            Ok(()) => {
-                finish(scratch);
-                Ok(())
-            }
-            Err(reason) => {
-                // SAFETY: the context is the program's.
-                let code = unsafe { seam::tls_connected(way.packet.raw(), reason as u32) };
-                match seam::decode(code) {
-                    Err(other) if is_part(reason) => Err(other),
-                    Err(_) => Err(reason),
-                    Ok(()) => Ok(()),
-                }
-            }
-        };
+    match judged {
+        Err(reason) if scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete) => {
+            return Ok(Outcome { reason, action: next::CONNECTED });
+        }
+        Err(reason) => return Err(reason),
+        // Its name is known; what comes behind it is no part of a hello.
+        Ok(()) if scratch.kinds != NO_STATE => {
+            identify(&way.packet, scratch)?;
+            finish(scratch);
+        }
+        Ok(()) => {}
     }
+    Ok(Outcome::ACT)
+}
+
+/// See [`seam::tls_connected`].
+#[inline(always)]
+pub fn connected_seam(context: *mut xdp_md, alone: u32) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| follow(&mut way, reason(alone))))
+}
+
+/// Goes on with a segment that came to `alone` by itself.
+#[inline(always)]
+fn follow(way: &mut Way, alone: Reason) -> Result<Outcome, Reason> {
+    // SAFETY: as in `segment`.
+    let scratch = unsafe { &mut *way.scratch };
+    identify(&way.packet, scratch)?;
+    let judged = match connected(way, alone) {
+        Err(other) if is_part(alone) => Err(other),
+        Err(_) => Err(alone),
+        Ok(()) => Ok(Outcome::ACT),
+    };
     // The deferred tier puts segments in order, for which it needs those in order as well.
     if matches!(judged, Err(Reason::TcpOutOfOrder))
         || matches!(judged, Err(Reason::TlsIncomplete)) && scratch.stream.copied == 1
     {
         tier::copy(way, Protocol::Tls, false);
     }
-    judged?;
-    // SAFETY: the context is the program's.
-    Ok(seam::decode_outcome(unsafe { seam::act_connection(way.packet.raw()) }))
-}
-
-/// See [`seam::tls_connected`].
-#[inline(always)]
-pub fn connected_seam(context: *mut xdp_md, alone: u32) -> u32 {
-    seam::encode(seam::way(context).and_then(|mut way| connected(&mut way, reason(alone))))
+    judged
 }
 
 /// Finds the name in this segment, and judges it.
@@ -130,13 +135,16 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
 
 /// See [`seam::held_name`].
 #[inline(always)]
-pub fn held_seam(context: *mut xdp_md, protocol: u32) -> u32 {
-    let judge = |mut way: Way| {
-        listed::<Held>(&mut way)?;
-        let protocol = if protocol == Protocol::Quic as u32 { Protocol::Quic } else { Protocol::Tls };
-        lookup::decide(&mut way, protocol)
-    };
-    seam::encode(seam::way(context).and_then(judge))
+pub fn held_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|mut way| listed::<Held>(&mut way)))
+}
+
+/// Looks up a host name that is held, and chooses among its orders.
+#[inline(always)]
+pub fn judge_held(way: &Way, protocol: Protocol) -> Result<(), Reason> {
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::held_name(way.packet.raw()) })?;
+    lookup::decide(way, protocol)
 }
 
 /// Judges a segment by what is known of its flow. `alone` is what it came to by itself.
@@ -148,8 +156,7 @@ fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     if !recalled {
         advance(way, alone)?;
     }
-    // SAFETY: the context is the program's.
-    let judged = seam::decode(unsafe { seam::held_name(way.packet.raw(), Protocol::Tls as u32) });
+    let judged = judge_held(way, Protocol::Tls);
     if recalled {
         return if judged.is_ok() { Ok(()) } else { Err(alone) };
     }
