@@ -2,20 +2,21 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{layout, setup, sh, test};
+use crate::{layout, setup, sh, test, vm};
 
 /// A name and what to run.
 type Check = (&'static str, fn() -> Result<()>);
 
 pub fn run() -> Result<()> {
     setup::run(true)?;
-    let checks: [Check; 6] = [
+    let checks: [Check; 7] = [
         ("layout", || layout::run(false)),
         ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
         ("lints of the host's packages", host_lints),
         ("lints of the XDP program", bpf_lints),
         ("documentation", documentation),
         ("tests", || test::all(false)),
+        ("kernel matrix", || vm::run(&vm::SERIES, vm::Extent::Ci)),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {

@@ -46,6 +46,9 @@ enum Verb {
         /// Series of kernels in Debian 12
         #[arg(default_values = vm::SERIES)]
         series: Vec<String>,
+        /// Only what `ci` runs, in some minutes
+        #[arg(long)]
+        quick: bool,
     },
     /// Checks everything that must hold before a commit, tests included
     Ci,
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
         Verb::Bench { quick } => bench::run(quick),
-        Verb::Vm { series } => vm::run(&series),
+        Verb::Vm { series, quick } => vm::run(&series, if quick { vm::Extent::Ci } else { vm::Extent::Full }),
         Verb::Fuzz { seconds, target } => fuzz::run(seconds, &target),
         Verb::Ci => ci::run(),
         Verb::Layout { accept } => layout::run(accept),

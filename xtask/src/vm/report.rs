@@ -18,7 +18,38 @@ pub struct Report {
     done: bool,
 }
 
+/// Verified instructions of each program, a column a kernel.
+pub fn table(reports: &[Report]) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in reports.iter().flat_map(|report| &report.programs) {
+        if !names.contains(&&**name) {
+            names.push(name);
+        }
+    }
+    let width = |report: &Report| report.kernel().len().max(10);
+    let head = reports.iter().map(|report| format!("  {:>1$}", report.kernel(), width(report)));
+    let mut lines = vec![format!("{:<22}{}", "verified instructions", head.collect::<String>())];
+    for name in names {
+        let cells = reports.iter().map(|report| {
+            let count = report.programs.iter().find(|(program, _)| program == name);
+            let count = count.map_or("not loaded".to_owned(), |(_, count)| count.to_string());
+            format!("  {count:>0$}", width(report))
+        });
+        lines.push(format!("{name:<22}{}", cells.collect::<String>()));
+    }
+    lines
+}
+
 impl Report {
+    /// Of a kernel that runs.
+    pub fn of(kernel: &str) -> Self {
+        Self { kernel: Some(kernel.to_owned()), ..Self::default() }
+    }
+
+    fn kernel(&self) -> &str {
+        self.kernel.as_deref().unwrap_or("did not start")
+    }
+
     pub fn line(&mut self, line: &str) {
         self.totals.line(line);
         if let Some(version) = line.strip_prefix("vm: kernel ") {
@@ -40,13 +71,11 @@ impl Report {
     /// For people.
     pub fn summary(&self, series: &str, seconds: u64) -> Vec<String> {
         let Totals { passed, failed, ignored, skipped } = &self.totals;
-        let kernel = self.kernel.as_deref().unwrap_or("did not start");
         let mut lines = vec![format!(
-            "{series} ({kernel}): {passed} passed, {failed} failed, {ignored} ignored, {} skipped, {seconds} s",
+            "{series} ({}): {passed} passed, {failed} failed, {ignored} ignored, {} skipped, {seconds} s",
+            self.kernel(),
             skipped.len()
         )];
-        lines
-            .extend(self.programs.iter().map(|(program, count)| format!("  {program}: {count} verified instructions")));
         lines.extend(skipped.iter().map(|what| format!("  skipped: {what}")));
         lines
     }
@@ -88,10 +117,22 @@ mod tests {
         report.verdict().unwrap();
         let expected = [
             "6.1 (6.1.0-56-cloud-amd64): 3 passed, 0 failed, 1 ignored, 1 skipped, 9 s",
-            "  cordon: 81234 verified instructions",
             "  skipped: redirect: no veth",
         ];
         assert_eq!(report.summary("6.1", 9), expected);
+    }
+
+    #[test]
+    fn the_table_has_a_column_a_kernel() {
+        let mut host = Report::of("6.18.44");
+        host.line("cordon: 7 verified instructions");
+        host.line("bench: 8 verified instructions");
+        let expected = [
+            "verified instructions      6.18.44  6.1.0-56-cloud-amd64",
+            "cordon                           7                 81234",
+            "bench                            8            not loaded",
+        ];
+        assert_eq!(table(&[host, report(&GOOD)]), expected);
     }
 
     #[test]
