@@ -15,7 +15,7 @@ use filter_common::{
 
 use crate::{
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
-    packet::Packet,
+    packet::{Measured, Packet},
     seam,
 };
 
@@ -69,7 +69,7 @@ pub fn reason(code: u32) -> Reason {
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
     let len = packet.len();
-    let outcome = match inspect(&packet) {
+    let outcome = match inspect(&packet, len) {
         Ok(outcome) => outcome,
         Err(reason) => Outcome::of(reason),
     };
@@ -80,8 +80,8 @@ pub fn judge(packet: Packet) -> u32 {
 }
 
 #[inline(always)]
-fn inspect(packet: &Packet) -> Result<Outcome, Reason> {
-    let network = match frame::network(packet) {
+fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
+    let network = match frame::network(&Measured::new(*packet, len)) {
         Err(Reason::Encapsulated) => unwrapped(packet)?,
         network => network?,
     };

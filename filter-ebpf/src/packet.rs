@@ -297,6 +297,48 @@ impl Bytes for Packet {
     }
 }
 
+/// A packet whose length is known: to ask for it is a call.
+#[derive(Clone, Copy)]
+pub struct Measured {
+    packet: Packet,
+    len: u32,
+}
+
+impl Measured {
+    /// Of a packet of `len` octets.
+    #[inline(always)]
+    pub fn new(packet: Packet, len: u32) -> Self {
+        Self { packet, len }
+    }
+}
+
+impl Bytes for Measured {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: u32) -> Option<u16> {
+        self.packet.be16(at)
+    }
+
+    #[inline(always)]
+    fn be32(&self, at: u32) -> Option<u32> {
+        self.packet.be32(at)
+    }
+
+    #[inline(always)]
+    fn be64(&self, at: u32) -> Option<u64> {
+        self.packet.be64(at)
+    }
+
+    #[inline(always)]
+    fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
+        self.packet.copy(at, len, buffer, to)
+    }
+}
+
 /// What a stream holds, read like a packet. Its first octet is at [`Held::START`].
 #[derive(Clone, Copy)]
 pub struct Held(*const [u8; HELD]);

@@ -161,7 +161,8 @@ fn a_listed_page_never_loads_on_a_busy_machine() -> Result<()> {
     let lab = Lab::new()?;
     let _server = lab.quic_server()?;
     let _filter = Filter::start(&lab, &orders())?;
-    let _load: Vec<_> = (0..8).map(|_| lab.spawn(Host::Dpi, &["sh", "-c", "while :; do :; done"])).collect::<Result<_>>()?;
+    let _load: Vec<_> =
+        (0..8).map(|_| lab.spawn(Host::Dpi, &["sh", "-c", "while :; do :; done"])).collect::<Result<_>>()?;
     for family in Family::BOTH {
         let asked = lab.ask_quic(family, address::CLIENT, &["drop.example"; 3])?;
         assert!(asked.iter().all(|asked| asked.page.is_none()), "{family}: {asked:?}");

@@ -123,8 +123,7 @@ impl Tables {
     /// # Errors
     /// If a map cannot be read.
     pub fn is_covered(&self, name: &Name) -> Result<bool, Error> {
-        let [low, high] =
-            [0, 1].map(|word| self.shared.depths.get(word).map_or(0, |depths| depths.load(Relaxed)));
+        let [low, high] = [0, 1].map(|word| self.shared.depths.get(word).map_or(0, |depths| depths.load(Relaxed)));
         let mut hasher = Hasher::ROOT;
         let mut slot = POLICY_NONE;
         let last = name.labels().count();

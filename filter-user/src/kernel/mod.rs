@@ -13,6 +13,7 @@ mod copies;
 mod device;
 mod error;
 mod events;
+mod memory;
 mod names;
 mod neighbours;
 mod netlink;
@@ -45,6 +46,7 @@ pub use self::{
     copies::Copies,
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
+    memory::MapMemory,
     object::ProgramFacts,
     pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},

@@ -390,9 +390,11 @@ fn hold_lets_a_listed_name_pass_where_it_is_not_stopped() {
     // The name is known, and no order stops it for this client, in this protocol, or at all.
     let observing = order("o", ["example.com"]).quic(Action::Observe);
     let elsewhere = order("o", ["example.com"]).quic(Action::Drop).scopes(["far"]);
-    for (listed, verdict) in
-        [(&order("o", ["example.com"]), Reason::QuicCleared), (&observing, Reason::Observed), (&elsewhere, Reason::QuicCleared)]
-    {
+    for (listed, verdict) in [
+        (&order("o", ["example.com"]), Reason::QuicCleared),
+        (&observing, Reason::Observed),
+        (&elsewhere, Reason::QuicCleared),
+    ] {
         for mut client in [client(), browser()] {
             let far = vec![("far", vec!["203.0.113.7/32".parse().unwrap()])];
             let mut border = Tiered::over(Filter::with(Setup { scopes: far, ..Setup::default() }, [listed])).holding();

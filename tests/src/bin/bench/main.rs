@@ -5,6 +5,7 @@ mod flows;
 mod load;
 mod names;
 mod packets;
+mod quic;
 mod spread;
 
 use anyhow::{Result, bail};
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     load::run(bench.tables(), &file, &size)?;
     packets::run(&bench, &file.four_labels, &size)?;
     flows::run(&bench, &file.four_labels, &size)?;
+    quic::run(&bench, &file.four_labels, &size)?;
     drop(bench);
     change::run(&file, &size)
 }

@@ -5,11 +5,12 @@
 //! sees them: there the table is not in the cache.
 
 use anyhow::{Context as _, Result};
-use cordon_tests::packet::{Edns, Hello, Ip, Packet, Query, Transport};
+use cordon_tests::packet::{Edns, Hello, Ip, Packet, Query};
 use filter_user::kernel::{Bench, Entry};
 
 use crate::{
     Size,
+    flows::data,
     names::Random,
     spread::{Spread, spread},
 };
@@ -17,10 +18,9 @@ use crate::{
 /// Measures every kind of packet; `listed` are names of four labels that an order drops.
 pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
     println!("ns a packet above the same entry with an empty body: median (least to most) of {} runs", size.rounds);
-    println!("{:<34} {:>22} {:>26}", "", "hot", "honest");
+    println!("{:<42} {:>22} {:>26}", "", "hot", "honest");
     let mut random = Random::new(0x5eed);
-    let data = data_packet();
-    short(bench, size, "mid-connection data", |_| data.clone())?;
+    short(bench, size, "mid-connection data, one flow / many", data)?;
     short(bench, size, "DNS, 4 labels, not listed", |_| query(&random.name(4)))?;
     let mut random = Random::new(0xfeed);
     short(bench, size, "DNS, 4 labels, listed, dropped", |_| query(&listed[random.below(listed.len())]))?;
@@ -37,23 +37,42 @@ pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
     Ok(())
 }
 
-pub fn short(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    let mut measure = |count: u32| -> Result<Spread> {
-        bench.short().set((0..count).map(&mut frame)).context("putting the packets")?;
-        above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
-    };
-    let (hot, honest) = (measure(1)?, measure(size.short)?);
-    println!("{title:<34} {hot:>22} {honest:>26}");
-    Ok(())
+/// Of short packets: `hot` is the first one, `honest` are many.
+pub fn short(bench: &Bench, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+    short_of(1, bench, size, title, frame)
 }
 
-pub fn long(bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    let mut measure = |count: u32| -> Result<Spread> {
+/// As [`short`], `hot` being so many.
+pub fn short_of(
+    hot: u32,
+    bench: &Bench,
+    size: &Size,
+    title: &str,
+    mut frame: impl FnMut(u32) -> Vec<u8>,
+) -> Result<()> {
+    row(title, [hot, size.short], |count| {
+        bench.short().set((0..count).map(&mut frame)).context("putting the packets")?;
+        above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
+    })
+}
+
+/// As [`short`], of long packets.
+pub fn long(bench: &Bench, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+    long_of(1, bench, size, title, frame)
+}
+
+/// As [`long`], `hot` being so many.
+pub fn long_of(hot: u32, bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+    row(title, [hot, size.long], |count| {
         bench.long().set((0..count).map(&mut frame)).context("putting the packets")?;
         above(bench, size, Entry::LongRun, Entry::LongEmpty)
-    };
-    let (hot, honest) = (measure(1)?, measure(size.long)?);
-    println!("{title:<34} {hot:>22} {honest:>26}");
+    })
+}
+
+fn row(title: &str, counts: [u32; 2], mut measure: impl FnMut(u32) -> Result<Spread>) -> Result<()> {
+    let [hot, honest] = counts;
+    let (hot, honest) = (measure(hot)?, measure(honest)?);
+    println!("{title:<42} {hot:>22} {honest:>26}");
     Ok(())
 }
 
@@ -63,11 +82,6 @@ fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread>
         let empty = bench.run(empty, size.repeat)?;
         Ok(f64::from(bench.run(run, size.repeat)?) - f64::from(empty))
     })
-}
-
-fn data_packet() -> Vec<u8> {
-    let record = [&[0x17, 3, 3, 0, 40][..], &[0xa5; 40]].concat();
-    Packet::new(Ip::v4(), Transport::tcp(443), record).build()
 }
 
 fn query(name: &str) -> Vec<u8> {

@@ -1,0 +1,113 @@
+//! QUIC Initials: what the program does with them, and what the deferred tier takes to decide.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cordon_tests::packet::{
+    Hello, Packet, Transport,
+    quic::{Client, crypto},
+};
+use filter_common::layout::Deferred;
+use filter_user::{
+    deferred::{
+        Limits,
+        tier::{Counts, Tier},
+    },
+    kernel::{Bench, Copies, Entry},
+};
+
+use crate::{Size, flows::from, names::Random, packets::long, spread::spread};
+
+/// Measures; `listed` are names that an order drops.
+pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
+    let listed = listed.first().context("a listed name")?;
+    let mut random = Random::new(0x0911);
+    let mut junk = |flow| packet(flow, junk(&mut random));
+    long(bench, size, "QUIC Initial, no tier", &mut junk)?;
+    let mut copies = bench.copies()?;
+    with_reader(bench, &mut copies, || long(bench, size, "QUIC Initial, junk, copied", &mut junk))?;
+    with_reader(bench, &mut copies, || {
+        long(bench, size, "QUIC Initial, not listed, copied", |flow| initial(flow, "www.shop.example.org"))
+    })?;
+    bench.tables().forget_flows()?;
+
+    println!("ns an Initial in the deferred tier, its tag checked: median (least to most) of {} runs", size.rounds);
+    tier(bench, &mut copies, size, "junk", &mut junk)?;
+    tier(bench, &mut copies, size, "not listed", |flow| initial(flow, "www.shop.example.org"))?;
+    tier(bench, &mut copies, size, "listed, written to the kernel", |flow| initial(flow, listed))?;
+    // The tier has told the kernel of as many connections as it read copies at once.
+    long(bench, size, "QUIC Initial, of a stopped connection", |index| initial(index % BATCH, listed))
+}
+
+/// While something drains the rings.
+fn with_reader(bench: &Bench, copies: &mut Copies, measure: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                bench.tables().beat();
+                if copies.drain(|_| {}) == 0 {
+                    thread::sleep(Duration::from_micros(50));
+                }
+            }
+        });
+        let measured = measure();
+        stop.store(true, Ordering::Relaxed);
+        reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
+        measured
+    })
+}
+
+/// Has the program copy Initials of so many connections, and the tier read them.
+fn tier(
+    bench: &Bench,
+    copies: &mut Copies,
+    size: &Size,
+    title: &str,
+    mut frame: impl FnMut(u32) -> Vec<u8>,
+) -> Result<()> {
+    bench.long().set((0..BATCH).map(&mut frame)).context("putting the packets")?;
+    bench.tables().beat();
+    bench.run(Entry::LongRun, BATCH)?;
+    let mut copied: Vec<Box<Deferred>> = Vec::new();
+    while copies.drain(|copy| copied.push(Box::new(*copy))) > 0 {}
+    ensure!(copied.len() == BATCH as usize, "{} of {BATCH} Initials were copied", copied.len());
+    let measured = spread(size.rounds, || {
+        let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
+        let begun = Instant::now();
+        for copy in &copied {
+            tier.take(copy, bench.tables(), &counts)?;
+        }
+        Ok(begun.elapsed().as_nanos() as f64 / f64::from(BATCH))
+    })?;
+    println!("  {title:<32} {measured:>22}");
+    Ok(())
+}
+
+/// Copies that one CPU's ring has room for.
+const BATCH: u32 = 512;
+
+fn packet(flow: u32, datagram: Vec<u8>) -> Vec<u8> {
+    Packet::new(from(flow), Transport::udp(443), datagram).build()
+}
+
+/// The first Initial of a connection, with all of its hello.
+fn initial(flow: u32, name: &str) -> Vec<u8> {
+    let id = |end: &str| [&flow.to_be_bytes()[..], end.as_bytes()].concat();
+    packet(flow, Client::new(&id("dcid"), &id("scid")).initial(&crypto(0, &Hello::new(name).handshake())))
+}
+
+/// Version 1, ids of eight octets, no token, 1,200 octets in all (RFC 9000 14.1); no keys open it.
+fn junk(random: &mut Random) -> Vec<u8> {
+    let mut ids = || [random.below(usize::MAX).to_be_bytes(), random.below(usize::MAX).to_be_bytes()];
+    let [dcid, scid] = ids();
+    let mut datagram = [&[0xc3, 0, 0, 0, 1, 8][..], &dcid, &[8], &scid, &[0]].concat();
+    let length = 1200 - datagram.len() - 2;
+    datagram.extend((0x4000 | length as u16).to_be_bytes());
+    datagram.resize(1200, 0xa7);
+    datagram
+}
