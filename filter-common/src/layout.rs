@@ -391,10 +391,14 @@ pub struct StreamReader {
     pub field_have: u8,
     /// Octets of `header` that are read.
     pub header_have: u8,
-    /// 1: a name was found.
+    /// 1: a name was found. [`SEARCHING`](crate::stream::hello::SEARCHING): the name is of no concern any more.
     pub named: u8,
+    /// Records in a row without a part of the hello.
+    pub idle: u8,
+    /// Whether there is an Encrypted Client Hello: one of [`ech`](crate::stream::hello::ech).
+    pub ech: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 2],
 }
 
 /// The name of a connection, where a later packet cannot show it: a split hello, or one that the deferred tier read.

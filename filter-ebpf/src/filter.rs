@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{
 use filter_common::{
     bytes::Bytes,
     frame::{self, Network, TCP, UDP},
-    layout::{PORT_DNS, PORT_QUIC},
+    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
@@ -36,6 +36,8 @@ pub mod next {
     pub const CONNECTED: u32 = 0x101;
     /// [`seam::dns_segment`](crate::seam::dns_segment).
     pub const MESSAGES: u32 = 0x102;
+    /// [`seam::tls_search`](crate::seam::tls_search); the reason stands, and lets the packet pass.
+    pub const SEARCH: u32 = 0x103;
 }
 
 impl Outcome {
@@ -96,7 +98,7 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
     let code = unsafe {
         match network.transport {
             UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
-            UDP if roles & PORT_QUIC != 0 => seam::quic_datagram(context),
+            UDP if roles & (PORT_QUIC | PORT_ENCRYPTED_DNS) != 0 => seam::quic_datagram(context, roles.into()),
             TCP => seam::tcp_segment(context, roles.into()),
             _ => return Err(Reason::NotWatched),
         }
@@ -111,6 +113,9 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
         }
         if outcome.action == next::ACT {
             outcome = seam::decode_outcome(seam::act_connection(context));
+        } else if outcome.action == next::SEARCH {
+            seam::tls_search(context);
+            outcome = Outcome::of(outcome.reason);
         }
     }
     Ok(outcome)

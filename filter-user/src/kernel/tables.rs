@@ -90,7 +90,7 @@ impl Default for Behaviour {
             events_per_second: 1000,
             client_detail: client_detail::NONE,
             copies_per_second: 20_000,
-            ech_sample: 16,
+            ech_sample: 256,
             quic_mode: quic_mode::PASS,
             quic_fallback: quic_mode::PASS,
         }
