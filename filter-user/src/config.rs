@@ -5,10 +5,12 @@
 
 mod mistake;
 mod raw;
+mod resolvers;
 mod scopes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -21,7 +23,7 @@ pub use mistake::{Mistake, Mistakes};
 
 use crate::{
     guard::{GuardError, Guards},
-    kernel::{Capacity, Mode, TargetSpec, TlsPorts},
+    kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
     name::Name,
     order::Match,
 };
@@ -54,6 +56,8 @@ pub struct Config {
     pub events: Events,
     /// What becomes of QUIC.
     pub quic: Quic,
+    /// Public resolvers, connections to which are counted: those that Cordon knows, and the operator's.
+    pub resolvers: BTreeSet<IpAddr>,
     /// Answers a second on each CPU, and as many resets.
     pub answers_per_second: u32,
     /// Sizes of the kernel tables, which are laid out when they are first pinned.
@@ -89,6 +93,16 @@ pub struct Ports {
     pub tls: TlsPorts,
     /// QUIC.
     pub quic: Vec<u16>,
+    /// DNS over TLS and over QUIC, which is counted.
+    pub encrypted_dns: Vec<u16>,
+}
+
+impl Ports {
+    /// As the program takes them.
+    pub fn reading(self) -> Reading {
+        let Self { dns, tls, quic, encrypted_dns } = self;
+        Reading { dns, tls, quic, encrypted_dns }
+    }
 }
 
 /// What becomes of QUIC, whose names only the deferred tier can read.
@@ -288,6 +302,7 @@ impl Check<'_> {
                 without_tier: raw.quic.without_tier,
                 initials_per_second: raw.quic.initials_per_second,
             },
+            resolvers: self.resolvers(raw.resolvers),
             answers_per_second: raw.answers.per_second,
             capacity: self.capacity(raw.capacity),
         };
@@ -317,7 +332,42 @@ impl Check<'_> {
         {
             self.wrong(tls, "neither DNS nor TLS nor QUIC is read: no order would stop anything");
         }
-        Ports { dns: self.port_list(raw.dns, 53), tls: self.tls_ports(raw.tls), quic: self.port_list(raw.quic, 443) }
+        Ports {
+            dns: self.port_list(raw.dns, 53),
+            tls: self.tls_ports(raw.tls),
+            quic: self.port_list(raw.quic, 443),
+            encrypted_dns: self.port_list(raw.encrypted_dns, 853),
+        }
+    }
+
+    fn resolvers(&mut self, raw: raw::Resolvers) -> BTreeSet<IpAddr> {
+        let mut known = resolvers::shipped();
+        for text in raw.addresses.iter().flat_map(Spanned::get_ref) {
+            match resolvers::address(text.get_ref()) {
+                Ok(address) => {
+                    known.insert(address);
+                }
+                Err(why) => self.wrong(text, why),
+            }
+        }
+        if let Some(file) = &raw.file {
+            match resolvers::read(&self.folder.join(file.get_ref())) {
+                Ok(addresses) => known.extend(addresses),
+                Err(mistakes) => {
+                    self.wrong(file, format!("this file has {} mistakes", mistakes.len()));
+                    self.mistakes.extend(mistakes);
+                }
+            }
+        }
+        if known.len() > MAX_RESOLVERS as usize {
+            let why = format!("with those that Cordon knows, {} resolvers; room for {MAX_RESOLVERS}", known.len());
+            match (&raw.file, &raw.addresses) {
+                (Some(file), _) => self.wrong(file, why),
+                (None, Some(addresses)) => self.wrong(addresses, why),
+                (None, None) => self.mistakes.push(self.source.whole(why)),
+            }
+        }
+        known
     }
 
     fn wrong<T>(&mut self, value: &Spanned<T>, why: impl Into<String>) {

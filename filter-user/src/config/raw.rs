@@ -38,6 +38,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub quic: Quic,
     #[serde(default)]
+    pub resolvers: Resolvers,
+    #[serde(default)]
     pub capacity: Capacity,
 }
 
@@ -84,6 +86,14 @@ pub(super) struct Ports {
     pub dns: Option<Spanned<Vec<u16>>>,
     pub tls: Option<Spanned<TlsPorts>>,
     pub quic: Option<Spanned<Vec<u16>>>,
+    pub encrypted_dns: Option<Spanned<Vec<u16>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Resolvers {
+    pub addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]

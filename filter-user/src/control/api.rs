@@ -304,6 +304,8 @@ pub struct Stats {
     pub reasons: Vec<ReasonCount>,
     /// Packets by order; orders without any are left out.
     pub orders: Vec<OrderHits>,
+    /// Where names cannot be seen.
+    pub hidden: Hidden,
     /// What else the program counted; what did not happen is left out.
     pub tallies: Vec<TallyCount>,
     /// The deferred tier; none without a daemon.
@@ -312,6 +314,29 @@ pub struct Stats {
     pub events_read: u64,
     /// Events that readers of `/v1/events` were too slow for.
     pub events_lost: u64,
+}
+
+/// Where names cannot be seen, or not the right ones. No order stops any of this by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Connections of DNS over TLS that were opened (TCP, `[ports] encrypted_dns`).
+    pub dns_over_tls: u64,
+    /// Initials of DNS over QUIC (UDP, `[ports] encrypted_dns`); a connection has one or several.
+    pub dns_over_quic: u64,
+    /// TLS connections that were opened to known public resolvers: DNS over HTTPS, as far as can be told.
+    pub resolver_tls: u64,
+    /// Initials to known public resolvers.
+    pub resolver_quic: u64,
+    /// ClientHellos without a server name.
+    pub hellos_without_name: u64,
+    /// QUIC packets of versions that are not read.
+    pub quic_versions: u64,
+    /// ClientHellos without a listed name that were searched for Encrypted Client Hello, one in `searched_one_in`.
+    pub hellos_searched: u64,
+    /// Those of them that have it, genuine or GREASE; only their outer name was compared.
+    pub hellos_encrypted: u64,
+    /// See `hellos_searched`.
+    pub searched_one_in: u32,
 }
 
 /// How often something happened.

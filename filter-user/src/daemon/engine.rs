@@ -31,7 +31,7 @@ use crate::{
         server::{Reply, Request},
     },
     deferred::reader::Watch,
-    kernel::{self, Behaviour, Kernel, Mode, Reading, TargetState, Targets},
+    kernel::{self, Behaviour, Kernel, Mode, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };
 
@@ -327,14 +327,10 @@ impl Engine {
     }
 
     fn settings(&mut self) -> Result<()> {
-        let Config { ports, events, answers_per_second, quic, .. } = &self.config;
+        let Config { ports, events, answers_per_second, quic, resolvers, .. } = &self.config;
         let tables = self.enforcer.tables();
-        tables.set_ports(&Reading {
-            dns: ports.dns.clone(),
-            tls: ports.tls.clone(),
-            quic: ports.quic.clone(),
-            ..Reading::default()
-        })?;
+        tables.set_ports(&ports.clone().reading())?;
+        tables.set_resolvers(&Vec::from_iter(resolvers.iter().copied()))?;
         tables.set_behaviour(&Behaviour {
             answers_per_second: *answers_per_second,
             events_per_second: events.per_second,

@@ -5,6 +5,8 @@ mod agreement;
 mod answers;
 mod dns;
 mod frames;
+mod hidden;
+mod initials;
 mod lengths;
 mod orders;
 mod overblocking;

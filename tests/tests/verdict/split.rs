@@ -2,8 +2,10 @@
 //! from one frame to the next.
 
 mod dns;
+mod ech;
 mod flood;
 mod others;
+mod records;
 
 use cordon_tests::{
     harness::Filter,
