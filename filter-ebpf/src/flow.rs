@@ -188,6 +188,15 @@ pub fn resume(scratch: &mut Scratch) -> bool {
     STREAMS.get_ptr(&scratch.flow) == Some(saved)
 }
 
+/// Has the segments of the message in progress copied for the deferred tier from here on.
+#[inline(always)]
+pub fn copy_what_follows(scratch: &Scratch) {
+    if let Some(saved) = STREAMS.get_ptr_mut(&scratch.flow) {
+        // SAFETY: the map's memory. If it is another flow's meanwhile, that one's segments are copied, and read alike.
+        unsafe { (*saved).copied = 1 };
+    }
+}
+
 /// Keeps the message in progress for the next segment.
 #[inline(always)]
 pub fn keep(scratch: &mut Scratch) {

@@ -17,7 +17,7 @@ use filter_common::{
 
 use crate::{
     filter::{Outcome, next, reason},
-    flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
+    flow::{copy_what_follows, find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, View, Way},
     maps::{GOING_ON, NO_STATE, SETTINGS, Scratch, tally},
     packet::{Held, Whole, repeat},
@@ -227,8 +227,8 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             Place::Known => return Err(Reason::TcpRepeated),
             Place::Gap => {
                 // What is missing may come in order; the tier must have it, too.
-                stream.copied = 1;
                 scratch.start = stream.base;
+                copy_what_follows(scratch);
                 return Err(Reason::TcpOutOfOrder);
             }
             // A hello elsewhere does not displace the one that the connection begins with.

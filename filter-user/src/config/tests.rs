@@ -11,7 +11,10 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn nothing_is_a_configuration() {
     let config = Config::default();
     assert_eq!(config.daemon.pin_root, Path::new("/sys/fs/bpf/cordon"));
-    assert_eq!(config.ports, Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443] });
+    let ports =
+        Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443], encrypted_dns: vec![853] };
+    assert_eq!(config.ports, ports);
+    assert!(config.resolvers.contains(&"2620:fe::fe".parse().unwrap()) && config.resolvers.len() > 50);
     assert_eq!(config.events, Events { per_second: 1000, client: ClientDetail::None });
     assert!(config.interfaces.is_empty() && config.feeds.is_empty() && config.scopes.is_empty());
 }
@@ -42,6 +45,9 @@ fn mistakes_are_told_with_line_text_and_reason() {
         ),
         ("[[interface]]\nname = \"e\"\n[[interface]]\nname = \"e\"", 4, "\"e\"", "this interface stands here twice"),
         ("[ports]\ndns = [53, 0]", 2, "[53, 0]", "0 is not a port"),
+        ("[ports]\nencrypted_dns = [0]", 2, "[0]", "0 is not a port"),
+        ("[resolvers]\naddresses = [\n \"192.0.2.0/24\"]", 3, "\"192.0.2.0/24\"", "not an IP address"),
+        ("[resolvers]\naddress = []", 2, "address", "unknown field `address`, expected `addresses` or `file`"),
         ("[ports]\ntls = \"all\"", 2, "\"all\"", "neither a list of ports nor \"any\""),
         ("[ports]\ntls = [70000]", 2, "[70000]", "expected a list of ports or \"any\""),
         ("[scopes]\nall = [\"192.0.2.0/24\"]", 2, "all", "`all` is every client, and cannot be defined"),
@@ -171,4 +177,32 @@ fn prefixes_must_fit() {
     Config::parse(&(scopes(0..16) + small), Path::new(FILE)).unwrap();
     let why = "[scopes] has 17 prefixes of one family, capacity.prefixes room for 16".to_owned();
     assert_eq!(mistakes(&(scopes(0..17) + small)), [(5, "16".to_owned(), why)]);
+}
+
+#[test]
+fn resolvers_come_with_cordon_from_the_operator_and_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cordon.toml");
+    let shipped = Config::default().resolvers.len();
+    let list = folder.path().join("list");
+    std::fs::write(&list, "# ours\n192.0.2.53 the old one\n\n2001:db8::53\tthe new one # v6\n192.0.2.54\n").unwrap();
+    let text = "[resolvers]\naddresses = [\"192.0.2.54\", \"::ffff:192.0.2.55\", \"9.9.9.9\"]\nfile = \"list\"";
+    let resolvers = Config::parse(text, &file).unwrap().resolvers;
+    // One is there already, and one twice.
+    assert_eq!(resolvers.len(), shipped + 4);
+    for address in ["192.0.2.53", "192.0.2.54", "192.0.2.55", "2001:db8::53", "9.9.9.9"] {
+        assert!(resolvers.contains(&address.parse().unwrap()), "{address}");
+    }
+
+    std::fs::write(&list, "192.0.2.53\nns1.example\n\n192.0.2.256\n").unwrap();
+    let mistakes = Config::parse(text, &file).unwrap_err().0;
+    let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.line, mistake.text.as_str())).collect();
+    assert_eq!(told, [(3, "\"list\""), (2, "ns1.example"), (4, "192.0.2.256")]);
+    assert_eq!(mistakes[1].file, list);
+
+    let many: String = (0..1024).map(|n| format!("10.0.{}.{}\n", n >> 8, n & 255)).collect();
+    std::fs::write(&list, many).unwrap();
+    let mistakes = Config::parse(text, &file).unwrap_err().0;
+    let why = format!("with those that Cordon knows, {} resolvers; room for 1024", 1024 + shipped + 2);
+    assert_eq!((mistakes[0].line, mistakes[0].why.as_str()), (3, why.as_str()));
 }

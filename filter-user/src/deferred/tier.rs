@@ -59,7 +59,11 @@ impl Tier {
         let found = if is_quic {
             self.connections.read(&copied)
         } else {
-            let decision = self.segments.read(&copied, copy.start, copy.sequence);
+            let begun = match self.segments.knows(&connection, copy.start) {
+                true => None,
+                false => tables.hello_in_progress(&connection, copy.start)?,
+            };
+            let decision = self.segments.read(&copied, copy.start, copy.sequence, begun.as_ref());
             Found { decision, ids: None, is_guess: false }
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);

@@ -193,7 +193,9 @@ impl Lab {
         let server = format!("@{}", family.of(address::DNS));
         let words = ["kdig", &server, transport, "+retry=0", "+time=5", name];
         let finished = self.exec(Host::Client, &words)?;
-        Ok(after(&finished.stdout, "status: ").map(|rest| until(rest, ';').to_owned()))
+        // Over HTTPS, there is a status of HTTP before it.
+        let header = after(&finished.stdout, "->>HEADER<<-").unwrap_or_default();
+        Ok(after(header, "status: ").map(|rest| until(rest, ';').to_owned()))
     }
 
     /// What the C library's resolver gives for a name, over the lab's name servers; `None` where it finds nothing.

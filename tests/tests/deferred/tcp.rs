@@ -12,7 +12,7 @@ const START: u32 = u32::MAX - 500;
 fn read(segments: &mut Segments, start: u32, at: usize, payload: &[u8]) -> Decision {
     let connection = FlowKey { lanes: [1; 4] };
     let copied = Copied { time: 0, connection, client: [0; 16], payload };
-    segments.read(&copied, start, start.wrapping_add(at as u32))
+    segments.read(&copied, start, start.wrapping_add(at as u32), None)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use cordon_tests::{
     packet::{
-        Hello, Ip,
+        Hello, Ip, Packet, Transport, Tunnel, VLAN,
         quic::{Client, crypto},
     },
     tiered::{Tiered, datagram_over},
@@ -101,4 +101,32 @@ fn q4_two_initials_coalesced() {
 #[test]
 fn q5_version_2_over_two_datagrams() {
     expect(|name| client().v2().datagrams(&Hello::post_quantum(name, false).handshake()));
+}
+
+/// Equal addresses, ports and connection ids of two subscribers, told apart by their link or tunnel.
+#[test]
+fn o07_equal_connections_of_two_subscribers() {
+    type Wrapped = fn(Packet) -> Packet;
+    let links: [Wrapped; 6] = [
+        |packet| packet.tag(VLAN, 7),
+        |packet| packet.tag(VLAN, 8),
+        |packet| packet.pppoe(7),
+        |packet| packet.pppoe(8),
+        |packet| packet.mpls(&[7]),
+        |packet| packet.tunnel(Tunnel::ip(Ip::between([10, 0, 0, 1].into(), [10, 0, 0, 254].into()))),
+    ];
+    let datagram = |name: &str| {
+        let initial = client().initial(&crypto(0, &Hello::new(name).handshake()));
+        Packet::new(Ip::v4(), Transport::udp(443), initial)
+    };
+    for (one, first) in links.iter().enumerate() {
+        for (other, second) in links.iter().enumerate().filter(|(other, _)| *other != one) {
+            let mut border = Tiered::new();
+            let listed = first(datagram(LISTED)).build();
+            assert_eq!([border.run(&listed), border.run(&listed)], [QuicCopied, Dropped], "link {one}");
+            let innocent = second(datagram(OTHER)).build();
+            assert_eq!([border.run(&innocent), border.run(&innocent)], [QuicCopied; 2], "links {one} and {other}");
+            assert_eq!(border.run(&listed), Dropped, "links {one} and {other}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod ech;
 mod flood;
 mod others;
 mod records;
+mod tier;
 
 use cordon_tests::{
     harness::Filter,

@@ -1,10 +1,14 @@
 //! Records without a part of the hello, before and between those with one: servers read past them.
 
-use cordon_tests::{
-    harness::Filter,
-    packet::{Connection, Hello, Ip, flag},
-};
+use std::sync::{Arc, Mutex};
+
+use cordon_tests::packet::{Connection, Hello, Ip, flag};
 use filter_common::verdict::Reason::{NotListed, Reset, TcpSyn, TlsIncomplete, TlsNotHello};
+use rustls::{
+    ServerConfig, ServerConnection,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
 
 use super::{NAME, State, connections, expect, filter, run};
 
@@ -107,7 +111,7 @@ fn o04_idle_records_in_mid_connection() {
 /// More than are read in one segment: it passes, and is counted. A server refuses so many.
 #[test]
 fn t10_a_segment_of_nothing_but_idle_records() {
-    let filter: Filter = filter();
+    let filter = filter();
     let stream = IDLE[0].repeat(290);
     let frames = Connection::new(Ip::v4(), 443).opened(&stream, &[]);
     expect(&filter, &frames, &[TcpSyn, TlsNotHello], State::MARKED);
@@ -117,12 +121,34 @@ fn t10_a_segment_of_nothing_but_idle_records() {
 #[test]
 fn t10_rustls_reads_past_warnings() {
     let hello = Hello::new(NAME).build();
-    let accepts = |before: &[u8]| {
-        let mut acceptor = rustls::server::Acceptor::default();
-        acceptor.read_tls(&mut &[before, &hello].concat()[..]).expect("octets");
-        acceptor.accept().ok().flatten().is_some_and(|accepted| accepted.client_hello().server_name() == Some(NAME))
-    };
-    assert!(accepts(&[]));
-    assert!(accepts(IDLE[3]) && accepts(&IDLE[3].repeat(4)));
-    assert!(!accepts(&[21, 3, 1, 0, 2, 2, 90]));
+    assert_eq!(name_at_rustls(&hello).as_deref(), Some(NAME));
+    for times in [1, 4] {
+        let stream = [&IDLE[3].repeat(times), &hello[..]].concat();
+        assert_eq!(name_at_rustls(&stream).as_deref(), Some(NAME), "{times}");
+    }
+    let fatal = [&[21, 3, 1, 0, 2, 2, 90], &hello[..]].concat();
+    assert_eq!(name_at_rustls(&fatal), None);
+}
+
+/// The name that a server of rustls would choose its certificate by.
+fn name_at_rustls(stream: &[u8]) -> Option<String> {
+    #[derive(Debug, Default)]
+    struct Asked(Mutex<Option<String>>);
+
+    impl ResolvesServerCert for Asked {
+        fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            *self.0.lock().expect("one thread") = hello.server_name().map(str::to_owned);
+            None
+        }
+    }
+
+    let asked = Arc::new(Asked::default());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth().with_cert_resolver(asked.clone());
+    let mut server = ServerConnection::new(Arc::new(config)).expect("a server");
+    server.read_tls(&mut &stream[..]).expect("octets");
+    // Without a certificate it ends here.
+    assert!(server.process_new_packets().is_err());
+    asked.0.lock().expect("one thread").take()
 }
