@@ -36,7 +36,8 @@ pub fn reason_counts(counters: &[(Reason, Counter)]) -> Vec<ReasonCount> {
 
 /// Where names cannot be seen.
 pub fn hidden(counters: &[(Reason, Counter)], tallies: &[(Tally, u64)]) -> Hidden {
-    let packets = |reason| counters.iter().find(|(known, _)| *known == reason).map_or(0, |(_, counter)| counter.packets);
+    let packets =
+        |reason| counters.iter().find(|(known, _)| *known == reason).map_or(0, |(_, counter)| counter.packets);
     let times = |tally| tallies.iter().find(|(known, _)| *known == tally).map_or(0, |(_, count)| *count);
     Hidden {
         dns_over_tls: times(Tally::Dot),
@@ -53,8 +54,7 @@ pub fn hidden(counters: &[(Reason, Counter)], tallies: &[(Tally, u64)]) -> Hidde
 
 /// What else is counted, for reports: what did not happen is left out, and what [`hidden`] tells.
 pub fn tallies(tallies: &[(Tally, u64)]) -> Vec<TallyCount> {
-    const TOLD: [Tally; 6] =
-        [Tally::Ech, Tally::EchSearched, Tally::Dot, Tally::Doq, Tally::Doh, Tally::DohQuic];
+    const TOLD: [Tally; 6] = [Tally::Ech, Tally::EchSearched, Tally::Dot, Tally::Doq, Tally::Doh, Tally::DohQuic];
     let counted = tallies.iter().filter(|(tally, count)| *count > 0 && !TOLD.contains(tally));
     counted.map(|(tally, count)| TallyCount { what: tally.word().to_owned(), count: *count }).collect()
 }

@@ -11,7 +11,9 @@ fn d6_encrypted_queries_pass_and_are_counted() -> Result<()> {
     let lab = Lab::new()?;
     let [v4, v6] = address::DNS;
     let listen = |port, http| {
-        format!("listen-on port {port} tls lab {http} {{ {v4}; }}; listen-on-v6 port {port} tls lab {http} {{ {v6}; }};")
+        format!(
+            "listen-on port {port} tls lab {http} {{ {v4}; }}; listen-on-v6 port {port} tls lab {http} {{ {v6}; }};"
+        )
     };
     let _resolver = lab.name_server(
         Host::Server,
@@ -21,7 +23,9 @@ fn d6_encrypted_queries_pass_and_are_counted() -> Result<()> {
 zone "." {{ type primary; file "root.zone"; }};"#
         ),
     )?;
-    for (family, transport) in [(Family::V4, "+tls"), (Family::V6, "+tls"), (Family::V4, "+https"), (Family::V6, "+https")] {
+    for (family, transport) in
+        [(Family::V4, "+tls"), (Family::V6, "+tls"), (Family::V4, "+https"), (Family::V6, "+https")]
+    {
         eventually(Duration::from_secs(30), || {
             let status = lab.kdig_encrypted(family, transport, "ready.example")?;
             ensure!(status.as_deref() == Some("NOERROR"), "{transport} over {family}: {status:?}");

@@ -96,7 +96,7 @@ fn stops(lab: &Lab, filter: &Filter<'_>, frames: &[Vec<u8>], name: &str) -> Resu
     ensure!(finished.success(), "{finished}");
     let lines: Vec<Value> = finished.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let (summary, stops) = lines.split_last().context("no summary")?;
-    assert_eq!(summary["packets"], frames.len(), "{summary}");
+    assert_eq!(summary["summary"]["packets"], frames.len(), "{summary}");
     let names: BTreeSet<_> = stops.iter().filter_map(|stop| stop["name"].as_str()).collect();
     assert!(names.iter().all(|name| *name == LISTED), "{names:?}");
     let stop = |stop: &Value| {

@@ -186,13 +186,8 @@ fn t11_what_follows_a_record_must_be_a_record() {
 }
 
 /// Records without a part of the hello: empty ones, a change_cipher_spec, an alert of level warning.
-const IDLE: [&[u8]; 5] = [
-    &[22, 3, 1, 0, 0],
-    &[20, 3, 3, 0, 0],
-    &[20, 3, 3, 0, 1, 1],
-    &[21, 3, 1, 0, 2, 1, 90],
-    &[22, 3, 9, 0, 0],
-];
+const IDLE: [&[u8]; 5] =
+    [&[22, 3, 1, 0, 0], &[20, 3, 3, 0, 0], &[20, 3, 3, 0, 1, 1], &[21, 3, 1, 0, 2, 1, 90], &[22, 3, 9, 0, 0]];
 
 #[test]
 fn t10_records_without_a_part_of_the_hello_are_read_past() {
@@ -212,7 +207,8 @@ fn t10_records_without_a_part_of_the_hello_are_read_past() {
         // A record of the hello between them begins the count anew.
         let octets = records(&whole[5..], &[20, 20, 20]);
         let portions: Vec<_> = octets[..75].chunks(25).chain([&octets[75..]]).collect();
-        let often = portions.iter().flat_map(|portion| [idle.repeat(32), portion.to_vec()]).collect::<Vec<_>>().concat();
+        let often =
+            portions.iter().flat_map(|portion| [idle.repeat(32), portion.to_vec()]).collect::<Vec<_>>().concat();
         assert_eq!(read(often.chunks(1000)), Ok(NAME.to_vec()));
     }
 }

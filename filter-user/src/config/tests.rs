@@ -11,8 +11,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn nothing_is_a_configuration() {
     let config = Config::default();
     assert_eq!(config.daemon.pin_root, Path::new("/sys/fs/bpf/cordon"));
-    let ports =
-        Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443], encrypted_dns: vec![853] };
+    let ports = Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443], encrypted_dns: vec![853] };
     assert_eq!(config.ports, ports);
     assert!(config.resolvers.contains(&"2620:fe::fe".parse().unwrap()) && config.resolvers.len() > 50);
     assert_eq!(config.events, Events { per_second: 1000, client: ClientDetail::None });

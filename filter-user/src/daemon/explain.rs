@@ -147,7 +147,8 @@ mod tests {
         assert_eq!(reading(&ports, Protocol::Dns), (true, Some(vec![53, 5353])));
         assert_eq!(reading(&ports, Protocol::Tls), (true, None));
         assert_eq!(reading(&ports, Protocol::Quic), (true, Some(vec![443])));
-        let ports = Ports { dns: Vec::new(), tls: TlsPorts::List(vec![443]), quic: Vec::new(), encrypted_dns: Vec::new() };
+        let ports =
+            Ports { dns: Vec::new(), tls: TlsPorts::List(vec![443]), quic: Vec::new(), encrypted_dns: Vec::new() };
         assert_eq!(reading(&ports, Protocol::Dns), (false, Some(Vec::new())));
         assert_eq!(reading(&ports, Protocol::Quic), (false, Some(Vec::new())));
         assert_eq!(reading(&ports, Protocol::Tls), (true, Some(vec![443])));

@@ -40,13 +40,7 @@ impl Segments {
 
     /// Reads a segment whose first octet has this sequence number, of a connection whose first octet has `start`.
     /// `begun` is what the kernel has read of it, for a connection that is not known yet.
-    pub fn read(
-        &mut self,
-        copied: &Copied<'_>,
-        start: u32,
-        sequence: u32,
-        begun: Option<&layout::Stream>,
-    ) -> Decision {
+    pub fn read(&mut self, copied: &Copied<'_>, start: u32, sequence: u32, begun: Option<&layout::Stream>) -> Decision {
         self.table.expire(copied.time);
         let key = copied.connection;
         let at = sequence.wrapping_sub(start);

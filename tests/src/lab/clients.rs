@@ -177,8 +177,7 @@ impl Lab {
         let web = family.of(address::WEB);
         let script =
             format!("exec 3<>/dev/tcp/{web}/{port} && cat {} >&3 && head -c 6 <&3 | od -An -tx1", file.display());
-        let finished =
-            self.exec(Host::Client, &["timeout", &HANDSHAKE_SECONDS.to_string(), "bash", "-c", &script])?;
+        let finished = self.exec(Host::Client, &["timeout", &HANDSHAKE_SECONDS.to_string(), "bash", "-c", &script])?;
         // A record of handshake, and in it a ServerHello.
         let octets: Vec<&str> = finished.stdout.split_whitespace().collect();
         let answered = matches!(octets[..], ["16", "03", _, _, _, "02"]);

@@ -210,9 +210,20 @@ const ENTER_CLIENT: &str =
 fn programs_are_there() -> Result<()> {
     // SAFETY: geteuid takes nothing and cannot fail.
     ensure!(unsafe { libc::geteuid() } == 0, "the lab needs root: run `cargo xtask demo` or `cargo xtask test`");
-    for program in
-        ["ip", "ethtool", "nsenter", "unshare", "named", "nginx", "dig", "kdig", "curl", "openssl", "tcpdump", "gnutls-serv"]
-    {
+    for program in [
+        "ip",
+        "ethtool",
+        "nsenter",
+        "unshare",
+        "named",
+        "nginx",
+        "dig",
+        "kdig",
+        "curl",
+        "openssl",
+        "tcpdump",
+        "gnutls-serv",
+    ] {
         ensure!(process::find(program).is_some(), "{program} is not installed: run `cargo xtask setup --tests`");
     }
     Ok(())

@@ -27,7 +27,12 @@ fn expect(datagrams: impl Fn(&str) -> Vec<Vec<u8>>) {
             let mut border = Tiered::new();
             let frames: Vec<_> = datagrams(name).iter().map(|datagram| datagram_over(ip.clone(), datagram)).collect();
             let count = |border: &Tiered, reason: Reason| {
-                border.filter.counters().iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| count.packets)
+                border
+                    .filter
+                    .counters()
+                    .iter()
+                    .find(|(known, _)| *known == reason)
+                    .map_or(0, |(_, count)| count.packets)
             };
             for frame in &frames {
                 assert_eq!(border.run(frame), QuicCopied, "{name}");

@@ -81,7 +81,8 @@ fn t16_ech_over_segments() {
             let searched = [1, u64::from(has_ech)];
             for cut in [3, 50, end - 4, end, end + 100, octets.len() - 100, octets.len() - 3] {
                 // The name is whole in the first segment, or behind it.
-                let reasons = if cut < end { [TcpSyn, TlsIncomplete, NotListed] } else { [TcpSyn, NotListed, TlsNotHello] };
+                let reasons =
+                    if cut < end { [TcpSyn, TlsIncomplete, NotListed] } else { [TcpSyn, NotListed, TlsNotHello] };
                 let state = expect(&filter, &connection.opened(&octets, &[cut]), &reasons, searched);
                 assert_eq!((state.marks, state.streams[0] - state.streams[1], state.names), ([1, 1], 0, 0));
             }
