@@ -31,6 +31,8 @@ pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -
     let mut random = Random::new(0x9000);
     let mut names = Random::new(0x5eed);
     let listed_name = |random: &mut Random| listed[random.below(listed.len())].clone();
+    println!("kernel, ns an Initial above the same entry with an empty body; median (least to most)");
+    copying(bench, copies, size, |flow| initial(flow, &mut random, "www.example.org"))?;
     println!("userspace, ns an Initial: read from the ring, keys, tag, name, look-up, writes; median (least to most)");
     cost(bench, copies, size, "not listed", |flow| initial(flow, &mut random, &names.name(4)))?;
     cost(bench, copies, size, "listed, remembered", |flow| {
@@ -65,29 +67,43 @@ fn initial(flow: u32, random: &mut Random, name: &str) -> Vec<u8> {
     Packet::new(from(flow), Transport::udp(443), datagram).build()
 }
 
+/// What the program takes to copy an Initial. The ring is emptied before it is full.
+fn copying(bench: &Bench, copies: &mut Copies, size: &Size, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+    bench.tables().forget_flows()?;
+    bench.long().set((0..size.long).map(frame)).context("putting the packets")?;
+    bench.rewind(Entry::LongRun)?;
+    let spread = on_one_cpu(|| {
+        spread((size.long / (2 * GATHERED)) as usize, || {
+            bench.tables().beat();
+            let run = bench.go_on(Entry::LongRun, GATHERED)?;
+            let taken = copies.drain(|_| {});
+            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}");
+            Ok(f64::from(run) - f64::from(bench.go_on(Entry::LongEmpty, GATHERED)?))
+        })
+    })?;
+    println!("{:<34} {spread:>22}", "QUIC Initial, copied");
+    Ok(())
+}
+
 /// Has some copies gather in the ring, and times their reading, again and again.
-fn cost(
-    bench: &Bench,
-    copies: &mut Copies,
-    size: &Size,
-    title: &str,
-    frame: impl FnMut(u32) -> Vec<u8>,
-) -> Result<()> {
+fn cost(bench: &Bench, copies: &mut Copies, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
     bench.tables().forget_flows()?;
     bench.long().set((0..size.long).map(frame)).context("putting the packets")?;
     bench.rewind(Entry::LongRun)?;
     let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
-    let spread = on_one_cpu(|| spread((size.long / GATHERED) as usize, || {
-        bench.tables().beat();
-        bench.go_on(Entry::LongRun, GATHERED)?;
-        let mut failure = None;
-        let begun = Instant::now();
-        let taken = copies.drain(|copy| failure = tier.take(copy, bench.tables(), &counts).err());
-        let took = begun.elapsed();
-        failure.map_or(Ok(()), Err)?;
-        ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}");
-        Ok(took.as_nanos() as f64 / f64::from(GATHERED))
-    }))?;
+    let spread = on_one_cpu(|| {
+        spread((size.long / GATHERED) as usize, || {
+            bench.tables().beat();
+            bench.go_on(Entry::LongRun, GATHERED)?;
+            let mut failure = None;
+            let begun = Instant::now();
+            let taken = copies.drain(|copy| failure = tier.take(copy, bench.tables(), &counts).err());
+            let took = begun.elapsed();
+            failure.map_or(Ok(()), Err)?;
+            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}");
+            Ok(took.as_nanos() as f64 / f64::from(GATHERED))
+        })
+    })?;
     println!("{title:<34} {spread:>22}");
     Ok(())
 }
