@@ -24,8 +24,10 @@ pub struct Size {
     idle: usize,
 }
 
-const FULL: Size = Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000, changes: 50, idle: 100 };
-const QUICK: Size = Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000, changes: 10, idle: 10 };
+const FULL: Size =
+    Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000, changes: 50, idle: 100 };
+const QUICK: Size =
+    Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000, changes: 10, idle: 10 };
 
 fn main() -> Result<()> {
     let size = match std::env::args().nth(1).as_deref() {

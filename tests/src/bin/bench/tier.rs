@@ -1,4 +1,4 @@
-//! The deferred tier: from an Initial's arrival to its name's being in the kernel's map, and what it costs userspace.
+//! The deferred tier: what a copy costs the kernel, and from an Initial's arrival to its name's being in the map.
 //!
 //! Initials arrive by BPF_PROG_TEST_RUN, one by one; their arrival is the time that the program notes in the copy. The
 //! reader is the daemon's own: rings, wake-up, priority, engine, writes.
@@ -19,7 +19,7 @@ use filter_user::{
     deferred::{
         Limits,
         reader::{self, Watch},
-        tier::{Counts, Tier},
+        tier::Tier,
     },
     kernel::{Bench, Copies, Entry, boot_time},
 };
@@ -29,23 +29,9 @@ use crate::{Size, flows::from, names::Random, spread::spread};
 /// Measures; `listed` are names of four labels that an order drops.
 pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -> Result<()> {
     let mut random = Random::new(0x9000);
-    let mut names = Random::new(0x5eed);
     let listed_name = |random: &mut Random| listed[random.below(listed.len())].clone();
     println!("kernel, ns an Initial above the same entry with an empty body; median (least to most)");
     copying(bench, copies, size, |flow| initial(flow, &mut random, "www.example.org"))?;
-    println!("userspace, ns an Initial: read from the ring, keys, tag, name, look-up, writes; median (least to most)");
-    cost(bench, copies, size, "not listed", |flow| initial(flow, &mut random, &names.name(4)))?;
-    cost(bench, copies, size, "listed, remembered", |flow| {
-        let name = listed_name(&mut random);
-        initial(flow, &mut random, &name)
-    })?;
-    cost(bench, copies, size, "junk: the tag is wrong", |flow| {
-        let mut frame = initial(flow, &mut random, "www.example.org");
-        if let Some(last) = frame.last_mut() {
-            *last ^= 1;
-        }
-        frame
-    })?;
     println!("from a listed Initial's arrival to the verdict in the map, µs");
     for (rate, most) in [(1, size.idle), (10_000, 30_000), (50_000, usize::MAX)] {
         let count = most.min(size.long as usize);
@@ -82,29 +68,6 @@ fn copying(bench: &Bench, copies: &mut Copies, size: &Size, frame: impl FnMut(u3
         })
     })?;
     println!("{:<34} {spread:>22}", "QUIC Initial, copied");
-    Ok(())
-}
-
-/// Has some copies gather in the ring, and times their reading, again and again.
-fn cost(bench: &Bench, copies: &mut Copies, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    bench.tables().forget_flows()?;
-    bench.long().set((0..size.long).map(frame)).context("putting the packets")?;
-    bench.rewind(Entry::LongRun)?;
-    let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
-    let spread = on_one_cpu(|| {
-        spread((size.long / GATHERED) as usize, || {
-            bench.tables().beat();
-            bench.go_on(Entry::LongRun, GATHERED)?;
-            let mut failure = None;
-            let begun = Instant::now();
-            let taken = copies.drain(|copy| failure = tier.take(copy, bench.tables(), &counts).err());
-            let took = begun.elapsed();
-            failure.map_or(Ok(()), Err)?;
-            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}");
-            Ok(took.as_nanos() as f64 / f64::from(GATHERED))
-        })
-    })?;
-    println!("{title:<34} {spread:>22}");
     Ok(())
 }
 
