@@ -76,7 +76,7 @@ impl Tier {
         count.fetch_add(1, Relaxed);
         match found.decision {
             // What the kernel has forgotten since, another connection has taken the place of.
-            Decision::Name(name) if tables.is_covered(&name)? && !(found.is_guess && !tables.remembers(copy)?) => {
+            Decision::Name(name) if tables.is_covered(&name)? && (!found.is_guess || tables.remembers(copy)?) => {
                 tables.remember(copy, &name, found.ids.as_ref())?;
                 counts.listed.fetch_add(1, Relaxed);
                 Ok(Some(name))

@@ -51,6 +51,7 @@ pub use self::{
     pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
+    sys::boot_time,
     tables::{Behaviour, ECH_SAMPLE, Reading, Tables, TlsPorts},
 };
 

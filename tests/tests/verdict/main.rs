@@ -13,6 +13,7 @@ mod overblocking;
 mod quic;
 mod redirect;
 mod split;
+mod tier;
 mod tls;
 mod tunnels;
 mod verifier;
