@@ -40,12 +40,25 @@ pub struct ServerName {
 /// Extensions that are read before the rest is let pass.
 pub const MAX_EXTENSIONS: u32 = 128;
 
+/// Whether a payload may begin a ClientHello, by its first octet: for all others, [`Extensions::begin`] comes to
+/// [`Reason::TlsNotHello`].
+#[inline(always)]
+pub fn may_begin<B: Bytes>(bytes: &B, payload: &Payload) -> Option<bool> {
+    let first = first_octet(bytes, payload)?;
+    Some(matches!(first, HANDSHAKE | CHANGE_CIPHER_SPEC | ALERT))
+}
+
+/// The octet before the payload is a TCP header's, so two octets from there can be read.
+#[inline(always)]
+fn first_octet<B: Bytes>(bytes: &B, payload: &Payload) -> Option<u16> {
+    Some(bytes.be16(payload.start - 1)? & 0xff)
+}
+
 impl Extensions {
     /// Reads from the record header to the extensions (RFC 8446 5.1, 4, 4.1.2).
     #[inline(always)]
     pub fn begin<B: Bytes>(bytes: &B, payload: &Payload) -> Result<Self, Reason> {
-        // The octet before the payload is a TCP header's, so this reads one octet of payload.
-        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)? & 0xff;
+        let first = first_octet(bytes, payload).ok_or(Reason::TlsNotHello)?;
         let start = match first {
             HANDSHAKE => payload.start,
             // The second ClientHello, after a HelloRetryRequest, may have this before it (RFC 8446 D.4).
@@ -114,7 +127,7 @@ impl Extensions {
     /// Where the hello starts, in a segment that [`Extensions::begin`] found to begin one.
     #[inline(always)]
     pub fn start<B: Bytes>(bytes: &B, payload: &Payload) -> u32 {
-        let first = bytes.be16(payload.start - 1).map_or(HANDSHAKE, |two| two & 0xff);
+        let first = first_octet(bytes, payload).unwrap_or(HANDSHAKE);
         if first != CHANGE_CIPHER_SPEC {
             return payload.start;
         }

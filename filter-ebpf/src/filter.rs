@@ -16,7 +16,7 @@ use filter_common::{
 use crate::{
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
     packet::{Measured, Packet},
-    seam,
+    seam, tcp,
 };
 
 /// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
@@ -91,6 +91,11 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
     let roles = roles(port);
     if roles == 0 {
         return Err(Reason::NotWatched);
+    }
+    if network.transport == TCP
+        && let Some(reason) = tcp::passing(packet, &network, roles)
+    {
+        return Err(reason);
     }
     scratch()?.network = network;
     let context = packet.raw();

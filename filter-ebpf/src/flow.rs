@@ -6,8 +6,8 @@
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
-    flow::{self, Identity},
-    frame,
+    flow::{self, Identity, Spot},
+    frame::{self, Network},
     layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
@@ -24,12 +24,26 @@ use crate::{
 /// Finds the flow's place, and what the tags say of it.
 #[inline(always)]
 pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-    let key = hash_key()?;
-    scratch.spot = identity.spot(key);
-    let line = FLOW_TAGS.get(scratch.spot.line).copied().unwrap_or(0);
-    scratch.kinds = flow::kinds(line, scratch.spot.tag).map_or(NO_STATE, u32::from);
+    scratch.spot = spot(packet, &scratch.network)?;
+    scratch.kinds = kinds(&scratch.spot).map_or(NO_STATE, u32::from);
     Ok(())
+}
+
+/// Whether the tags say that nothing is known of the packet's flow.
+#[inline(always)]
+pub fn is_unknown(packet: &Packet, network: &Network) -> bool {
+    spot(packet, network).is_ok_and(|spot| kinds(&spot).is_none())
+}
+
+#[inline(always)]
+fn spot(packet: &Packet, network: &Network) -> Result<Spot, Reason> {
+    let identity = Identity::of(packet, network, packet.interface()).ok_or(Reason::FrameMalformed)?;
+    Ok(identity.spot(hash_key()?))
+}
+
+#[inline(always)]
+fn kinds(spot: &Spot) -> Option<u16> {
+    flow::kinds(FLOW_TAGS.get(spot.line).copied().unwrap_or(0), spot.tag)
 }
 
 #[inline(always)]
