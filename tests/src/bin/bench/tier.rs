@@ -63,7 +63,7 @@ fn copying(bench: &Bench, copies: &mut Copies, size: &Size, frame: impl FnMut(u3
             bench.tables().beat();
             let run = bench.go_on(Entry::LongRun, GATHERED)?;
             let taken = copies.drain(|_| {});
-            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}");
+            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}; {} not copied", not_copied(bench)?);
             Ok(f64::from(run) - f64::from(bench.go_on(Entry::LongEmpty, GATHERED)?))
         })
     })?;
