@@ -342,7 +342,7 @@ fn orders_without_a_book() {
     let lab = Lab::new();
     fs::write(lab.path("a.jsonl"), put("x", &["x.com"]) + &put("y", &["y.com"]) + &event("revoke", "y", "")).unwrap();
     fs::write(lab.path("b.jsonl"), put("x", &["x.net"]) + &event("add", "x", r#","names":["com"]"#)).unwrap();
-    let (orders, refused) = lab.files.orders(&context()).unwrap();
+    let (orders, refused, _) = lab.files.orders(&context()).unwrap();
     assert_eq!(orders, [lab_order(&put("x", &["x.com"]))]);
     let told: Vec<_> =
         refused.iter().map(|refusal| (refusal.line, refusal.text.as_str(), refusal.why.as_str())).collect();
@@ -375,7 +375,7 @@ fn files_that_are_not_read_for_their_names_are_told() {
     told.sort();
     let why = |file| format!("{}: not read: its name does not end in .jsonl", lab.path(file).display());
     assert_eq!(told, [why("C.JSONL"), why("a.json"), why("b.ndjson")]);
-    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![]));
+    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![], vec![]));
 }
 
 #[test]

@@ -145,7 +145,6 @@ fn f1_a_bad_row_is_refused_and_loses_no_other() {
             "f:1: caf\u{fffd}.com: is not a valid internationalised name (UTS 46)",
             "f:1: com: is a top-level domain",
             "f:1: co.uk: is a public suffix, under which others register their names",
-            "f:1: github.io: is a private suffix, under which its owner gives names to others; it needs approval, which is not there yet",
         ]
     );
     assert!(read.held.is_empty());
