@@ -197,22 +197,24 @@ impl Guarded<'_> {
     /// Judges one rule of an order.
     pub(crate) fn rule(&self, name: &Name, reach: Match, except: &BTreeSet<Name>) -> Ruling {
         let Policy { public_suffixes, private_suffixes, protected, .. } = *self.policy;
+        let mut is_private = false;
         if public_suffixes || private_suffixes {
             match suffix(name) {
                 Some(Suffix::TopLevel) if public_suffixes => return Ruling::Refused(GuardError::TopLevel),
                 Some(Suffix::Public) if public_suffixes => return Ruling::Refused(GuardError::PublicSuffix),
-                Some(Suffix::Private) if private_suffixes => {
-                    let why = "is a private suffix, under which its owner gives names to others";
-                    return Ruling::Held(Guard::PrivateSuffix, why.to_owned());
-                }
+                Some(Suffix::Private) => is_private = private_suffixes,
                 _ => {}
             }
         }
-        if protected {
-            let stopped = self.protected.stopped(name, reach, except);
-            if !stopped.is_empty() {
-                return Ruling::Held(Guard::Protected, self.protected.told(name, &stopped));
-            }
+        let stopped = if protected { self.protected.stopped(name, reach, except) } else { Vec::new() };
+        let told = || self.protected.told(name, &stopped);
+        if is_private {
+            let why = "is a private suffix, under which its owner gives names to others";
+            let also = if stopped.is_empty() { String::new() } else { format!("; {}", told()) };
+            return Ruling::Held(Guard::PrivateSuffix, format!("{why}{also}"));
+        }
+        if !stopped.is_empty() {
+            return Ruling::Held(Guard::Protected, told());
         }
         Ruling::Free
     }

@@ -235,11 +235,20 @@ impl Keeper {
             std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
                 && refusals.iter().all(|refusal| *refusal.file != *source)
         };
-        let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
-        let gone: Vec<String> = gone
-            .map(|stored| stored.order.terms.id.clone())
-            .filter(|id| !now_listed.contains_key(id.as_str()))
-            .collect();
+        let is_listed = |stored: &&Stored| now_listed.contains_key(stored.order.terms.id.as_str());
+        let mut gone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for stored in stored.iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source)) {
+            if !is_listed(&stored) {
+                gone.entry(&stored.source).or_default().push(stored.order.terms.id.clone());
+            }
+        }
+        // What the book would hold is not ended past it.
+        gone.retain(|source, gone| {
+            let before = stored.iter().filter(|stored| stored.source == **source).count();
+            let limit = self.context.guards.of(source).policy.shrink;
+            !limit.is_some_and(|limit| limit.is_exceeded(gone.len() as u64, before as u64))
+        });
+        let gone: Vec<String> = gone.into_values().flatten().collect();
         end_early(gone, &self.ended_early, &self.engine);
     }
 
