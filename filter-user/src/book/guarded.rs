@@ -484,11 +484,16 @@ fn window_text(hold: std::time::Duration) -> String {
 /// Whether terms could stop what the ones before do not. Their end does not count: extending never waits.
 fn is_wider(before: &Terms, after: &Terms) -> bool {
     before.reach != after.reach
-        || before.scopes != after.scopes
         || before.actions != after.actions
         || before.address != after.address
         || before.redirect != after.redirect
-        || before.not_before != after.not_before
+        || after.not_before < before.not_before
+        || !has_scopes_of(before, after)
+}
+
+/// Whether the terms before bind every client that these do.
+fn has_scopes_of(before: &Terms, after: &Terms) -> bool {
+    before.scopes.contains("all") || after.scopes.is_subset(&before.scopes)
 }
 
 /// The new terms, as far as they are not wider.
@@ -496,11 +501,11 @@ fn narrowed(before: &Terms, after: &Terms) -> Terms {
     let starts_too_late = after.not_after.is_some_and(|end| end <= before.not_before);
     Terms {
         reach: before.reach,
-        scopes: before.scopes.clone(),
+        scopes: if has_scopes_of(before, after) { &after.scopes } else { &before.scopes }.clone(),
         actions: before.actions.clone(),
         address: before.address,
         redirect: before.redirect.clone(),
-        not_before: if starts_too_late { after.not_before } else { before.not_before },
+        not_before: if starts_too_late { after.not_before } else { after.not_before.max(before.not_before) },
         ..after.clone()
     }
 }

@@ -158,6 +158,8 @@ impl Keeper {
 
     /// Works until [`Job::Stop`].
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        // The configuration may hold less than the last daemon's did.
+        self.release();
         loop {
             let job = match self.next_release() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),

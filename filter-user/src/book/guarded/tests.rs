@@ -131,6 +131,10 @@ impl Lab {
         self.copy[id].names.iter().map(ToString::to_string).collect()
     }
 
+    fn action(&self, id: &str) -> &'static str {
+        self.copy[id].terms.actions.values().next().unwrap().word()
+    }
+
     fn ops(&mut self, id: &str) -> Vec<String> {
         self.book().history(id).unwrap().into_iter().map(|record| record.op).collect()
     }
@@ -403,17 +407,21 @@ fn additions_wait_for_the_feed_s_window_and_endings_do_not() {
     assert_eq!(lab.waiting(), [("hold", "o".to_owned(), "d.example".to_owned())]);
 
     // Wider terms wait, a nearer end and a removal do not.
-    let other = json!({"scopes": ["fr"], "not_after": "2030-01-01T00:00:00Z"});
+    let other = json!({
+        "actions": {"dns": "drop"}, "scopes": ["fr"], "not_before": "2025-04-01T00:00:00Z",
+        "not_after": "2030-01-01T00:00:00Z",
+    });
     lab.write("a.jsonl", &[put_as("o", &["c.example", "d.example"], other)]);
-    let now = &lab.copy["o"];
-    assert_eq!((now.terms.not_after.is_some(), now.terms.scopes.contains("all")), (true, true));
+    let now = &lab.copy["o"].terms;
+    assert_eq!((now.not_after.is_some(), now.scopes.contains("fr")), (true, true));
+    assert_eq!((now.not_before.to_string().as_str(), lab.action("o")), ("2025-04-01T00:00:00Z", "nxdomain"));
     assert_eq!(lab.names("o"), [""; 0]);
     assert_eq!(lab.waiting().len(), 2);
     // Without a window nothing waits for it.
     lab.configure(Policy::default());
     lab.release(first.since);
     assert_eq!(lab.names("o"), ["d.example"]);
-    assert!(lab.copy["o"].terms.scopes.contains("fr"));
+    assert_eq!(lab.action("o"), "drop");
 }
 
 #[test]
@@ -431,6 +439,27 @@ fn what_others_do_to_an_order_is_done_to_what_is_held_of_it() {
     lab.cli(Event::Revoke { order: "o".to_owned(), why: String::new() });
     assert_eq!(lab.held(), []);
     assert_eq!(lab.copy.len(), 0);
+}
+
+#[test]
+fn an_order_that_moves_to_another_file_takes_along_what_is_held_of_it() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put("o", &["big.example", "github.io", "x.example"])]);
+    let before = lab.held();
+    let rejected = before[0].id.clone();
+    lab.reject(&rejected);
+    fs::rename(lab.path("a.jsonl"), lab.path("b.jsonl")).unwrap();
+    let context = Context { scopes: None, targets: None, guards: lab.guards() };
+    let files = Files::new(&[lab.path("")]);
+    let applied = files.sync(lab.book(), &context, &Which::All).unwrap();
+    assert_eq!(lab.follow(applied).changes, []);
+    let after = lab.held();
+    let told = |held: &[Held]| held.iter().map(|held| (held.id.clone(), held.since)).collect::<Vec<_>>();
+    assert_eq!(told(&after), told(&before));
+    assert!(after.iter().all(|held| held.source.ends_with("/b.jsonl")));
+    assert_eq!(lab.waiting().len(), 1);
+    lab.read("b.jsonl");
+    assert_eq!(told(&lab.held()), told(&before));
 }
 
 #[test]
