@@ -102,7 +102,8 @@ fn f2_a_list_that_grew_by_thousands_of_popular_sites_waits_for_approval() -> Res
     assert_stopped(&lab, "first.example")?;
     ["second.example", "popular0.example", "google.com"].iter().try_for_each(|name| assert_reached(&lab, name))?;
     let held = held(&filter)?;
-    let told: Vec<_> = held.iter().map(|held| (held["guard"].as_str().unwrap_or(""), &held["added"]["count"])).collect();
+    let told: Vec<_> =
+        held.iter().map(|held| (held["guard"].as_str().unwrap_or(""), &held["added"]["count"])).collect();
     let counts = [json!(1), json!(1), json!(8001)];
     assert_eq!(told, [("protected", &counts[0]), ("private_suffix", &counts[1]), ("growth", &counts[2])]);
     assert_eq!(held[0]["added"]["first"][0]["name"], "google.com");

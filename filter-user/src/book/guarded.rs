@@ -186,12 +186,7 @@ impl Writer<'_> {
     }
 
     /// Notes an order to which a reading adds too much, so that each of its events is held.
-    pub(super) fn note_growth(
-        &mut self,
-        source: &str,
-        id: &str,
-        names: &BTreeSet<&Name>,
-    ) -> Result<(), BookError> {
+    pub(super) fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
         let Some(limit) = self.guards.of(source).policy.growth else { return Ok(()) };
         if names.len() as u64 <= limit.rows {
             return Ok(());
@@ -376,7 +371,8 @@ impl Writer<'_> {
 
     /// Does what was held.
     pub(super) fn carry_out(&mut self, held: &Held, op: &str, by: Value) -> Result<bool, BookError> {
-        let origin = Origin { source: held.source.as_str().into(), place: Place { line: held.line, ..Place::default() } };
+        let origin =
+            Origin { source: held.source.as_str().into(), place: Place { line: held.line, ..Place::default() } };
         let id = held.order.as_str();
         let Some(known) = self.in_force(&origin, id)? else { return Ok(false) };
         held.delete(&self.transaction)?;

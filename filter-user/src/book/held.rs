@@ -188,7 +188,8 @@ impl Held {
         let terms: Option<String> = row.get(7)?;
         let terms = terms.map(|terms| -> Result<_, BookError> {
             let terms: RawOrder = serde_json::from_str(&terms).map_err(damaged)?;
-            let wrong = |errors: Vec<crate::order::Unfit>| damaged(errors.iter().map(ToString::to_string).collect::<String>());
+            let wrong =
+                |errors: Vec<crate::order::Unfit>| damaged(errors.iter().map(ToString::to_string).collect::<String>());
             Ok(Arc::new(terms.terms().map_err(wrong)?))
         });
         let time = |index: usize| -> Result<Option<Timestamp>, BookError> {

@@ -42,7 +42,8 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub fn approve(&mut self, changes: &[Held], by: &Value) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let is_chosen = |held: &Held| changes.iter().any(|chosen| (chosen.number, &chosen.id) == (held.number, &held.id));
+        let is_chosen =
+            |held: &Held| changes.iter().any(|chosen| (chosen.number, &chosen.id) == (held.number, &held.id));
         self.carry_out(|_, held| is_chosen(held).then(|| ("approve", by.clone())))
     }
 

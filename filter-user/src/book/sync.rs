@@ -161,8 +161,7 @@ fn plan(
     }
     if !absent.is_empty() && unidentified {
         let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
-        let why =
-            format!("a line cannot be read at all, so {} orders that it put before stay in force", absent.len());
+        let why = format!("a line cannot be read at all, so {} orders that it put before stay in force", absent.len());
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
         held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
@@ -192,13 +191,7 @@ fn plan(
 }
 
 /// Why the orders that a file puts no longer are not to go yet.
-fn too_few(
-    writer: &Writer<'_>,
-    source: &str,
-    absent: u64,
-    put_before: u64,
-    is_empty: bool,
-) -> Option<(Guard, String)> {
+fn too_few(writer: &Writer<'_>, source: &str, absent: u64, put_before: u64, is_empty: bool) -> Option<(Guard, String)> {
     let policy = writer.guards.of(source).policy;
     if absent == 0 {
         return None;
@@ -207,10 +200,8 @@ fn too_few(
         return Some((Guard::Empty, format!("the file is empty, so {absent} orders that it put before stay in force")));
     }
     let limit = policy.shrink.filter(|limit| limit.is_exceeded(absent, put_before))?;
-    let why = format!(
-        "{absent} of {put_before} orders are put no longer: over {} and {} percent",
-        limit.rows, limit.percent
-    );
+    let why =
+        format!("{absent} of {put_before} orders are put no longer: over {} and {} percent", limit.rows, limit.percent);
     Some((Guard::Shrink, why))
 }
 

@@ -297,13 +297,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends to the history.
-    pub(super) fn record(
-        &mut self,
-        origin: &Origin,
-        op: &str,
-        id: &str,
-        mut detail: Value,
-    ) -> Result<(), BookError> {
+    pub(super) fn record(&mut self, origin: &Origin, op: &str, id: &str, mut detail: Value) -> Result<(), BookError> {
         if let Some(detail) = detail.as_object_mut() {
             detail.extend(origin.place.seq.map(|seq| ("seq".to_owned(), json!(seq))));
             detail.extend(origin.place.at.map(|at| ("at".to_owned(), json!(at))));

@@ -51,8 +51,7 @@ impl Feed {
                 status(global, feeds(&client, feed.as_deref(), whole)?)
             }
             Self::Sync { feed } => {
-                let mut feeds: Vec<FeedStatus> =
-                    client.post("/v1/feeds/sync", &SyncRequest { feed: feed.clone() })?;
+                let mut feeds: Vec<FeedStatus> = client.post("/v1/feeds/sync", &SyncRequest { feed: feed.clone() })?;
                 feeds.retain(|known| feed.as_ref().is_none_or(|feed| known.name == *feed));
                 status(global, feeds)
             }
@@ -74,7 +73,9 @@ impl Decide {
             match waiting().collect::<Vec<_>>()[..] {
                 [] => bail!("feed {feed}: nothing is held"),
                 [one] => vec![one],
-                _ => bail!("feed {feed}: several changes are held; name them, or --all; see `cordon feed status {feed}`"),
+                _ => {
+                    bail!("feed {feed}: several changes are held; name them, or --all; see `cordon feed status {feed}`")
+                }
             }
         } else {
             let mut chosen = Vec::new();
@@ -165,12 +166,9 @@ fn held_text(held: &HeldChange) -> String {
     for (field, (before, after)) in &held.terms {
         text.push_str(&format!("    {field}: {before} -> {after}\n"));
     }
-    for (sign, names) in [
-        ("+ ", &held.added),
-        ("- ", &held.removed),
-        ("- except ", &held.except_removed),
-        ("- order ", &held.orders),
-    ] {
+    for (sign, names) in
+        [("+ ", &held.added), ("- ", &held.removed), ("- except ", &held.except_removed), ("- order ", &held.orders)]
+    {
         text.push_str(&names_text(sign, names));
     }
     text

@@ -64,7 +64,12 @@ impl Check<'_> {
         match fs::read_to_string(&path) {
             Ok(list) => {
                 for wrong in protected.read(&list) {
-                    self.mistakes.push(Mistake { file: path.clone(), line: wrong.line, text: wrong.text, why: wrong.why });
+                    self.mistakes.push(Mistake {
+                        file: path.clone(),
+                        line: wrong.line,
+                        text: wrong.text,
+                        why: wrong.why,
+                    });
                 }
             }
             Err(error) => self.wrong(&file, format!("cannot be read: {error}")),

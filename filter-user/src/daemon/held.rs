@@ -76,7 +76,9 @@ pub(super) fn log_held(held: &Held) {
 fn told(held: &Held) -> String {
     let [added, removed, except, orders] = held.counts;
     let mut parts = Vec::new();
-    for (count, what) in [(added, "names come"), (removed, "names go"), (except, "exceptions go"), (orders, "orders go")] {
+    for (count, what) in
+        [(added, "names come"), (removed, "names go"), (except, "exceptions go"), (orders, "orders go")]
+    {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

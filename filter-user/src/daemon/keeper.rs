@@ -230,7 +230,9 @@ impl Keeper {
 
     /// The book cannot be written, but what files end must end.
     fn end_what_files_end(&self) {
-        let (Ok((orders, refusals, _)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
+        let (Ok((orders, refusals, _)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else {
+            return;
+        };
         let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
         // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
         let is_whole = |source: &str| {

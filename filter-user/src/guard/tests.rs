@@ -90,7 +90,8 @@ fn a_rule_that_would_stop_a_protected_name_is_held_with_the_reason() {
 #[test]
 fn a_rule_stops_what_its_reach_and_the_exceptions_leave() {
     let mut protected = Protected::default();
-    let wrong = protected.read("# remark\nwww.shop.example  the shop # and more\n.state.example  the state\n\nb?d  x\n");
+    let wrong =
+        protected.read("# remark\nwww.shop.example  the shop # and more\n.state.example  the state\n\nb?d  x\n");
     assert_eq!(wrong.len(), 1);
     assert_eq!((wrong[0].line, wrong[0].text.as_str()), (5, "b?d"));
     let guards = Guards::new(protected, Vec::new());
@@ -136,7 +137,9 @@ fn a_source_has_the_guards_of_the_feed_that_it_lies_under() {
 #[test]
 fn a_limit_is_exceeded_over_both_its_parts() {
     let limit = Limit { rows: 10, percent: 50 };
-    for (changed, before, exceeded) in [(10, 0, false), (11, 0, true), (11, 22, false), (12, 22, true), (11, 1000, false)] {
+    for (changed, before, exceeded) in
+        [(10, 0, false), (11, 0, true), (11, 22, false), (12, 22, true), (11, 1000, false)]
+    {
         assert_eq!(limit.is_exceeded(changed, before), exceeded, "{changed} of {before}");
     }
 }

@@ -103,7 +103,8 @@ impl Lab {
         for change in &applied.changes {
             change.clone().apply_to(&mut self.copy);
         }
-        let stored = self.book().load().unwrap().into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order));
+        let stored =
+            self.book().load().unwrap().into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order));
         assert_eq!(stored.collect::<BTreeMap<_, _>>(), self.copy);
         applied
     }
@@ -171,7 +172,8 @@ fn put_many(id: &str, names: &[String]) -> String {
 #[test]
 fn a_protected_name_waits_for_approval_and_the_others_do_not() {
     let mut lab = Lab::new(Policy::default());
-    let lines = [put("o", &["big.example", "fine.example", "github.io", "large.example"]), put("p", &["other.example"])];
+    let lines =
+        [put("o", &["big.example", "fine.example", "github.io", "large.example"]), put("p", &["other.example"])];
     let applied = lab.write("a.jsonl", &lines);
     assert_eq!(lab.names("o"), ["fine.example"]);
     assert_eq!(lab.names("p"), ["other.example"]);
@@ -201,7 +203,10 @@ fn a_protected_name_waits_for_approval_and_the_others_do_not() {
     assert_eq!(lab.names("o"), ["big.example", "fine.example", "large.example"]);
     assert_eq!(lab.waiting(), [("private_suffix", "o".to_owned(), "github.io".to_owned())]);
     let record = lab.book().history("o").unwrap().pop().unwrap();
-    assert_eq!((record.op.as_str(), &record.detail["user"], &record.detail["uid"]), ("approve", &json!("alice"), &json!(1000)));
+    assert_eq!(
+        (record.op.as_str(), &record.detail["user"], &record.detail["uid"]),
+        ("approve", &json!("alice"), &json!(1000))
+    );
     assert_eq!(record.detail["held"], json!(held.id));
     assert_eq!(lab.ops("o"), ["put", "hold", "hold", "approve"]);
 
@@ -272,10 +277,10 @@ fn f2_a_list_that_grew_by_thousands_waits_and_what_leaves_it_does_not() {
     lab.write("a.jsonl", &[put_many("o", &grown), put_many("new", &many(0..2001))]);
     assert_eq!((lab.names("o").len(), lab.names("new").len()), (90, 2001));
     let held = lab.held();
-    assert_eq!(held.iter().map(|held| (held.guard, held.counts)).collect::<Vec<_>>(), [
-        (Guard::Protected, [1, 0, 0, 0]),
-        (Guard::Growth, [8000, 0, 0, 0]),
-    ]);
+    assert_eq!(
+        held.iter().map(|held| (held.guard, held.counts)).collect::<Vec<_>>(),
+        [(Guard::Protected, [1, 0, 0, 0]), (Guard::Growth, [8000, 0, 0, 0]),]
+    );
     assert_eq!(held[1].why, "more names come at once to the 100 that are there than 1000 and 5 percent");
     lab.approve(&held[1].id);
     assert_eq!(lab.names("o").len(), 8090);

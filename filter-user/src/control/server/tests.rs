@@ -157,15 +157,15 @@ fn who_decides_is_the_user_of_the_process_that_asks() {
     });
     let uid = nix::unistd::getuid();
     let name = nix::unistd::User::from_uid(uid).unwrap().map_or(uid.to_string(), |user| user.name);
-    for (claimed, expected) in [(None, None), (Some(name.clone()), None), (Some("else".to_owned()), Some("else".to_owned()))] {
+    for (claimed, expected) in
+        [(None, None), (Some(name.clone()), None), (Some("else".to_owned()), Some("else".to_owned()))]
+    {
         let request = DecideRequest { changes: vec!["id".to_owned()], user: claimed };
         let _: Submitted = served.client.post("/v1/feeds/orders/approve", &request).unwrap();
         let user = User { user: name.clone(), uid: Some(uid.as_raw()), claimed: expected };
         assert_eq!(users.recv().unwrap(), ("orders".to_owned(), request.changes, true, user));
     }
-    let _: Submitted = served
-        .client
-        .post("/v1/feeds/orders/reject", &DecideRequest { changes: Vec::new(), user: None })
-        .unwrap();
+    let _: Submitted =
+        served.client.post("/v1/feeds/orders/reject", &DecideRequest { changes: Vec::new(), user: None }).unwrap();
     assert!(!users.recv().unwrap().2);
 }

@@ -55,14 +55,7 @@ impl Keeper {
     }
 
     /// Approves or rejects held changes, all of them or none.
-    pub(super) fn decide(
-        &mut self,
-        feed: &str,
-        ids: &[String],
-        approve: bool,
-        user: &User,
-        reply: Reply<Submitted>,
-    ) {
+    pub(super) fn decide(&mut self, feed: &str, ids: &[String], approve: bool, user: &User, reply: Reply<Submitted>) {
         match self.decided(feed, ids, approve, user) {
             // Answered when it is in force.
             Ok(applied) => self.tell(Message::Applied { applied, ended: Vec::new(), reply: Some(reply) }),

@@ -101,12 +101,7 @@ pub(super) fn parse(octets: &[u8], context: &Context, guarded: Guarded<'_>) -> P
 }
 
 /// The event, or why it is refused as a whole. Rows that are refused alone go to `rows`.
-fn event(
-    text: &str,
-    context: &Context,
-    guarded: Guarded<'_>,
-    rows: &mut Vec<Unfit>,
-) -> Result<Entry, Vec<Unfit>> {
+fn event(text: &str, context: &Context, guarded: Guarded<'_>, rows: &mut Vec<Unfit>) -> Result<Entry, Vec<Unfit>> {
     let raw: RawLine = serde_json::from_str(text).map_err(|error| vec![not_a_line(text, &error)])?;
     raw.check_fields()?;
     let RawLine { op, order, names, not_after, why, seq, at } = raw;
@@ -148,12 +143,7 @@ impl RawLine {
     }
 }
 
-fn put(
-    mut raw: RawOrder,
-    context: &Context,
-    guarded: Guarded<'_>,
-    rows: &mut Vec<Unfit>,
-) -> Result<Order, Vec<Unfit>> {
+fn put(mut raw: RawOrder, context: &Context, guarded: Guarded<'_>, rows: &mut Vec<Unfit>) -> Result<Order, Vec<Unfit>> {
     let mut wrong = Vec::new();
     let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
     wrong.extend(terms.iter().flat_map(|terms| context.check(terms)));
