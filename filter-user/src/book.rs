@@ -40,8 +40,10 @@ use crate::{
 };
 
 mod absence;
+mod claims;
 mod guarded;
 mod held;
+mod holding;
 mod release;
 mod rows;
 mod schema;

@@ -242,7 +242,7 @@ fn the_operators_own_slip_waits_too() -> Result<()> {
                --scope all --match subtree mine.example www.provider.example";
     let added = filter.cordon(&add.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>())?;
     assert_eq!(added.code(), 1, "{added}");
-    assert!(added.stdout.contains("held: feed control: order mine: 1 names come"), "{added}");
+    assert!(added.stdout.contains("held: feed control: order mine: 1 name comes"), "{added}");
     assert_stopped(&lab, "mine.example")?;
     assert_reached(&lab, "www.provider.example")?;
     let status = filter.cordon(&["feed", "status", "control"])?;

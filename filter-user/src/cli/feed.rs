@@ -188,22 +188,10 @@ fn names_text(sign: &str, names: &HeldNames) -> String {
 }
 
 /// A held change in a line, for `cordon status`.
-pub(super) fn held_line(feed: &str, held: &HeldChange) -> String {
-    let about = if held.order.is_empty() { held.source.clone() } else { format!("order {}", held.order) };
-    let count = |names: &HeldNames, what: &str| (names.count > 0).then(|| format!("{} {what}", names.count));
-    let mut parts: Vec<String> = [
-        count(&held.added, "names come"),
-        count(&held.removed, "names go"),
-        count(&held.except_removed, "exceptions go"),
-        count(&held.orders, "orders go"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    parts.extend((!held.terms.is_empty()).then(|| "other terms".to_owned()));
-    let mut text = format!("held: feed {feed}: {about}: {}: {}; id {}\n", parts.join(", "), held.why, held.id);
+pub(super) fn held_line(held: &HeldChange) -> String {
+    let mut text = format!("held: {}\n", held.summary());
     if let Some(deadline) = held.deadline.filter(|_| held.late) {
-        text.push_str(&format!("problem: feed {feed}: {} misses its deadline of {deadline:.0}\n", held.id));
+        text.push_str(&format!("problem: feed {}: {} misses its deadline of {deadline:.0}\n", held.feed, held.id));
     }
     text
 }

@@ -142,7 +142,7 @@ fn feed_text(feed: &FeedStatus) -> String {
         text.push_str(&format!("refused: {} more of feed {name}\n", refusals.len() - MOST));
     }
     let waiting = held.iter().filter(|held| held.rejected.is_none());
-    text.extend(waiting.map(|held| feed::held_line(name, held)));
+    text.extend(waiting.map(feed::held_line));
     text
 }
 

@@ -228,7 +228,7 @@ pub(super) fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
         for refusal in &done.refusals {
             text.push_str(&format!("refused: {refusal}\n"));
         }
-        text.extend(done.held.iter().map(|held| held_line(&held.feed, held)));
+        text.extend(done.held.iter().map(held_line));
         for problem in &done.problems {
             text.push_str(&format!("problem: {problem}\n"));
         }

@@ -292,6 +292,30 @@ pub struct HeldChange {
     pub terms: BTreeMap<String, (serde_json::Value, serde_json::Value)>,
 }
 
+impl HeldChange {
+    /// What it is about and what it would do, in some words.
+    pub fn summary(&self) -> String {
+        let mut parts = Vec::new();
+        for (names, one, several) in [
+            (&self.added, "name comes", "names come"),
+            (&self.removed, "name goes", "names go"),
+            (&self.except_removed, "exception goes", "exceptions go"),
+            (&self.orders, "order goes", "orders go"),
+        ] {
+            match names.count {
+                0 => {}
+                1 => parts.push(format!("1 {one}")),
+                count => parts.push(format!("{count} {several}")),
+            }
+        }
+        if !self.terms.is_empty() {
+            parts.push("other terms".to_owned());
+        }
+        let about = if self.order.is_empty() { self.source.clone() } else { format!("order {}", self.order) };
+        format!("feed {}: {about}: {}: {}; id {}", self.feed, parts.join(", "), self.why, self.id)
+    }
+}
+
 /// Names of a held change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldNames {

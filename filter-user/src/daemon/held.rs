@@ -67,26 +67,8 @@ fn changed_terms(now: Option<&Terms>, then: &Terms) -> BTreeMap<String, (Value, 
 
 /// Logs what is held since now.
 pub(super) fn log_held(held: &Held) {
-    tracing::warn!("{}", told(held));
+    tracing::warn!("held: {}", held_change(held, None, 0).summary());
     if let Some(deadline) = held.deadline.filter(|_| held.is_late()) {
         tracing::error!("held change {} misses its deadline of {deadline} unless it is approved before", held.id);
     }
-}
-
-fn told(held: &Held) -> String {
-    let [added, removed, except, orders] = held.counts;
-    let mut parts = Vec::new();
-    for (count, what) in
-        [(added, "names come"), (removed, "names go"), (except, "exceptions go"), (orders, "orders go")]
-    {
-        if count > 0 {
-            parts.push(format!("{count} {what}"));
-        }
-    }
-    if held.terms.is_some() {
-        parts.push("other terms".to_owned());
-    }
-    let about = if held.order.is_empty() { held.source.clone() } else { format!("order {}", held.order) };
-    let Held { id, feed, .. } = held;
-    format!("feed {feed}: {about}: held: {}: {}; `cordon feed approve {feed} {id}`", parts.join(", "), held.why)
 }

@@ -1,15 +1,16 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    book::{Applied, Book},
+    book::{Applied, Book, Held},
     feed::{
         Context, Entry, Event,
         file::{Files, Which},
+        fold::Place,
     },
     guard::{Guards, Limit, Policy, Protected},
 };

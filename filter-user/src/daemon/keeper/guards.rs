@@ -19,17 +19,22 @@ use crate::{
     },
     daemon::{engine::Message, held::held_change},
     feed::file::Which,
+    order::Terms,
 };
 
 impl Keeper {
     /// What is held, with so many names of each kind.
     pub(super) fn held(&self, most: usize) -> Result<Vec<HeldChange>, Failed> {
-        let held = self.book.held(most).map_err(impossible)?;
-        let change = |held: Held| {
-            let now = self.book.terms(&held.order).map_err(impossible)?;
-            Ok(held_change(&held, now.as_deref(), most))
-        };
-        held.into_iter().map(change).collect()
+        let mut changes = Vec::new();
+        for held in self.book.held(most).map_err(impossible)? {
+            let terms = self.book.terms(&held.order).map_err(impossible)?;
+            // What is held of an order that has ended concerns nobody, unless its end is moved.
+            let has_ended = |terms: &Terms| terms.not_after.is_some_and(|end| end <= Timestamp::now());
+            if !terms.as_deref().is_some_and(has_ended) {
+                changes.push(held_change(&held, terms.as_deref(), most));
+            }
+        }
+        Ok(changes)
     }
 
     /// Reads a feed, or all of them.
