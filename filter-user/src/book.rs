@@ -12,6 +12,8 @@
 //! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
 //!   until a file says something else of it; the same in another file, or in one that was away, is nothing else.
 //! - Where a file's put changes an order, what other files add, remove and extend applies again.
+//! - What a guard holds of a change is not done: it is kept until it is approved, rejected or said no longer, and the
+//!   rest is done at once. Ends are never held, but that a list lacks much of what it had.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -6,8 +6,8 @@
 //!   files. That a file or an order is gone is believed only at a second look, two seconds later at the least: a file
 //!   that is written in place lacks some for a moment. What is new or changed waits for nothing.
 //! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
-//!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
-//!   written.
+//!   put any order, none of its orders is withdrawn for being absent. Where the file is empty, or most of its orders are
+//!   gone, the guards hold that until it is approved: it may be half written.
 //! - A file that cannot be read changes nothing. If a configured folder is not there, or holds no file of orders at
 //!   all, no file counts as deleted below it: it may be not mounted. An empty file left in the folder says that it is.
 //! - Add, remove, extend and revoke apply in the order of the lines, to the order as the file puts it, else to the
