@@ -174,6 +174,15 @@ impl Held {
         Ok(Some(self))
     }
 
+    /// What approves it must be of its order's reach as that is now. A rejected one stays as it was asked for.
+    pub(super) fn rehash(&self, transaction: &Transaction<'_>) -> Result<(), BookError> {
+        if self.rejected.is_none() {
+            let hash = self.hash(transaction)?;
+            transaction.execute("UPDATE held SET hash = ?2 WHERE number = ?1", params![self.number, hash])?;
+        }
+        Ok(())
+    }
+
     pub(super) fn reject(&self, transaction: &Transaction<'_>, time: Timestamp, by: &str) -> Result<(), BookError> {
         transaction.execute(
             "UPDATE held SET rejected = ?2, rejected_by = ?3 WHERE number = ?1",

@@ -159,7 +159,7 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// Takes out of what is held of an order what has come to be meanwhile.
+    /// Takes out of what is held of an order what has come to be meanwhile; for the rest, its reach may be another now.
     pub(super) fn prune(&mut self, id: &str, number: i64) -> Result<(), BookError> {
         if !held::is_any_held(&self.transaction, id)? {
             return Ok(());
@@ -173,7 +173,9 @@ impl Writer<'_> {
                 ItemKind::Added | ItemKind::Removed => open.contains(item.name.as_str()),
                 ItemKind::ExceptRemoved | ItemKind::Order => true,
             };
-            held.keep(&self.transaction, is_open)?;
+            if let Some(held) = held.keep(&self.transaction, is_open)? {
+                held.rehash(&self.transaction)?;
+            }
         }
         Ok(())
     }

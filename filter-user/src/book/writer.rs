@@ -149,6 +149,7 @@ impl<'a> Writer<'a> {
             return Ok(true);
         }
         self.write_change(origin, known, terms.as_ref().unwrap_or(&known.terms), &admitted)?;
+        self.prune(id, known.number)?;
         self.tell(origin, id, What::Changed);
         let Admitted { terms, names, except } = admitted;
         self.push(Change::Edit { id: id.to_owned(), terms, names, except });

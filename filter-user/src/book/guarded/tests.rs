@@ -242,6 +242,29 @@ fn an_approval_is_for_what_was_shown() {
 }
 
 #[test]
+fn an_approval_is_for_the_reach_that_was_shown() {
+    let mut lab = Lab::new(Policy::default());
+    let exact = json!({"match": "exact"});
+    lab.write("a.jsonl", &[put_as("o", &["large.example"], exact.clone())]);
+    lab.cli(Event::Add { order: "o".to_owned(), names: [Name::parse("big.example").unwrap()].into() });
+    let shown = lab.only();
+    // A subtree of large.example waits; until that is approved the other one is exact, as it was shown.
+    lab.write("a.jsonl", &[put("o", &["large.example"])]);
+    assert_eq!(lab.held()[0], shown);
+    let reach = lab.held().remove(1);
+    lab.approve(&reach.id);
+    assert_ne!(lab.only().id, shown.id);
+    let (applied, _) = lab.book().approve(&[shown], &json!({"user": "alice"})).unwrap();
+    assert_eq!((applied.changes, lab.waiting().len()), (vec![], 1));
+    // What was rejected of one reach is asked again with another.
+    lab.write("b.jsonl", &[put_as("p", &["big.example", "x.example"], exact)]);
+    let id = lab.held().pop().unwrap().id;
+    lab.reject(&id);
+    lab.write("b.jsonl", &[put("p", &["big.example", "x.example"])]);
+    assert_eq!(lab.waiting().len(), 2);
+}
+
+#[test]
 fn a_rejected_change_is_asked_again_when_the_source_says_something_else() {
     let mut lab = Lab::new(Policy::default());
     lab.write("a.jsonl", &[put("o", &["big.example", "x.example"])]);
