@@ -76,7 +76,8 @@ impl Book {
             if held.rejected.is_some() {
                 return None;
             }
-            let why = if held.until.is_some_and(|until| until <= now) {
+            let until = book.shortened(held).unwrap_or(held.until);
+            let why = if until.is_some_and(|until| until <= now) {
                 "its time has come"
             } else if !book.is_held_still(held).unwrap_or(true) {
                 "the configuration holds it no longer"
@@ -123,6 +124,18 @@ struct Still<'w, 'a> {
 }
 
 impl Still<'_, '_> {
+    /// When a change is let through. A window that is shorter now holds for what waits already, a longer one does not.
+    fn shortened(&self, held: &Held) -> Result<Option<Timestamp>, BookError> {
+        let hold = self.guards.of(&held.source).policy.hold;
+        let (Some(until), Ok(now)) = (held.until, held.since.checked_add(hold)) else { return Ok(held.until) };
+        if now < until {
+            self.writer
+                .transaction
+                .execute("UPDATE held SET until = ?2 WHERE number = ?1", [held.number, now.as_microsecond()])?;
+        }
+        Ok(Some(until.min(now)))
+    }
+
     fn is_held_still(&self, held: &Held) -> Result<bool, BookError> {
         let guarded = self.guards.of(&held.source);
         let policy = guarded.policy;

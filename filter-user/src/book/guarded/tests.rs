@@ -446,7 +446,11 @@ fn additions_wait_for_the_feed_s_window_and_endings_do_not() {
     assert_eq!((now.not_before.to_string().as_str(), lab.action("o")), ("2025-04-01T00:00:00Z", "nxdomain"));
     assert_eq!(lab.names("o"), [""; 0]);
     assert_eq!(lab.waiting().len(), 2);
-    // Without a window nothing waits for it.
+    // A shorter window holds for what waits already, and without one nothing waits.
+    let waits = lab.held().into_iter().find(|held| held.rejected.is_none()).unwrap();
+    lab.configure(Policy { hold: Duration::from_secs(600), ..lab.policy.clone() });
+    assert_eq!(lab.release(waits.since).changes, []);
+    assert_eq!(lab.book().next_release().unwrap(), Some(waits.since + Duration::from_secs(600)));
     lab.configure(Policy::default());
     lab.release(first.since);
     assert_eq!(lab.names("o"), ["d.example"]);
