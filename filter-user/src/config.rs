@@ -3,6 +3,7 @@
 //! The file's shape is in [`raw`], where the toml crate checks it and keeps where each value stood; what the values
 //! mean is checked here, and every mistake is reported, not only the first.
 
+mod guards;
 mod mistake;
 mod raw;
 mod resolvers;
@@ -22,7 +23,7 @@ use toml::Spanned;
 pub use mistake::{Mistake, Mistakes};
 
 use crate::{
-    guard::{GuardError, Guards},
+    guard::{self, Guards, Policy, Protected},
     kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
     name::Name,
     order::Match,
@@ -34,6 +35,9 @@ pub const DEFAULT_FILE: &str = "/etc/cordon/cordon.toml";
 
 /// Name of the feed that holds what the control socket was given.
 pub const CONTROL_FEED: &str = "control";
+
+/// Where orders that came over the control socket come from, in the book's words.
+pub(crate) const CONTROL_SOURCE: &str = "cli";
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +56,8 @@ pub struct Config {
     pub feeds: Vec<Feed>,
     /// What no order can stop.
     pub allow: Allow,
+    /// What no order stops unless that is approved, besides the shipped list.
+    pub protect: Protected,
     /// What events tell, and how many.
     pub events: Events,
     /// What becomes of QUIC.
@@ -168,6 +174,8 @@ pub struct Feed {
     pub name: String,
     /// A file, or a folder whose `.jsonl` files are read.
     pub path: PathBuf,
+    /// Its guards.
+    pub policy: Policy,
 }
 
 /// The operator's allow list: no order stops these.
@@ -258,6 +266,16 @@ impl Config {
         self.interfaces.iter().find(|known| known.name == interface).map(|known| known.mode)
     }
 
+    /// The guards of all feeds, and of what the control socket is given.
+    pub fn guards(&self) -> Guards {
+        let mut protected = Protected::shipped();
+        protected.extend(&self.protect);
+        let control = (PathBuf::from(CONTROL_SOURCE), Policy::control(CONTROL_FEED));
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let feeds = self.feeds.iter().map(|feed| (absolute(&feed.path), feed.policy.clone()));
+        Guards::new(protected, feeds.chain([control]).collect())
+    }
+
     /// What a running daemon cannot take over from `new`, by key; empty if it can take over all of it.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();
@@ -296,6 +314,7 @@ impl Check<'_> {
             targets: self.targets(raw.targets),
             feeds: self.feeds(raw.feed),
             allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
+            protect: self.protect(raw.protect),
             events: Events { per_second: raw.events.per_second, client: raw.events.client },
             quic: Quic {
                 mode: raw.quic.mode,
@@ -490,7 +509,9 @@ impl Check<'_> {
             } else {
                 let raw::FeedKind::Native = feed.kind;
                 let path = self.folder.join(feed.path.into_inner());
-                feeds.push(Feed { name: feed.name.into_inner(), path });
+                let raw::Feed { guards, hold, deadline, .. } = feed;
+                let policy = self.policy(feed.name.get_ref(), raw::Guarding { guards, hold, deadline });
+                feeds.push(Feed { name: feed.name.into_inner(), path, policy });
             }
         }
         feeds
@@ -511,7 +532,7 @@ impl Check<'_> {
     fn allowed_subtrees(&mut self, raw: Vec<Spanned<String>>) -> Vec<Name> {
         for text in &raw {
             let Ok(name) = Name::parse(text.get_ref()) else { continue };
-            if let Err(error @ (GuardError::TopLevel | GuardError::PublicSuffix)) = Guards::all().check(&name) {
+            if let Err(error) = guard::check_suffix(&name) {
                 self.wrong(text, format!("{error}: no order could stop any name below it"));
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Global, output::table, stats::tier_text};
+use super::{Global, feed, output::table, stats::tier_text};
 use crate::{
     config::Config,
     control::{
@@ -54,14 +54,13 @@ impl Report {
     fn is_well(&self) -> bool {
         match self {
             Self::Daemon { status, feeds } => {
-                let feed_is_well = |feed: &FeedStatus| feed.problem.is_none() && feed.refusals.is_empty();
                 status.problems.is_empty()
                     && status.orders.not_enforced == 0
                     && status.clock_behind.is_none()
                     && status.tier.alive
                     && status.interfaces.iter().all(|line| line.problem.is_none())
                     && status.targets.iter().all(|target| target.problem.is_none())
-                    && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed_is_well))
+                    && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed::is_well))
             }
             Self::Pinned { problems, .. } => problems.is_empty(),
         }
@@ -133,7 +132,7 @@ fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
 
 fn feed_text(feed: &FeedStatus) -> String {
     const MOST: usize = 10;
-    let FeedStatus { name, path, problem, refusals, .. } = feed;
+    let FeedStatus { name, path, problem, refusals, held, .. } = feed;
     let mut text = String::new();
     if let Some(problem) = problem {
         text.push_str(&format!("problem: feed {name}: {}: {problem}\n", path.display()));
@@ -142,6 +141,8 @@ fn feed_text(feed: &FeedStatus) -> String {
     if refusals.len() > MOST {
         text.push_str(&format!("refused: {} more of feed {name}\n", refusals.len() - MOST));
     }
+    let waiting = held.iter().filter(|held| held.rejected.is_none());
+    text.extend(waiting.map(feed::held_line));
     text
 }
 
@@ -287,7 +288,8 @@ mod tests {
     }
 
     fn feed() -> FeedStatus {
-        FeedStatus { name: "f".to_owned(), path: "/f".into(), read: None, problem: None, refusals: Vec::new() }
+        let (refusals, held) = (Vec::new(), Vec::new());
+        FeedStatus { name: "f".to_owned(), path: "/f".into(), read: None, problem: None, refusals, held }
     }
 
     #[test]

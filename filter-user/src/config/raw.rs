@@ -32,6 +32,8 @@ pub(super) struct Config {
     #[serde(default)]
     pub allow: Allow,
     #[serde(default)]
+    pub protect: Protect,
+    #[serde(default)]
     pub events: Events,
     #[serde(default)]
     pub answers: Answers,
@@ -162,6 +164,42 @@ pub(super) struct Feed {
     pub name: Spanned<String>,
     pub kind: FeedKind,
     pub path: Spanned<PathBuf>,
+    #[serde(default)]
+    pub guards: Guards,
+    pub hold: Option<Spanned<String>>,
+    pub deadline: Option<Spanned<String>>,
+}
+
+/// What a feed says of its guards.
+pub(super) struct Guarding {
+    pub guards: Guards,
+    pub hold: Option<Spanned<String>>,
+    pub deadline: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Guards {
+    pub public_suffixes: Option<bool>,
+    pub private_suffixes: Option<bool>,
+    pub protected: Option<bool>,
+    pub growth: Option<Spanned<Limit>>,
+    pub shrink: Option<Spanned<Limit>>,
+    pub empty: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected true, false or { rows = N, percent = N }")]
+pub(super) enum Limit {
+    Switch(bool),
+    Over(Over),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Over {
+    pub rows: u64,
+    pub percent: u64,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +213,14 @@ pub(super) enum FeedKind {
 pub(super) struct Allow {
     pub names: Vec<Spanned<String>>,
     pub subtree: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Protect {
+    pub names: Vec<Spanned<String>>,
+    pub subtree: Vec<Spanned<String>>,
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]

@@ -111,6 +111,31 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "\"::ffff:192.0.2.1\"",
             "an IPv4-mapped prefix; as IPv4 it is 192.0.2.1/32",
         ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nhold = \"soon\"",
+            5,
+            "\"soon\"",
+            "not a time span, as \"30m\" or \"1h 30m\" is",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nhold = \"31m\"\ndeadline = \"30m\"",
+            5,
+            "\"31m\"",
+            "longer than the feed's `deadline`: every addition would miss it",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nguards = { growth = 5 }",
+            5,
+            "5",
+            "expected true, false or { rows = N, percent = N }",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\n[feed.guards]\nurls = false",
+            6,
+            "urls",
+            "unknown field `urls`, expected one of `public_suffixes`, `private_suffixes`, `protected`, `growth`, `shrink`, `empty`",
+        ),
+        ("[protect]\nsubtree = [\"192.0.2.1\"]", 2, "\"192.0.2.1\"", "is an IP address, not a name"),
         ("[capacity]\nnames = 1", 2, "1", "not between 16 and 268435456"),
         ("[events]\nper_second = -1", 2, "-1", "invalid value: integer `-1`, expected u32"),
         ("x = ", 1, "", "string values must be quoted, expected literal string"),
@@ -204,4 +229,48 @@ fn resolvers_come_with_cordon_from_the_operator_and_from_a_file() {
     let mistakes = Config::parse(text, &file).unwrap_err().0;
     let why = format!("with those that Cordon knows, {} resolvers; room for 1024", 1024 + shipped + 2);
     assert_eq!((mistakes[0].line, mistakes[0].why.as_str()), (3, why.as_str()));
+}
+
+#[test]
+fn a_feed_has_all_guards_unless_it_says_otherwise() {
+    let feed = "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\n";
+    let policy = |further: &str| {
+        let config = Config::parse(&format!("{feed}{further}"), Path::new("/etc/cordon.toml")).unwrap();
+        config.feeds[0].policy.clone()
+    };
+    let default = crate::guard::Policy { feed: "x".to_owned(), ..crate::guard::Policy::default() };
+    assert_eq!(policy(""), default);
+    let limit = |rows, percent| Some(crate::guard::Limit { rows, percent });
+    assert_eq!(
+        policy("hold = \"90s\"\ndeadline = \"30m\"\nguards = { growth = { rows = 10, percent = 20 }, shrink = false }"),
+        crate::guard::Policy {
+            hold: std::time::Duration::from_secs(90),
+            deadline: Some(std::time::Duration::from_secs(1800)),
+            growth: limit(10, 20),
+            shrink: None,
+            ..default.clone()
+        }
+    );
+    let off = "[feed.guards]\npublic_suffixes = false\nprivate_suffixes = false\nprotected = false\ngrowth = false\n\
+               shrink = false\nempty = false\n";
+    assert_eq!(policy(off), crate::guard::Policy { feed: "x".to_owned(), ..crate::guard::Policy::none() });
+}
+
+#[test]
+fn the_operators_protected_names_may_stand_in_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cordon.toml");
+    let list = folder.path().join("protected.txt");
+    let text = "[protect]\nnames = [\"a.example\"]\nfile = \"protected.txt\"";
+    std::fs::write(&list, "# ours\n.shop.example  our shop\n").unwrap();
+    let mut expected = Protected::default();
+    assert_eq!(expected.read("a.example by the configuration\n.shop.example our shop"), []);
+    assert_eq!(Config::parse(text, &file).unwrap().protect, expected);
+    std::fs::write(&list, "shop.example  our shop\nhttps://shop.example/  the same\n").unwrap();
+    let wrong = Config::parse(text, &file).unwrap_err().to_string();
+    let why = "2: is a URL; give the host name alone: https://shop.example/";
+    assert_eq!(wrong, format!("{}:{why}", list.display()));
+    std::fs::remove_file(&list).unwrap();
+    let wrong = Config::parse(text, &file).unwrap_err().to_string();
+    assert!(wrong.contains("cordon.toml:3: cannot be read: No such file"), "{wrong}");
 }

@@ -39,7 +39,11 @@ impl Engine {
             Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
             Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
             Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
-            Request::Feeds(reply) => drop(self.keeper.send(Job::Feeds(reply))),
+            Request::Feeds { whole, reply } => drop(self.keeper.send(Job::Feeds { whole, reply })),
+            Request::Sync(request, reply) => drop(self.keeper.send(Job::SyncNow(request.feed, reply))),
+            Request::Decide { feed, changes, approve, user, reply } => {
+                drop(self.keeper.send(Job::Decide { feed, changes, approve, user, reply }));
+            }
             Request::Submit(..) | Request::Revoke { .. } => {}
         }
     }
