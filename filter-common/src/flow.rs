@@ -141,6 +141,12 @@ pub fn kinds(line: u64, tag: u16) -> Option<u16> {
     Some(if line & lane != 0 { REMEMBERED | stream } else { stream })
 }
 
+/// The tags of a line with their kinds, the latest first.
+pub fn entries(line: u64) -> impl Iterator<Item = (u16, u16)> {
+    let lanes = (0..4).map(move |lane| (line >> (16 * lane)) as u16);
+    lanes.map(|entry| (entry & TAG, entry & !TAG)).filter(|(tag, _)| *tag != 0)
+}
+
 /// The line with the flow's kinds set to these; if it is full, without another flow: the oldest, but one with a
 /// remembered name only if all have one.
 #[inline(always)]

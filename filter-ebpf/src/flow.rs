@@ -239,6 +239,8 @@ pub fn remember(scratch: &mut Scratch) {
     remembered.len = scratch.stream.reader.hello_end();
     remembered.protocol = Protocol::Tls as u8;
     remembered.server_len = 0;
+    remembered.tag = scratch.spot.tag;
+    remembered.tag_line = scratch.spot.line;
     remembered.name_len = name_len as u16;
     if let Some(name) = scratch.stream.held.first_chunk() {
         copy_name(name, &mut remembered.name);
