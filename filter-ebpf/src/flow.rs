@@ -6,7 +6,7 @@
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
-    flow::{self, Identity, Spot},
+    flow::{self, Spot},
     frame::{self, Network},
     layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
@@ -37,8 +37,7 @@ pub fn is_unknown(packet: &Packet, network: &Network) -> bool {
 
 #[inline(always)]
 fn spot(packet: &Packet, network: &Network) -> Result<Spot, Reason> {
-    let identity = Identity::of(packet, network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-    Ok(identity.spot(hash_key()?))
+    flow::spot(packet, network, hash_key()?).ok_or(Reason::FrameMalformed)
 }
 
 #[inline(always)]
