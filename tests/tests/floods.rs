@@ -9,10 +9,12 @@ use std::{
 use cordon_tests::{
     harness::{Filter, Setup},
     order::order,
-    packet::{Connection, Hello, Ip},
+    packet::{Connection, Hello, Ip, Packet, Transport},
 };
 use filter_common::{
-    flow::{Identity, REMEMBERED, entries, kinds},
+    bytes::Slice,
+    flow::{REMEMBERED, entries, kinds, spot},
+    frame::network,
     layout::REMEMBERED_IDLE,
     verdict::Reason::{self, NotListed, Reset, TcpSyn, TlsIncomplete, TlsNotHello},
 };
@@ -140,10 +142,14 @@ fn stale(filter: &Filter) -> f64 {
     const FLOWS: u64 = 1 << 20;
     let tables = filter.kernel().tables();
     let lines = tables.flow_tags();
+    let mut frame = Packet::new(Ip::v4(), Transport::tcp(443), Vec::new()).build();
+    let network = network(&Slice(&frame)).expect("a good frame");
     let hits = (0..FLOWS).filter(|n| {
-        let addresses = [0xc612_0000_c633_6401 ^ n << 32, 0, 0, 0];
-        let spot = Identity { ports: 0x0600_0000_8235_01bb ^ n << 16 & 0xffff_0000, addresses, wide: false }
-            .spot(tables.hash_key());
+        let [.., a, b, c, d] = n.to_be_bytes();
+        // Sources and ports that no flood has.
+        frame[26..30].copy_from_slice(&[198, 18 | a & 1, b, c]);
+        frame[34..36].copy_from_slice(&[0x80 | b & 0x7f, d]);
+        let spot = spot(&Slice(&frame), &network, tables.hash_key()).expect("a good frame");
         kinds(lines[spot.line as usize], spot.tag).is_some()
     });
     hits.count() as f64 / FLOWS as f64
