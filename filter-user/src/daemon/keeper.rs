@@ -4,8 +4,8 @@
 //! State: where each order comes from, and ends that are in force but not yet in the book.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender},
@@ -21,12 +21,13 @@ use crate::{
     book::{Applied, Book, BookError, Change, Record, Stored},
     config::{Config, Feed},
     control::{
-        api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
+        api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
         server::{Failed, Reply},
     },
     feed::{
-        Context, Entry, Event, Refusal,
+        self, Context, Entry, Event, Refusal,
         file::{Files, Which},
+        http::{Fetched, States},
         native,
     },
     order::Order,
@@ -39,6 +40,8 @@ pub(super) const CONTROL_SOURCE: &str = "cli";
 pub(super) enum Job {
     /// Read files.
     Sync(Which),
+    /// Take in what was fetched.
+    Fetched(Fetched),
     /// Tell when everything before is done.
     Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
@@ -85,6 +88,7 @@ pub(super) struct Keeper {
     files: Files,
     context: Context,
     engine: Sender<Message>,
+    fetching: States,
     /// When files were read last.
     read: Option<Timestamp>,
     /// Files could not be taken in.
@@ -96,7 +100,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>) -> Self {
+    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>, fetching: States) -> Self {
         let ended_early = Arc::new(Mutex::new(Vec::new()));
         book.tell_ends_ahead({
             let (ended_early, engine) = (Arc::clone(&ended_early), engine.clone());
@@ -109,6 +113,7 @@ impl Keeper {
             feeds: config.feeds.clone(),
             context: feed_context(config),
             engine,
+            fetching,
             read: None,
             unread: false,
             unwritten: Vec::new(),
@@ -128,6 +133,7 @@ impl Keeper {
         while let Ok(job) = jobs.recv() {
             match job {
                 Job::Sync(which) => self.sync(&which),
+                Job::Fetched(fetched) => self.fetched(fetched),
                 Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
@@ -166,6 +172,24 @@ impl Keeper {
                 tracing::error!("files were not taken in: {error}");
                 self.unread = true;
                 self.end_what_files_end();
+            }
+        }
+    }
+
+    fn fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::File(path) => self.sync(&Which::Only([path].into())),
+            Fetched::Later => self.sync(&Which::Only(BTreeSet::new())),
+            Fetched::Events { path, lines } => {
+                // Beside a large file a few events would wait for all of it to be read. Reading it then finds that the
+                // book has them; it also tells what is refused.
+                let source = path.to_string_lossy();
+                if let Ok(read) = native::read_log(&source, &lines[..], &self.context)
+                    && let Ok(applied) = self.book.apply(&source, read.entries)
+                {
+                    self.applied(applied, Vec::new(), None);
+                }
+                self.sync(&Which::Only([path].into()));
             }
         }
     }
@@ -260,25 +284,39 @@ impl Keeper {
     fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
         let mut refusals = self.book.refusals().map_err(impossible)?;
         // The book keeps those of a file that is gone and never had an order.
-        refusals.retain(|refusal| std::path::Path::new(&*refusal.file).exists());
-        let status = |feed: &Feed| FeedStatus {
-            name: feed.name.clone(),
-            path: feed.path.clone(),
-            read: self.read,
-            problem: self.feed_problem(feed),
-            refusals: refusals
-                .iter()
-                .filter(|refusal| std::path::Path::new(&*refusal.file).starts_with(&feed.path))
-                .map(refusal_line)
-                .collect(),
-        };
-        Ok(self.feeds.iter().map(status).collect())
+        refusals.retain(|refusal| feed::input::named(Path::new(&*refusal.file)).exists());
+        Ok(self.feeds.iter().map(|feed| self.feed(feed, &refusals)).collect())
     }
 
-    fn feed_problem(&self, feed: &Feed) -> Option<String> {
-        let missing = std::fs::metadata(&feed.path).err().map(|error| error.to_string());
-        missing.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned()))
+    fn feed(&self, feed: &Feed, refusals: &[Refusal]) -> FeedStatus {
+        let fetching = feed.remote.as_ref().map(|_| self.fetching.get(&feed.name).unwrap_or_default());
+        let of_feed = |refusal: &&Refusal| Path::new(&*refusal.file).starts_with(&feed.path);
+        let problem = match &fetching {
+            Some(state) => state.problem.clone(),
+            None => std::fs::metadata(&feed.path).err().map(|error| error.to_string()),
+        };
+        FeedStatus {
+            name: feed.name.clone(),
+            path: feed.path.clone(),
+            url: feed.remote.as_ref().map(|remote| without_query(&remote.url)),
+            fetch: fetching.map(|state| FetchStatus {
+                checked: state.checked,
+                changed: state.changed,
+                stale_since: state.failing.map(|failing| state.checked.unwrap_or(failing)),
+                seq: state.seq,
+            }),
+            read: self.read,
+            problem: problem.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned())),
+            refusals: refusals.iter().filter(of_feed).map(refusal_line).collect(),
+        }
     }
+}
+
+/// An address for reports: a query may hold what is nobody's business.
+fn without_query(url: &reqwest::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
 }
 
 /// Ends orders that the book still has.
@@ -315,8 +353,8 @@ pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
     }
 }
 
-fn files(config: &Config) -> Files {
-    Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>())
+pub(super) fn files(config: &Config) -> Files {
+    Files::new(config.feeds.iter().map(Feed::input).collect())
 }
 
 fn impossible(error: BookError) -> Failed {

@@ -92,7 +92,7 @@ fn read(options: &Options) -> Result<(Vec<Order>, Vec<Refusal>)> {
     };
     let guards = if options.guards { Guards::all() } else { Guards::none() };
     let context = feed::Context { scopes, targets, guards };
-    Files::new(&options.orders).orders(&context).context("reading the orders")
+    Files::native(&options.orders).orders(&context).context("reading the orders")
 }
 
 fn targets_of(orders: &[Order]) -> BTreeSet<String> {

@@ -310,7 +310,7 @@ fn f1_a_line_over_the_limit_is_passed_over() {
     let long = " ".repeat(limit + 1);
     for end in ["\n", "\r\n"] {
         let text = format!("{long}{end}{PUT}{end}{long}{long}{end}{long}");
-        let read = read_limited("f", Cursor::new(&text), &context(), limit).unwrap();
+        let read = Reader::new("f", &context()).take_all(Cursor::new(&text), limit).map(Reader::finish).unwrap();
         let why = format!("the line is longer than {limit} octets");
         assert_eq!(refusals(&read), [format!("f:1: {why}"), format!("f:3: {why}"), format!("f:4: {why}")]);
         assert_eq!(order(&read).terms.id, "x");
