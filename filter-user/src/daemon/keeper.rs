@@ -30,6 +30,7 @@ use crate::{
         http::{Fetched, States},
         native,
     },
+    name::Name,
     order::Order,
 };
 
@@ -274,11 +275,7 @@ impl Keeper {
     }
 
     fn export(&self) -> Result<Vec<u8>, Failed> {
-        let mut lines = Vec::new();
-        for stored in self.book.load().map_err(impossible)? {
-            native::write(&mut lines, &stored.order).map_err(|error| Failed::Impossible(error.to_string()))?;
-        }
-        Ok(lines)
+        export(&self.book)
     }
 
     fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
@@ -318,6 +315,27 @@ fn without_query(url: &reqwest::Url) -> String {
     url.set_query(None);
     url.into()
 }
+
+/// All orders that are not revoked, as events that put them.
+fn export(book: &Book) -> Result<Vec<u8>, Failed> {
+    let mut lines = Vec::new();
+    for Stored { mut order, .. } in book.load().map_err(impossible)? {
+        let id = serde_json::Value::from(order.terms.id.as_str());
+        let is_empty = order.names.is_empty();
+        if is_empty {
+            // No put is without a name. This one comes and goes in one step.
+            order.names.extend(Name::parse(NOTHING));
+        }
+        native::write(&mut lines, &order).map_err(|error| Failed::Impossible(error.to_string()))?;
+        if is_empty {
+            lines.extend(format!("{}\n", serde_json::json!({"op": "remove", "order": id, "names": [NOTHING]})).bytes());
+        }
+    }
+    Ok(lines)
+}
+
+/// A name that never exists (RFC 6761 6.4).
+const NOTHING: &str = "nothing.invalid";
 
 /// Ends orders that the book still has.
 fn end_early(mut ids: Vec<String>, ended_early: &Mutex<Vec<String>>, engine: &Sender<Message>) {
@@ -368,6 +386,8 @@ fn history_entry(record: Record) -> HistoryEntry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::guard::Guards;
 
@@ -393,6 +413,35 @@ mod tests {
     fn f3_the_last_word_about_an_order_counts() {
         assert_eq!(ends(&entries(&["revoke a", "put b", "revoke b", "revoke c", "put c"])), ["a", "b"]);
         assert_eq!(ends(&[]), [""; 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_exported_is_imported_whole(
+            orders in vec((native::tests::any_order(), any::<bool>(), any::<bool>()), 0..6)
+        ) {
+            let context = Context { scopes: None, targets: None, guards: Guards::all() };
+            let folder = tempfile::tempdir().unwrap();
+            let book = |name: &str| Book::open(&folder.path().join(name)).unwrap();
+            let event = |event| Entry { line: 1, seq: None, at: None, event };
+            let mut from = book("from");
+            for (order, is_emptied, is_revoked) in orders {
+                let (id, names) = (order.terms.id.clone(), order.names.clone());
+                let mut entries = vec![event(Event::Put(order))];
+                entries.extend(is_emptied.then(|| event(Event::Remove { order: id.clone(), names })));
+                entries.extend(is_revoked.then(|| event(Event::Revoke { order: id, why: String::new() })));
+                from.apply("cli", entries).unwrap();
+            }
+            let read = native::read("export", &export(&from).unwrap()[..], &context).unwrap();
+            prop_assert_eq!(&read.refusals, &[]);
+            let mut to = book("to");
+            to.apply("cli", read.entries).unwrap();
+            let orders = |book: &Book| book.load().unwrap().into_iter().map(|stored| stored.order).collect::<Vec<_>>();
+            prop_assert_eq!(orders(&to), orders(&from));
+            prop_assert_eq!(export(&to).unwrap(), export(&from).unwrap());
+        }
     }
 
     #[test]
