@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cordon_tests::lab::{Family, Filter, Host, Lab, Process, address, eventually, order};
 use serde_json::Value;
 
@@ -36,6 +36,8 @@ impl<'a> Web<'a> {
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ];
         let (key, certificate) = (format!("{at}/site.key"), format!("{at}/site.pem"));
         lab.read(Host::Border, &[&request[..], &["-keyout", &key, "-out", &certificate]].concat())?;
@@ -47,7 +49,8 @@ impl<'a> Web<'a> {
                  events {{ worker_connections 64; }}\n\
                  http {{ access_log off; default_type text/plain; client_body_temp_path {at}/site.tmp;\n\
                  server {{ listen 127.0.0.1:8443 ssl; ssl_certificate {certificate}; ssl_certificate_key {key};\n\
-                 root {at}/site; location /broken {{ return 500; }} }} }}\n"
+                 root {at}/site; if ($arg_since) {{ rewrite ^ /since/$arg_since last; }}\n\
+                 location /since/ {{ try_files $uri =204; }} }} }}\n"
             ),
         )?;
         let mut web = Self { lab, folder, server: None };
@@ -73,11 +76,11 @@ impl<'a> Web<'a> {
     }
 
     /// A feed of the daemon's configuration.
-    fn feed(&self, name: &str, kind: &str, file: &str, further: &str) -> String {
+    fn feed(&self, name: &str, kind: &str, file: &str, http: &str, further: &str) -> String {
         let certificate = self.lab.folder().join("site.pem");
         format!(
             "\n[[feed]]\nname = \"{name}\"\nkind = \"{kind}\"\nurl = \"https://localhost:8443/{file}\"\n\
-             http = {{ interval = \"1s\", ca = \"{}\" }}\n{further}",
+             http = {{ interval = \"1s\", ca = \"{}\"{http} }}\n{further}",
             certificate.display()
         )
     }
@@ -104,9 +107,9 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
     let mut web = Web::new(&lab)?;
     web.put("orders.jsonl", &format!("{}\n", order("native", &["native.example"], &[("dns", "nxdomain")])))?;
     web.put("list.txt", "# names\nlisted.example\nhttps://sites.example/view/x\n")?;
-    let feeds = [web.feed("native", "native", "orders.jsonl", ""), web.feed("list", "list", "list.txt", ORDER)];
+    let feeds = [web.feed("native", "native", "orders.jsonl", "", ""), web.feed("list", "list", "list.txt", "", ORDER)];
     let mut filter = Filter::start_with(&lab, &[], &feeds.concat())?;
-    eventually(PATIENCE, || stopped(&lab, &["native.example", "www.listed.example"]))?;
+    eventually(PATIENCE, || stopped(&lab, &["native.example", "www.listed.example"])).with_context(|| filter.log())?;
     passes(&lab, &["sites.example", "other.example"])?;
     let list = feed(&filter, "list")?;
     ensure!(list["problem"].is_null() && list["fetch"]["checked"].is_string(), "{list}");
@@ -154,6 +157,47 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
         ensure!(native["problem"].is_null() && native["fetch"]["stale_since"].is_null(), "{native}");
         Ok(())
     })
+}
+
+#[test]
+fn events_of_an_incremental_feed_are_enforced() -> Result<()> {
+    let lab = Lab::new()?;
+    let web = Web::new(&lab)?;
+    fs::create_dir(web.folder.join("since"))?;
+    let put = |id: &str, seq: u64| {
+        let mut line = order(id, &[&format!("{id}.example")], &[("dns", "nxdomain")]);
+        line["seq"] = seq.into();
+        format!("{line}\n")
+    };
+    web.put("orders.jsonl", &[put("first", 3), put("second", 4)].concat())?;
+    let mut filter =
+        Filter::start_with(&lab, &[], &web.feed("f", "native", "orders.jsonl", ", incremental = true", ""))?;
+    eventually(PATIENCE, || stopped(&lab, &["first.example", "second.example"])).with_context(|| filter.log())?;
+
+    let add = r#"{"op":"add","order":"first","names":["more.example","https://bad.example/"],"seq":5}"#;
+    let revoke = r#"{"op":"revoke","order":"second","why":"appeal","seq":6}"#;
+    web.put("since/4", &format!("{}{add}\n{revoke}\n{}", put("second", 4), put("third", 8)))?;
+    let all_of_it = || {
+        stopped(&lab, &["first.example", "more.example", "third.example"])?;
+        passes(&lab, &["second.example"])
+    };
+    eventually(PATIENCE, all_of_it)?;
+    eventually(PATIENCE, || {
+        let feed = feed(&filter, "f")?;
+        ensure!(feed["fetch"]["seq"] == 8 && feed["problem"].is_null(), "{feed}");
+        let refusals = feed["refusals"].as_array().map_or(0, Vec::len);
+        ensure!(refusals == 1 && feed["refusals"][0]["text"] == "https://bad.example/", "{feed}");
+        Ok(())
+    })?;
+
+    // The next start goes on from there: the whole is not asked for again.
+    filter.stop(libc::SIGKILL)?;
+    web.put("orders.jsonl", "junk\n")?;
+    filter.run()?;
+    all_of_it()?;
+    web.put("since/8", &put("fourth", 9))?;
+    eventually(PATIENCE, || stopped(&lab, &["fourth.example", "first.example"]))?;
+    all_of_it()
 }
 
 fn feed(filter: &Filter<'_>, name: &str) -> Result<Value> {

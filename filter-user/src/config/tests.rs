@@ -25,6 +25,8 @@ fn the_example_holds_every_section() {
     assert_eq!(config.scopes["fr"].len(), 2);
     assert_eq!(config.targets[0].next_hop, Some("198.51.100.7".parse().unwrap()));
     assert_eq!(config.feeds[0].path, Path::new("/etc/cordon/orders"));
+    assert!(config.feeds[1].remote.is_some() && config.feeds[1].seal.is_some());
+    assert!(matches!(&config.feeds[2].kind, crate::feed::Kind::List(list) if list.terms.id == "reg-2025-17"));
     assert_eq!(config.allow.subtree[0].as_str(), "provider.example");
 }
 
