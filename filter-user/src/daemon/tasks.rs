@@ -90,7 +90,8 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
                         watched.abort();
                     }
                     watched = watch_files(&new, &to_keeper);
-                    fetchers.abort_all();
+                    // To its end: two fetchers of one feed would write the same file.
+                    fetchers.shutdown().await;
                     let _ = to_keeper.send(Job::Reconfigure(Box::new(new.clone())));
                     fetchers = fetch_feeds(&new, &fetching, &to_keeper);
                     config = new;
