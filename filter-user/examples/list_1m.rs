@@ -19,6 +19,9 @@ use filter_user::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::{Timestamp, civil::date};
 
+/// The row of a name.
+type Row = fn(&str) -> String;
+
 const ROWS: u64 = 1_000_000;
 const ROUNDS: usize = 7;
 
@@ -26,7 +29,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("list");
     let csv = Format::Csv(Columns { name: Column::Number(2), delimiter: b';', header: false });
-    let rows: [(&str, Option<Format>, &'static Encoding, fn(&str) -> String); 6] = [
+    let rows: [(&str, Option<Format>, &'static Encoding, Row); 6] = [
         ("plain", None, UTF_8, |name| format!("{name}\n")),
         ("hosts", None, UTF_8, |name| format!("0.0.0.0 {name}\n")),
         ("dnsmasq", None, UTF_8, |name| format!("address=/{name}/\n")),

@@ -123,14 +123,18 @@ impl<'a> Reader<'a> {
         let mut input = input;
         let start = charset::start(&mut input)?;
         if let Some(why) = charset::is_other(&start, self.list.charset) {
-            return Ok(self.rows.broken(why));
+            self.rows.broken(why);
+            return Ok(());
         }
         let (mut decoder, input) = Decoder::new(self.list.charset, io::Cursor::new(start.clone()).chain(input));
         let format = match &self.list.format {
             Some(format) => format.clone(),
             None => match format::recognise(&decoder.beginning(&start)) {
                 Ok(format) => format,
-                Err(why) => return Ok(self.rows.broken(why)),
+                Err(why) => {
+                    self.rows.broken(why);
+                    return Ok(());
+                }
             },
         };
         let mut lines = Lines::new(input, MAX_LINE);

@@ -24,7 +24,7 @@ pub(super) enum Answer {
     /// It does not have what was asked for any more: 410.
     Gone,
     /// Something, to be taken with [`Body`].
-    Content(Body),
+    Content(Box<Body>),
 }
 
 /// The content of an answer, yet to come.
@@ -70,7 +70,7 @@ pub(super) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration
         return Err(Failure::new(format_args!("the answer has {length} octets, over the limit of {limit}")));
     }
     let (etag, last_modified) = (text(headers, ETAG), text(headers, LAST_MODIFIED));
-    Ok(Answer::Content(Body { response, stall: remote.stall_timeout, limit, until, etag, last_modified }))
+    Ok(Answer::Content(Box::new(Body { response, stall: remote.stall_timeout, limit, until, etag, last_modified })))
 }
 
 impl Body {

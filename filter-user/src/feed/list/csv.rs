@@ -73,7 +73,8 @@ pub(super) fn read<R: BufRead>(
             if let Column::Title(title) = &columns.name {
                 column = parser.fields(fields).position(|field| field.trim() == title);
                 if column.is_none() {
-                    return Ok(rows.broken(format_args!("no column has the title {title:?}")));
+                    rows.broken(format_args!("no column has the title {title:?}"));
+                    return Ok(());
                 }
             }
             continue;
