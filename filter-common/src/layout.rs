@@ -5,7 +5,7 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -391,10 +391,14 @@ pub struct StreamReader {
     pub field_have: u8,
     /// Octets of `header` that are read.
     pub header_have: u8,
-    /// 1: a name was found.
+    /// 1: a name was found. [`SEARCHING`](crate::stream::hello::SEARCHING): the name is of no concern any more.
     pub named: u8,
+    /// Records in a row without a part of the hello.
+    pub idle: u8,
+    /// Whether there is an Encrypted Client Hello: one of [`ech`](crate::stream::hello::ech).
+    pub ech: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 2],
 }
 
 /// The name of a connection, where a later packet cannot show it: a split hello, or one that the deferred tier read.

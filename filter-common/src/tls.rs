@@ -40,29 +40,54 @@ pub struct ServerName {
 /// Extensions that are read before the rest is let pass.
 pub const MAX_EXTENSIONS: u32 = 128;
 
+/// Whether a payload may begin a ClientHello, by its first octet: for all others, [`Extensions::begin`] comes to
+/// [`Reason::TlsNotHello`].
+#[inline(always)]
+pub fn may_begin<B: Bytes>(bytes: &B, payload: &Payload) -> Option<bool> {
+    let first = first_octet(bytes, payload)?;
+    Some(matches!(first, HANDSHAKE | CHANGE_CIPHER_SPEC | ALERT))
+}
+
+/// The octet before the payload is a TCP header's, so two octets from there can be read.
+#[inline(always)]
+fn first_octet<B: Bytes>(bytes: &B, payload: &Payload) -> Option<u16> {
+    Some(bytes.be16(payload.start - 1)? & 0xff)
+}
+
 impl Extensions {
     /// Reads from the record header to the extensions (RFC 8446 5.1, 4, 4.1.2).
     #[inline(always)]
     pub fn begin<B: Bytes>(bytes: &B, payload: &Payload) -> Result<Self, Reason> {
-        // The octet before the payload is a TCP header's, so this reads one octet of payload.
-        let first = bytes.be16(payload.start - 1).ok_or(Reason::TlsNotHello)? & 0xff;
+        let first = first_octet(bytes, payload).ok_or(Reason::TlsNotHello)?;
         let start = match first {
             HANDSHAKE => payload.start,
             // The second ClientHello, after a HelloRetryRequest, may have this before it (RFC 8446 D.4).
             CHANGE_CIPHER_SPEC => payload.start + 6,
+            ALERT => payload.start,
             _ => return Err(Reason::TlsNotHello),
         };
         let mut hello = Self { start, at: start, end: u32::MAX, record: u32::MAX, segment: payload.end };
-        if first == CHANGE_CIPHER_SPEC {
+        if first != HANDSHAKE {
             let before = Self { at: payload.start, ..hello };
-            let head = before.be32(bytes, 0).map_err(|_| Reason::TlsNotHello)?;
-            let tail = before.be16(bytes, 4).map_err(|_| Reason::TlsNotHello)?;
+            let head = before.be32(bytes, 0)?;
+            let length = before.be16(bytes, 3)?;
+            let is_record = head >> 16 & 0xff == 3;
+            // A record of no octets, or an alert of level warning: `stream` reads past them.
+            if is_record && length == 0 && first == CHANGE_CIPHER_SPEC {
+                return Err(Reason::TlsIncomplete);
+            }
+            let tail = before.be16(bytes, 4)?;
+            if is_record && length == 2 && first == ALERT && tail & 0xff == WARNING {
+                return Err(Reason::TlsIncomplete);
+            }
             // A record of version 3.x with one octet, which is 1; and one of handshake behind it.
             if head & 0xffff_00ff != 0x1403_0000 || tail != 0x0101 || start == payload.end {
                 return Err(Reason::TlsNotHello);
             }
-            if hello.be16(bytes, 0)? >> 8 != HANDSHAKE {
-                return Err(Reason::TlsNotHello);
+            match hello.be16(bytes, 0)? >> 8 {
+                HANDSHAKE => {}
+                CHANGE_CIPHER_SPEC | ALERT => return Err(Reason::TlsIncomplete),
+                _ => return Err(Reason::TlsNotHello),
             }
         }
         let record = hello.be32(bytes, 0)?;
@@ -102,8 +127,13 @@ impl Extensions {
     /// Where the hello starts, in a segment that [`Extensions::begin`] found to begin one.
     #[inline(always)]
     pub fn start<B: Bytes>(bytes: &B, payload: &Payload) -> u32 {
-        let first = bytes.be16(payload.start - 1).map_or(HANDSHAKE, |two| two & 0xff);
-        payload.start + if first == CHANGE_CIPHER_SPEC { 6 } else { 0 }
+        let first = first_octet(bytes, payload).unwrap_or(HANDSHAKE);
+        if first != CHANGE_CIPHER_SPEC {
+            return payload.start;
+        }
+        // Its last octet, and the first of the record behind it.
+        let is_before_hello = bytes.be16(payload.start + 5) == Some(0x0100 | HANDSHAKE);
+        payload.start + if is_before_hello { 6 } else { 0 }
     }
 
     /// Reads one extension (RFC 8446 4.2).
@@ -182,6 +212,9 @@ const MIN_SERVER_NAME: u32 = 6;
 /// Longest host name: 253 octets, and a trailing dot.
 const MAX_NAME: u32 = 254;
 const CHANGE_CIPHER_SPEC: u16 = 20;
+const ALERT: u16 = 21;
 const HANDSHAKE: u16 = 22;
+/// An alert's level.
+const WARNING: u16 = 1;
 const CLIENT_HELLO: u32 = 1;
 const SERVER_NAME: u32 = 0;

@@ -9,14 +9,14 @@ use aya_ebpf::bindings::{
 use filter_common::{
     bytes::Bytes,
     frame::{self, Network, TCP, UDP},
-    layout::{PORT_DNS, PORT_QUIC},
+    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
 use crate::{
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
     packet::{Measured, Packet},
-    seam,
+    seam, tcp,
 };
 
 /// What a protocol's path came to: a reason, and the XDP action where the verdict alone does not say it.
@@ -36,6 +36,8 @@ pub mod next {
     pub const CONNECTED: u32 = 0x101;
     /// [`seam::dns_segment`](crate::seam::dns_segment).
     pub const MESSAGES: u32 = 0x102;
+    /// [`seam::tls_search`](crate::seam::tls_search); the reason stands, and lets the packet pass.
+    pub const SEARCH: u32 = 0x103;
 }
 
 impl Outcome {
@@ -90,13 +92,18 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
     if roles == 0 {
         return Err(Reason::NotWatched);
     }
+    if network.transport == TCP
+        && let Some(reason) = tcp::passing(packet, &network, roles)
+    {
+        return Err(reason);
+    }
     scratch()?.network = network;
     let context = packet.raw();
     // SAFETY: the context is the program's.
     let code = unsafe {
         match network.transport {
             UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
-            UDP if roles & PORT_QUIC != 0 => seam::quic_datagram(context),
+            UDP if roles & (PORT_QUIC | PORT_ENCRYPTED_DNS) != 0 => seam::quic_datagram(context, roles.into()),
             TCP => seam::tcp_segment(context, roles.into()),
             _ => return Err(Reason::NotWatched),
         }
@@ -111,6 +118,9 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
         }
         if outcome.action == next::ACT {
             outcome = seam::decode_outcome(seam::act_connection(context));
+        } else if outcome.action == next::SEARCH {
+            seam::tls_search(context);
+            outcome = Outcome::of(outcome.reason);
         }
     }
     Ok(outcome)

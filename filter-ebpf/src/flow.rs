@@ -6,8 +6,8 @@
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
-    flow::{self, Identity},
-    frame,
+    flow::{self, Identity, Spot},
+    frame::{self, Network},
     layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
@@ -24,12 +24,26 @@ use crate::{
 /// Finds the flow's place, and what the tags say of it.
 #[inline(always)]
 pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    let identity = Identity::of(packet, &scratch.network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-    let key = hash_key()?;
-    scratch.spot = identity.spot(key);
-    let line = FLOW_TAGS.get(scratch.spot.line).copied().unwrap_or(0);
-    scratch.kinds = flow::kinds(line, scratch.spot.tag).map_or(NO_STATE, u32::from);
+    scratch.spot = spot(packet, &scratch.network)?;
+    scratch.kinds = kinds(&scratch.spot).map_or(NO_STATE, u32::from);
     Ok(())
+}
+
+/// Whether the tags say that nothing is known of the packet's flow.
+#[inline(always)]
+pub fn is_unknown(packet: &Packet, network: &Network) -> bool {
+    spot(packet, network).is_ok_and(|spot| kinds(&spot).is_none())
+}
+
+#[inline(always)]
+fn spot(packet: &Packet, network: &Network) -> Result<Spot, Reason> {
+    let identity = Identity::of(packet, network, packet.interface()).ok_or(Reason::FrameMalformed)?;
+    Ok(identity.spot(hash_key()?))
+}
+
+#[inline(always)]
+fn kinds(spot: &Spot) -> Option<u16> {
+    flow::kinds(FLOW_TAGS.get(spot.line).copied().unwrap_or(0), spot.tag)
 }
 
 #[inline(always)]
@@ -188,6 +202,15 @@ pub fn resume(scratch: &mut Scratch) -> bool {
     STREAMS.get_ptr(&scratch.flow) == Some(saved)
 }
 
+/// Has the segments of the message in progress copied for the deferred tier from here on.
+#[inline(always)]
+pub fn copy_what_follows(scratch: &Scratch) {
+    if let Some(saved) = STREAMS.get_ptr_mut(&scratch.flow) {
+        // SAFETY: the map's memory. If it is another flow's meanwhile, that one's segments are copied, and read alike.
+        unsafe { (*saved).copied = 1 };
+    }
+}
+
 /// Keeps the message in progress for the next segment.
 #[inline(always)]
 pub fn keep(scratch: &mut Scratch) {
@@ -296,7 +319,8 @@ pub fn recall_connection(packet: &Packet, scratch: &mut Scratch) -> Recalled {
     // SAFETY: the map's memory.
     let known_now = unsafe { &mut *known };
     let is_origin = u32::from(known_now.origin_len) == len && is_same(known_now.origin, words);
-    let is_server = u32::from(known_now.server_len) == len && is_same(known_now.server, words);
+    // A server's id of no octets tells it from none.
+    let is_server = len > 0 && u32::from(known_now.server_len) == len && is_same(known_now.server, words);
     let is_certain = scratch.quic.scid_len > 0 || is_origin || is_server;
     if !recall_quic(scratch, known_now) || REMEMBERED.get_ptr_mut(&scratch.connection) != Some(known) {
         return Recalled::No;

@@ -104,7 +104,7 @@ pub static DEFERRED: ArrayOfMaps<Ring<Deferred, 4096>, { MAX_CPUS as usize }> = 
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is too large for the 512 octets of stack, or must be at hand in a loop's callback. Valid for one packet, but
-/// for the buckets.
+/// for the buckets and the count of hellos.
 #[repr(C)]
 pub struct Scratch {
     /// The packet's network header.
@@ -161,6 +161,10 @@ pub struct Scratch {
     pub is_held: u32,
     /// How far the segment by itself was read: one of `tls::begun`.
     pub begun: u32,
+    /// 1: the stream's reader goes on with a search for ECH.
+    pub goes_on: u32,
+    /// ClientHellos without a listed name since one was searched for ECH.
+    pub hellos: u32,
     /// The message in progress. Before what is held lie more than eight octets, which a walk may look at.
     pub stream: Stream,
     /// The name that is to be remembered.

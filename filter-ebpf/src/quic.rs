@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
     flow, frame,
-    layout::{CLEARED_AGE, HashKey, Settings, quic_mode},
+    layout::{CLEARED_AGE, HashKey, PORT_ENCRYPTED_DNS, PORT_QUIC, Settings, quic_mode},
     quic::{Header, id_words, kind},
     verdict::{Action, Protocol, Reason, Tally},
 };
@@ -13,28 +13,38 @@ use crate::{
     filter::Outcome,
     flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
     lookup::Way,
-    maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch},
+    maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch, tally},
     packet::Packet,
-    seam, tier,
+    seam,
+    tcp::goes_to_resolver,
+    tier,
     tls::judge_held,
 };
 
 /// See [`seam::quic_datagram`].
 #[inline(always)]
-pub fn datagram_seam(context: *mut xdp_md) -> u32 {
-    seam::encode_outcome(seam::way(context).and_then(|mut way| datagram(&mut way)))
+pub fn datagram_seam(context: *mut xdp_md, roles: u32) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| datagram(&mut way, roles as u8)))
 }
 
 #[inline(always)]
-fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
+fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    scratch.payload = frame::udp(&way.packet, &scratch.network)?;
-    scratch.quic = Header::read(&way.packet, &scratch.payload)?;
+    let read = read(way);
+    if roles & PORT_ENCRYPTED_DNS != 0 && read.is_ok() && scratch.quic.kind == kind::INITIAL {
+        tally(Tally::Doq);
+    }
+    if roles & PORT_QUIC == 0 {
+        return Err(Reason::NotWatched);
+    }
+    read?;
     let short = scratch.quic.kind == kind::SHORT;
-    // An Initial speaks for its datagram, whatever lies before it.
-    if !short && let Some(initial) = scratch.quic.initial(&way.packet, scratch.payload.end) {
-        scratch.quic = initial;
+    if roles & PORT_ENCRYPTED_DNS == 0
+        && scratch.quic.kind == kind::INITIAL
+        && goes_to_resolver(&way.packet, &scratch.network) == Some(true)
+    {
+        tally(Tally::DohQuic);
     }
     find(&way.packet, scratch)?;
     if short && !may_have(scratch, flow::REMEMBERED) {
@@ -67,6 +77,21 @@ fn datagram(way: &mut Way) -> Result<Outcome, Reason> {
         return Err(Reason::QuicShort);
     }
     undecided(way, is_known)
+}
+
+/// Reads the header of the packet that speaks for its datagram: an Initial, whatever lies before it.
+#[inline(always)]
+fn read(way: &Way) -> Result<(), Reason> {
+    // SAFETY: as in `datagram`.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.payload = frame::udp(&way.packet, &scratch.network)?;
+    scratch.quic = Header::read(&way.packet, &scratch.payload)?;
+    if scratch.quic.kind != kind::SHORT
+        && let Some(initial) = scratch.quic.initial(&way.packet, scratch.payload.end)
+    {
+        scratch.quic = initial;
+    }
+    Ok(())
 }
 
 /// Computes the connection's key: the client's source connection id is the one in what the client sends.

@@ -29,8 +29,8 @@ unsafe extern "C" {
     pub fn dns_query(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
     pub fn tcp_segment(context: *mut xdp_md, roles: u32) -> u32;
-    /// Judges a QUIC datagram.
-    pub fn quic_datagram(context: *mut xdp_md) -> u32;
+    /// Judges a datagram to a port with these roles, QUIC among them.
+    pub fn quic_datagram(context: *mut xdp_md, roles: u32) -> u32;
     /// Weighs the orders at the name that was found, for a protocol's code.
     pub fn choose_order(context: *mut xdp_md, protocol: u32) -> u32;
     /// Looks up a host name that is held.
@@ -39,6 +39,8 @@ unsafe extern "C" {
     pub fn tier_copy(context: *mut xdp_md, protocol: u32, held: u32) -> u32;
     /// Judges a segment by what is known of its flow, `alone` being what it came to by itself.
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
+    /// Searches a ClientHello for ECH.
+    pub fn tls_search(context: *mut xdp_md) -> u32;
     /// Judges a segment of DNS over TCP.
     pub fn dns_segment(context: *mut xdp_md) -> u32;
     /// Whether an answer may go to the tunnel's other end.
@@ -68,11 +70,12 @@ macro_rules! seams {
             flow_key() -> u32 = $crate::flow::key_seam;
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
-            quic_datagram() -> u32 = $crate::quic::datagram_seam;
+            quic_datagram(roles) -> u32 = $crate::quic::datagram_seam;
             choose_order(protocol) -> u32 = $crate::lookup::choose_seam;
             held_name() -> u32 = $crate::tls::held_seam;
             tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
             tls_connected(alone) -> u32 = $crate::tls::connected_seam;
+            tls_search() -> u32 = $crate::tls::search_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;
             may_enter() -> u32 = $crate::act::enter_seam;
             wrap_answer(len) -> u32 = $crate::act::wrap_seam;

@@ -6,13 +6,14 @@ use filter_common::{
     flow, frame,
     frame::Network,
     layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_TLS},
+    tls::may_begin,
     verdict::{Reason, Tally},
 };
 
 use crate::{
     dns,
     filter::Outcome,
-    flow::{find, forget, identify, mark, may_have},
+    flow::{find, forget, identify, is_unknown, mark, may_have},
     lookup::Way,
     maps::{NO_STATE, RESOLVERS, Scratch, tally},
     packet::{Packet, octets},
@@ -23,6 +24,21 @@ use crate::{
 #[inline(always)]
 pub fn segment_seam(context: *mut xdp_md, roles: u32) -> u32 {
     seam::encode_outcome(seam::way(context).and_then(|mut way| segment(&mut way, roles as u8)))
+}
+
+/// What a segment on a port with these roles comes to that opens and ends nothing, begins no hello, and of whose flow
+/// nothing is known: most are such. `None` for others, and where that cannot be told here.
+#[inline(always)]
+pub fn passing(packet: &Packet, network: &Network, roles: u8) -> Option<Reason> {
+    let flags = packet.be16(network.l4 + 12)?;
+    if roles & PORT_TLS == 0 || flags & (SYN | FIN | RST) != 0 {
+        return None;
+    }
+    let payload = match frame::tcp(packet, network) {
+        Ok(payload) => payload,
+        Err(reason) => return Some(reason),
+    };
+    if may_begin(packet, &payload)? || !is_unknown(packet, network) { None } else { Some(Reason::TlsNotHello) }
 }
 
 /// Judges a segment.

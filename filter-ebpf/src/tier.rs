@@ -8,8 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
 };
 use filter_common::{
-    bytes::Bytes as _,
-    frame::{self, Source},
+    frame,
     layout::{Deferred, TIER_DEAD},
     verdict::{Protocol, Tally},
 };
@@ -17,7 +16,7 @@ use filter_common::{
 use crate::{
     lookup::Way,
     maps::{ASLEEP, DEFERRED, SETTINGS, Scratch, TIER, tally},
-    packet::{Packet, octets},
+    packet::Packet,
     seam,
 };
 
@@ -71,7 +70,7 @@ fn write(packet: &Packet, scratch: &mut Scratch, now: u64, protocol: u8, held: u
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(ring) = DEFERRED.get(cpu) else { return false };
-    let client = client(packet, scratch).unwrap_or_default();
+    let [high, low] = frame::source(packet, &scratch.network).unwrap_or_default();
     let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
     let Some(mut entry) = ring.reserve(0) else { return false };
     let record: *mut Deferred = entry.as_mut_ptr();
@@ -80,7 +79,8 @@ fn write(packet: &Packet, scratch: &mut Scratch, now: u64, protocol: u8, held: u
         (*record).time = now;
         (*record).flow = scratch.flow;
         (*record).connection = scratch.connection;
-        (*record).client = client;
+        // In halves: LLVM takes octets apart. The field is aligned as a multiple of eight octets in the record.
+        (&raw mut (*record).client).cast::<[u64; 2]>().write([high.to_be(), low.to_be()]);
         (*record).sequence = scratch.sequence;
         (*record).start = scratch.start;
         (*record).tag_line = scratch.spot.line;
@@ -111,14 +111,4 @@ fn wake_up(cpu: u32) -> u64 {
     BPF_RB_FORCE_WAKEUP.into()
 }
 
-/// The address that scopes are looked up by.
-#[inline(always)]
-fn client(packet: &Packet, scratch: &Scratch) -> Option<[u8; 16]> {
-    let Source { at, version } = frame::scope_source(&scratch.network);
-    if version == 4 {
-        return Some(octets([0, 0xffff_0000_0000 | u64::from(packet.be32(at + 12)?)]));
-    }
-    let high = packet.be64(at + 8)?;
-    let low = packet.be64(at + 16)?;
-    Some(octets([high, low]))
-}
+const _: () = assert!(core::mem::offset_of!(Deferred, client).is_multiple_of(8));

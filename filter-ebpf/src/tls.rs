@@ -11,15 +11,15 @@ use filter_common::{
     layout::StreamReader,
     stream::{self, Place, Segment, place},
     tls::{Extensions, MAX_EXTENSIONS, Step},
-    verdict::{Action, Protocol, Reason},
+    verdict::{Action, Protocol, Reason, Tally},
     walk::{HOST_STEPS, HostCheck, STEPS, Step as WalkStep, Walk},
 };
 
 use crate::{
     filter::{Outcome, next, reason},
-    flow::{find, finish, identify, keep, marked, may_have, recall, remember, resume},
+    flow::{copy_what_follows, find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, View, Way},
-    maps::{GOING_ON, NO_STATE, Scratch},
+    maps::{GOING_ON, NO_STATE, SETTINGS, Scratch, tally},
     packet::{Held, Whole, repeat},
     seam, tier,
 };
@@ -47,6 +47,7 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
         return Err(Reason::TlsNotHello);
     }
     scratch.is_held = 0;
+    scratch.goes_on = 0;
     scratch.begun = begun::HEAD;
     let judged = match begun {
         Ok(extensions) => {
@@ -58,6 +59,9 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     match judged {
         Err(reason) if scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete) => {
             return Ok(Outcome { reason, action: next::CONNECTED });
+        }
+        Err(reason) if is_nameless(reason) && is_sampled(scratch) => {
+            return Ok(Outcome { reason, action: next::SEARCH });
         }
         Err(reason) => return Err(reason),
         // Its name is known; what comes behind it is no part of a hello.
@@ -92,6 +96,12 @@ fn follow(way: &mut Way, alone: Reason) -> Result<Outcome, Reason> {
         || matches!(judged, Err(Reason::TlsIncomplete)) && scratch.stream.copied == 1
     {
         tier::copy(way, Protocol::Tls, false);
+    }
+    if let Err(reason) = judged {
+        let is_whole = reason == alone && is_nameless(reason) && scratch.kinds == NO_STATE;
+        if scratch.goes_on == 1 || is_whole && is_sampled(scratch) {
+            return Ok(Outcome { reason, action: next::SEARCH });
+        }
     }
     judged
 }
@@ -160,6 +170,10 @@ fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     if recalled {
         return if judged.is_ok() { Ok(()) } else { Err(alone) };
     }
+    if matches!(judged, Err(Reason::NotListed)) && scratch.stream.reader.is_searched() {
+        scratch.goes_on = 1;
+        return judged;
+    }
     if judged.is_err() || scratch.choice.action == Action::Observe as u8 {
         finish(scratch);
         return judged;
@@ -173,6 +187,12 @@ fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     }
     remember(scratch);
     Ok(())
+}
+
+/// Whether a hello that came to this has no name, or one that is in no order.
+#[inline(always)]
+fn is_nameless(reason: Reason) -> bool {
+    matches!(reason, Reason::NotListed | Reason::TlsNoSni)
 }
 
 /// Whether a segment that came to this by itself showed no name: it may be the middle of a hello, whatever it looks
@@ -192,15 +212,23 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
     let begins = matches!(alone, Reason::TlsIncomplete);
     if resume(scratch) {
         let stream = &mut scratch.stream;
+        let is_searching = stream.reader.is_searching();
         match place(stream.base, stream.reader.next, scratch.sequence, len) {
+            // A search gives way to any hello.
+            _ if is_searching && begins => begin(way),
             Place::Wanted(known) => {
                 scratch.segment = Segment { at: scratch.payload.start.wrapping_add(known), end: scratch.payload.end };
+                if is_searching {
+                    scratch.goes_on = 1;
+                    return Err(alone);
+                }
             }
+            _ if is_searching => return Err(alone),
             Place::Known => return Err(Reason::TcpRepeated),
             Place::Gap => {
                 // What is missing may come in order; the tier must have it, too.
-                stream.copied = 1;
                 scratch.start = stream.base;
+                copy_what_follows(scratch);
                 return Err(Reason::TcpOutOfOrder);
             }
             // A hello elsewhere does not displace the one that the connection begins with.
@@ -241,6 +269,7 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
         return Err(Reason::TlsIncomplete);
     }
     finish(scratch);
+    note_searched(scratch);
     Err(stopped(scratch.end))
 }
 
@@ -249,18 +278,84 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
 fn begin(way: &mut Way) {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
-    let payload = scratch.payload;
+    let is_sampled = is_sampled(scratch);
     let reader = match scratch.begun {
+        // All of it, also what was read.
+        _ if is_sampled => StreamReader::hello().searched(),
         begun::HEAD => StreamReader::hello(),
         begun::EXTENSION => StreamReader::at_extension(&scratch.extensions),
         _ => StreamReader::at_server_name(&scratch.extensions, &scratch.server_name),
     };
+    begin_with(way, reader);
+}
+
+#[inline(always)]
+fn begin_with(way: &mut Way, reader: StreamReader) {
+    // SAFETY: as in `segment`.
+    let scratch = unsafe { &mut *way.scratch };
+    let payload = scratch.payload;
     let start = Extensions::start(&way.packet, &payload);
     scratch.stream.base = scratch.sequence.wrapping_add(start.wrapping_sub(payload.start));
     scratch.stream.copied = 0;
     scratch.stream.anchored = 0;
     scratch.segment = Segment { at: start.wrapping_add(reader.next), end: payload.end };
     scratch.stream.reader = reader;
+}
+
+/// Whether this hello is one of those that are searched for an Encrypted Client Hello.
+#[inline(always)]
+fn is_sampled(scratch: &mut Scratch) -> bool {
+    let one_in = SETTINGS.get(0).map_or(0, |settings| settings.ech_sample);
+    scratch.hellos = scratch.hellos.wrapping_add(1);
+    if one_in == 0 || scratch.hellos < one_in {
+        return false;
+    }
+    scratch.hellos = 0;
+    true
+}
+
+/// See [`seam::tls_search`].
+#[inline(always)]
+pub fn search_seam(context: *mut xdp_md) -> u32 {
+    if let Ok(mut way) = seam::way(context) {
+        search(&mut way);
+    }
+    0
+}
+
+/// Looks for an Encrypted Client Hello, over further segments if need be: that of a browser is as often as not behind
+/// the first. It decides nothing.
+#[inline(always)]
+fn search(way: &mut Way) {
+    // SAFETY: as in `segment`.
+    let scratch = unsafe { &mut *way.scratch };
+    let goes_on = scratch.goes_on == 1;
+    if !goes_on {
+        begin_with(way, StreamReader::hello().searched());
+    }
+    scratch.stream.reader.search();
+    scratch.end = Reason::TlsNoSni as u32;
+    if !scratch.stream.reader.has_ech() {
+        scratch.end = Reason::TlsExtensions as u32;
+        repeat(stream::STEPS, octets, way);
+    }
+    if scratch.end == HUNGRY && (goes_on || identify(&way.packet, scratch).is_ok()) {
+        keep(scratch);
+    } else {
+        finish(scratch);
+        note_searched(scratch);
+    }
+}
+
+/// Counts a hello that was searched to its end.
+#[inline(always)]
+fn note_searched(scratch: &Scratch) {
+    if scratch.end == Reason::TlsNoSni as u32 && scratch.stream.reader.is_searched() {
+        tally(Tally::EchSearched);
+        if scratch.stream.reader.has_ech() {
+            tally(Tally::Ech);
+        }
+    }
 }
 
 /// The name that is held, a trailing dot left out (RFC 6066 3).

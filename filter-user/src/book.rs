@@ -12,6 +12,8 @@
 //! - A source that is read again changes only what it says anew. So an order that the operator revoked stays revoked
 //!   until a file says something else of it; the same in another file, or in one that was away, is nothing else.
 //! - Where a file's put changes an order, what other files add, remove and extend applies again.
+//! - What a guard holds of a change is not done: it is kept until it is approved, rejected or said no longer, and the
+//!   rest is done at once. Ends are never held, but that a list lacks much of what it had.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,15 +36,23 @@ use self::{
 
 use crate::{
     feed::{Entry, Refusal},
+    guard::Guards,
     name::Name,
     order::{Order, Terms},
 };
 
 mod absence;
+mod claims;
+mod guarded;
+mod held;
+mod holding;
+mod release;
 mod rows;
 mod schema;
 pub(crate) mod sync;
 mod writer;
+
+pub use held::{Held, Item, ItemKind};
 
 /// The book, open.
 #[derive(Debug)]
@@ -51,6 +61,7 @@ pub struct Book {
     clock_behind: Option<Timestamp>,
     ahead: Ahead,
     absences: Absences,
+    guards: Guards,
 }
 
 /// Who is told of orders that end before the disk has it.
@@ -114,7 +125,7 @@ pub struct Record {
     pub source: String,
     /// Line in the source; 0 where the source as a whole means it.
     pub line: u64,
-    /// `put`, `add`, `remove`, `extend`, `revoke`.
+    /// `put`, `add`, `remove`, `extend`, `revoke`; of what guards hold `hold`, `unhold`, `approve`, `reject`, `release`.
     pub op: String,
     /// Order id.
     pub order: String,
@@ -131,6 +142,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// What was not taken.
     pub refusals: Vec<Refusal>,
+    /// What guards hold since now.
+    pub held: Vec<Held>,
 }
 
 /// What became of one event.
@@ -235,7 +248,13 @@ impl Book {
         fs::create_dir_all(folder)?;
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
-        Ok(Self { connection, clock_behind, ahead: Ahead::default(), absences: Absences::new(PATIENCE) })
+        let (ahead, absences) = (Ahead::default(), Absences::new(PATIENCE));
+        Ok(Self { connection, clock_behind, ahead, absences, guards: Guards::none() })
+    }
+
+    /// Has these guards from now on; without this there are none.
+    pub fn set_guards(&mut self, guards: Guards) {
+        self.guards = guards;
     }
 
     /// Another time after which an absence is confirmed.
@@ -262,9 +281,11 @@ impl Book {
     /// Nothing was changed.
     pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
         let source: Arc<str> = source.into();
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
         for entry in entries {
-            writer.event(&Origin { source: source.clone(), place: entry.place() }, entry.event)?;
+            let (id, place, whole) = (entry.event.order_id().to_owned(), entry.place(), entry.event.op() == "put");
+            writer.event(&Origin { source: source.clone(), place }, entry.event)?;
+            writer.write_holds(&source, &id, place, whole)?;
         }
         writer.commit(&mut self.ahead)
     }
@@ -292,6 +313,11 @@ impl Book {
     /// The file cannot be read or is damaged.
     pub fn order(&self, id: &str) -> Result<Option<Stored>, BookError> {
         OrderRow::find(&self.connection, id)?.map(|row| self.stored(row)).transpose()
+    }
+
+    /// The terms of one order, if it is there.
+    pub(crate) fn terms(&self, id: &str) -> Result<Option<Arc<Terms>>, BookError> {
+        Ok(OrderRow::find(&self.connection, id)?.map(|row| row.terms))
     }
 
     /// What became of one order, oldest first.

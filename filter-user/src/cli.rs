@@ -3,6 +3,7 @@
 mod check;
 mod events;
 mod explain;
+mod feed;
 mod interfaces;
 mod order;
 mod output;
@@ -66,7 +67,7 @@ enum Command {
     /// Tells what is attached and loaded, and what is wrong; needs no daemon
     ///
     /// The exit code is 1 if something is wrong: an interface is not attached, an order is not enforced, an order file
-    /// is missing or has mistakes, a redirect target is not ready, the clock is behind, or a daemon runs that does not
+    /// is missing or has mistakes, a change waits for approval, a redirect target is not ready, the clock is behind, or a daemon runs that does not
     /// answer. It is 0 where no daemon runs: what is attached goes on.
     Status,
     /// Attaches the filter to interfaces
@@ -82,6 +83,9 @@ enum Command {
     /// Adds, shows and ends orders
     #[command(subcommand)]
     Order(order::Order),
+    /// Shows feeds, reads them, and approves or rejects what guards hold of them
+    #[command(subcommand)]
+    Feed(feed::Feed),
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
     ///
     /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
@@ -136,6 +140,7 @@ impl Cli {
             Command::Attach(attach) => attach.run(&global),
             Command::Detach(detach) => detach.run(&global),
             Command::Order(order) => order.run(&global),
+            Command::Feed(feed) => feed.run(&global),
             Command::Explain(explain) => explain.run(&global),
             Command::Stats => stats::run(&global),
             Command::Events(events) => events.run(&global),

@@ -4,13 +4,16 @@
 //! mean is checked here, and every mistake is reported, not only the first.
 
 mod feeds;
+mod guards;
 mod mistake;
 mod raw;
 mod remote;
+mod resolvers;
 mod scopes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -26,8 +29,8 @@ use crate::{
         Input, Kind, Seal,
         http::{Remote, Task},
     },
-    guard::{GuardError, Guards},
-    kernel::{Capacity, Mode, TargetSpec, TlsPorts},
+    guard::{self, Guards, Policy, Protected},
+    kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
     name::Name,
     order::Match,
 };
@@ -38,6 +41,9 @@ pub const DEFAULT_FILE: &str = "/etc/cordon/cordon.toml";
 
 /// Name of the feed that holds what the control socket was given.
 pub const CONTROL_FEED: &str = "control";
+
+/// Where orders that came over the control socket come from, in the book's words.
+pub(crate) const CONTROL_SOURCE: &str = "cli";
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,10 +62,14 @@ pub struct Config {
     pub feeds: Vec<Feed>,
     /// What no order can stop.
     pub allow: Allow,
+    /// What no order stops unless that is approved, besides the shipped list.
+    pub protect: Protected,
     /// What events tell, and how many.
     pub events: Events,
     /// What becomes of QUIC.
     pub quic: Quic,
+    /// Public resolvers, connections to which are counted: those that Cordon knows, and the operator's.
+    pub resolvers: BTreeSet<IpAddr>,
     /// Answers a second on each CPU, and as many resets.
     pub answers_per_second: u32,
     /// Sizes of the kernel tables, which are laid out when they are first pinned.
@@ -95,6 +105,16 @@ pub struct Ports {
     pub tls: TlsPorts,
     /// QUIC.
     pub quic: Vec<u16>,
+    /// DNS over TLS and over QUIC, which is counted.
+    pub encrypted_dns: Vec<u16>,
+}
+
+impl Ports {
+    /// As the program takes them.
+    pub fn reading(self) -> Reading {
+        let Self { dns, tls, quic, encrypted_dns } = self;
+        Reading { dns, tls, quic, encrypted_dns }
+    }
 }
 
 /// What becomes of QUIC, whose names only the deferred tier can read.
@@ -166,6 +186,8 @@ pub struct Feed {
     pub kind: Kind,
     /// They must be signed.
     pub seal: Option<Seal>,
+    /// Its guards.
+    pub policy: Policy,
 }
 
 impl Feed {
@@ -271,6 +293,16 @@ impl Config {
         self.interfaces.iter().find(|known| known.name == interface).map(|known| known.mode)
     }
 
+    /// The guards of all feeds, and of what the control socket is given.
+    pub fn guards(&self) -> Guards {
+        let mut protected = Protected::shipped();
+        protected.extend(&self.protect);
+        let control = (PathBuf::from(CONTROL_SOURCE), Policy::control(CONTROL_FEED));
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let feeds = self.feeds.iter().map(|feed| (absolute(&feed.path), feed.policy.clone()));
+        Guards::new(protected, feeds.chain([control]).collect())
+    }
+
     /// What a running daemon cannot take over from `new`, by key; empty if it can take over all of it.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();
@@ -309,12 +341,14 @@ impl Check<'_> {
             targets: self.targets(raw.targets),
             feeds: self.feeds(raw.feed, &raw.daemon.state_dir),
             allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
+            protect: self.protect(raw.protect),
             events: Events { per_second: raw.events.per_second, client: raw.events.client },
             quic: Quic {
                 mode: raw.quic.mode,
                 without_tier: raw.quic.without_tier,
                 initials_per_second: raw.quic.initials_per_second,
             },
+            resolvers: self.resolvers(raw.resolvers),
             answers_per_second: raw.answers.per_second,
             capacity: self.capacity(raw.capacity),
         };
@@ -344,7 +378,42 @@ impl Check<'_> {
         {
             self.wrong(tls, "neither DNS nor TLS nor QUIC is read: no order would stop anything");
         }
-        Ports { dns: self.port_list(raw.dns, 53), tls: self.tls_ports(raw.tls), quic: self.port_list(raw.quic, 443) }
+        Ports {
+            dns: self.port_list(raw.dns, 53),
+            tls: self.tls_ports(raw.tls),
+            quic: self.port_list(raw.quic, 443),
+            encrypted_dns: self.port_list(raw.encrypted_dns, 853),
+        }
+    }
+
+    fn resolvers(&mut self, raw: raw::Resolvers) -> BTreeSet<IpAddr> {
+        let mut known = resolvers::shipped();
+        for text in raw.addresses.iter().flat_map(Spanned::get_ref) {
+            match resolvers::address(text.get_ref()) {
+                Ok(address) => {
+                    known.insert(address);
+                }
+                Err(why) => self.wrong(text, why),
+            }
+        }
+        if let Some(file) = &raw.file {
+            match resolvers::read(&self.folder.join(file.get_ref())) {
+                Ok(addresses) => known.extend(addresses),
+                Err(mistakes) => {
+                    self.wrong(file, format!("this file has {} mistakes", mistakes.len()));
+                    self.mistakes.extend(mistakes);
+                }
+            }
+        }
+        if known.len() > MAX_RESOLVERS as usize {
+            let why = format!("with those that Cordon knows, {} resolvers; room for {MAX_RESOLVERS}", known.len());
+            match (&raw.file, &raw.addresses) {
+                (Some(file), _) => self.wrong(file, why),
+                (None, Some(addresses)) => self.wrong(addresses, why),
+                (None, None) => self.mistakes.push(self.source.whole(why)),
+            }
+        }
+        known
     }
 
     fn wrong<T>(&mut self, value: &Spanned<T>, why: impl Into<String>) {
@@ -468,7 +537,7 @@ impl Check<'_> {
     fn allowed_subtrees(&mut self, raw: Vec<Spanned<String>>) -> Vec<Name> {
         for text in &raw {
             let Ok(name) = Name::parse(text.get_ref()) else { continue };
-            if let Err(error @ (GuardError::TopLevel | GuardError::PublicSuffix)) = Guards::all().check(&name) {
+            if let Err(error) = guard::check_suffix(&name) {
                 self.wrong(text, format!("{error}: no order could stop any name below it"));
             }
         }

@@ -8,6 +8,7 @@ mod addresses;
 mod enforcer;
 mod engine;
 mod explain;
+mod held;
 mod hold;
 mod keeper;
 mod memory;
@@ -34,7 +35,6 @@ use crate::{
         server::Socket,
     },
     feed::{self, Refusal},
-    guard::Guards,
     kernel::{self, Attached, Kernel},
     observe::EventHub,
 };
@@ -47,7 +47,7 @@ pub fn feed_context(config: &Config) -> feed::Context {
     feed::Context {
         scopes: Some(config.scopes.keys().cloned().collect()),
         targets: Some(config.targets.iter().map(|target| target.name.clone()).collect()),
-        guards: Guards::all(),
+        guards: config.guards(),
     }
 }
 

@@ -15,7 +15,10 @@ use filter_common::{
     verdict::{Reason, Tally},
 };
 
-use crate::control::api::{ReasonCount, TallyCount};
+use crate::{
+    control::api::{Hidden, ReasonCount, TallyCount},
+    kernel::ECH_SAMPLE,
+};
 
 /// Counters for reports: reasons without packets are left out.
 pub fn reason_counts(counters: &[(Reason, Counter)]) -> Vec<ReasonCount> {
@@ -31,8 +34,27 @@ pub fn reason_counts(counters: &[(Reason, Counter)]) -> Vec<ReasonCount> {
         .collect()
 }
 
-/// What else is counted, for reports: what did not happen is left out.
+/// Where names cannot be seen.
+pub fn hidden(counters: &[(Reason, Counter)], tallies: &[(Tally, u64)]) -> Hidden {
+    let packets =
+        |reason| counters.iter().find(|(known, _)| *known == reason).map_or(0, |(_, counter)| counter.packets);
+    let times = |tally| tallies.iter().find(|(known, _)| *known == tally).map_or(0, |(_, count)| *count);
+    Hidden {
+        dns_over_tls: times(Tally::Dot),
+        dns_over_quic: times(Tally::Doq),
+        resolver_tls: times(Tally::Doh),
+        resolver_quic: times(Tally::DohQuic),
+        hellos_without_name: packets(Reason::TlsNoSni),
+        quic_versions: packets(Reason::QuicVersion),
+        hellos_searched: times(Tally::EchSearched),
+        hellos_encrypted: times(Tally::Ech),
+        searched_one_in: ECH_SAMPLE,
+    }
+}
+
+/// What else is counted, for reports: what did not happen is left out, and what [`hidden`] tells.
 pub fn tallies(tallies: &[(Tally, u64)]) -> Vec<TallyCount> {
-    let counted = tallies.iter().filter(|(_, count)| *count > 0);
+    const TOLD: [Tally; 6] = [Tally::Ech, Tally::EchSearched, Tally::Dot, Tally::Doq, Tally::Doh, Tally::DohQuic];
+    let counted = tallies.iter().filter(|(tally, count)| *count > 0 && !TOLD.contains(tally));
     counted.map(|(tally, count)| TallyCount { what: tally.word().to_owned(), count: *count }).collect()
 }

@@ -107,7 +107,7 @@ fn segments(u: &mut Unstructured) -> Made<()> {
     let mut segments = Segments::new(Limits::default());
     let mut last = Decision::Undecided;
     for (at, piece) in shuffled(u, &stream)? {
-        last = segments.read(&copied(piece), start, start.wrapping_add(at as u32));
+        last = segments.read(&copied(piece), start, start.wrapping_add(at as u32), None);
         assert!(last == Decision::Undecided || is_named(&last, &name), "{last:?}");
     }
     assert!(is_named(&last, &name), "all of it came: {last:?}");

@@ -54,6 +54,8 @@ pub struct Setup {
     pub own: Vec<IpAddr>,
     /// Answers a second on each CPU.
     pub answers_per_second: u32,
+    /// One in so many ClientHellos without a listed name is searched for ECH; 0 for none.
+    pub ech_sample: u32,
     /// Sizes of the maps.
     pub capacity: Capacity,
 }
@@ -67,6 +69,7 @@ impl Default for Setup {
             targets: Vec::new(),
             own: Vec::new(),
             answers_per_second: 1_000_000,
+            ech_sample: 0,
             capacity: Capacity {
                 names: 65_536,
                 orders: 1024,
@@ -116,7 +119,7 @@ impl Filter {
 
     /// With this set-up and these orders.
     pub fn with<'a>(setup: Setup, orders: impl IntoIterator<Item = &'a TestOrder>) -> Self {
-        let Setup { dns_ports, tls_ports, scopes, targets, own, answers_per_second, capacity } = setup;
+        let Setup { dns_ports, tls_ports, scopes, targets, own, answers_per_second, ech_sample, capacity } = setup;
         let kernel = Kernel::ephemeral(&capacity).expect("the program loads (as root)");
         let scope_table = ScopeTable::new(scopes.iter().map(|(name, _)| *name)).expect("at most 63 scopes");
         let bits: Vec<_> = scopes
@@ -126,7 +129,7 @@ impl Filter {
         let tables = kernel.tables();
         let reading = Reading { dns: dns_ports.clone(), tls: TlsPorts::List(tls_ports.clone()), ..Reading::default() };
         tables.set_ports(&reading).expect("ports");
-        let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample: 1, ..Behaviour::default() };
+        let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample, ..Behaviour::default() };
         tables.set_behaviour(&behaviour).expect("behaviour");
         tables.set_scopes(&bits).expect("scopes");
         tables.set_own_addresses(&own).expect("own addresses");

@@ -1,5 +1,7 @@
 //! QUIC: a client in Rust and Chromium, over IPv4 and IPv6.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result};
 use cordon_tests::lab::{Arrived, Family, Filter, Host, Lab, address, order};
 use serde_json::{Value, json};
@@ -203,5 +205,36 @@ fn the_tiers_numbers_are_shown() -> Result<()> {
     assert_eq!([over_budget, ring_full, incomplete, restarts], [0; 4]);
     let text = filter.cordon(&["stats"])?.stdout;
     assert!(text.contains("deferred tier: alive; 1 names, 1 of them listed"), "{text}");
+    Ok(())
+}
+
+/// A flood of forged Initials has its share of copies; whoever else asks is answered, and stopped, as ever.
+#[test]
+fn q6_others_are_served_and_stopped_during_a_flood() -> Result<()> {
+    const BUDGET: u64 = 500;
+    let lab = Lab::new()?;
+    let mut listed = orders();
+    listed.push(order("tls", &["tls.example"], &[("tls", "reset"), ("dns", "nxdomain")]));
+    let filter = Filter::start_with(&lab, &listed, &format!("\n[quic]\ninitials_per_second = {BUDGET}\n"))?;
+    let begun = Instant::now();
+    let flood = lab.flood_quic(Family::V4, address::OTHER_CLIENT, 4)?;
+    let mut rounds = 0;
+    while flood.log().is_empty() && begun.elapsed() < Duration::from_secs(60) {
+        for family in Family::BOTH {
+            assert_eq!(lab.curl(family, address::CLIENT, "other.example")?.code, 0, "{family}");
+            assert_eq!(lab.curl(family, address::CLIENT, "tls.example")?.code, 35, "{family}");
+            let answer = lab.dig(family, address::CLIENT, "tls.example", "A", &[])?;
+            assert_eq!(answer.status.as_deref(), Some("NXDOMAIN"), "{family}");
+        }
+        rounds += 1;
+    }
+    let (counters, stats) = (filter.counters()?, filter.json(&["stats"])?);
+    let [copied, passed] = ["quic_copied", "quic_over_budget"].map(|reason| counters.get(reason).copied().unwrap_or(0));
+    println!("{rounds} rounds beside {} Initials: {copied} copied, {passed} over the budget", flood.log().trim());
+    let cpus = std::thread::available_parallelism()?.get() as u64;
+    // Each CPU's bucket holds a second's budget at the start.
+    assert!(copied <= cpus * BUDGET * (begun.elapsed().as_secs() + 2), "{copied}: {counters:?}");
+    assert!(rounds > 0 && copied > 0 && passed > 0, "{counters:?}");
+    assert_eq!((stats["tier"]["alive"].as_bool(), stats["tier"]["junk"].as_u64()), (Some(true), Some(copied)));
     Ok(())
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use cordon_tests::lab::{Counters, Family, Filter, Host, Lab, address, order, order_of_each_action};
+use anyhow::{Result, ensure};
+use cordon_tests::{
+    lab::{Counters, Family, Filter, Host, Lab, address, eventually, order, order_of_each_action},
+    packet::Hello,
+};
 
 /// curl waits three seconds for a server that never answers; a reset must end it long before.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -82,6 +85,47 @@ fn t03_each_action_ends_a_long_hello_as_designed() -> Result<()> {
             let (handshake, gained) = filter.counting(|| lab.long_handshake(family, name))?;
             assert_eq!((handshake.established, handshake.reset), (established, reset), "{name}: {handshake:?}");
             assert_eq!(gained.get(reason), Some(&1), "{name}: {gained:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Records without a part of the hello, which servers of the web read past.
+#[test]
+fn t10_a_hello_among_idle_records_is_reset() -> Result<()> {
+    const EMPTY: [u8; 5] = [22, 3, 1, 0, 0];
+    const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+    let lab = Lab::new()?;
+    let certificate = ["--x509certfile", "certificate.pem", "--x509keyfile", "key.pem"];
+    let serve = [&["gnutls-serv", "--quiet", "--nocookie", "--port", "8444"][..], &certificate].concat();
+    let _gnutls = lab.spawn(Host::Server, &serve)?;
+    let further = "[ports]\ntls = [443, 8444]\n";
+    let filter = Filter::start_with(&lab, &[order("reset", &["reset.example"], &[("tls", "reset")])], further)?;
+    let streams = |name: &str, idle: &[u8]| -> [Vec<u8>; 3] {
+        let hello = Hello::new(name).records(&[40]).build();
+        let (one, two) = hello.split_at(45);
+        [hello.clone(), [idle, &hello].concat(), [one, idle, two].concat()]
+    };
+    for family in Family::BOTH {
+        // nginx has OpenSSL.
+        for (server, port, idle) in
+            [("nginx", 443, EMPTY.repeat(32)), ("gnutls-serv", 8444, CHANGE_CIPHER_SPEC.to_vec())]
+        {
+            eventually(Duration::from_secs(20), || {
+                let [hello, ..] = streams("ready.example", &[]);
+                ensure!(lab.send_tls(family, port, &hello)?.answered, "no answer from {server}");
+                Ok(())
+            })?;
+            for stream in streams("other.example", &idle) {
+                let (sent, gained) = filter.counting(|| lab.send_tls(family, port, &stream))?;
+                assert!(sent.answered, "{server} does not read past {idle:?}: {sent:?}");
+                assert_eq!(gained, one("not_listed"), "{server}");
+            }
+            for stream in streams("reset.example", &idle) {
+                let (sent, gained) = filter.counting(|| lab.send_tls(family, port, &stream))?;
+                assert!(!sent.answered, "{server}: {sent:?}");
+                assert_eq!(gained, one("reset"), "{server}");
+            }
         }
     }
     Ok(())

@@ -100,24 +100,82 @@ impl StreamReader {
         self.extensions_left = self.extensions_left.wrapping_sub(octets);
     }
 
-    /// A record header (RFC 8446 5.1). Records of no octets "MUST NOT" be sent, and are not read past.
+    /// Looks for an Encrypted Client Hello (RFC 9849 5) on the way.
+    #[inline(always)]
+    pub fn searched(self) -> Self {
+        Self { ech: ech::SOUGHT, ..self }
+    }
+
+    /// Whether this hello is one of those that are searched.
+    #[inline(always)]
+    pub fn is_searched(&self) -> bool {
+        self.ech != ech::IGNORED
+    }
+
+    /// Looks for nothing else from here on; it ends as if there were no name.
+    #[inline(always)]
+    pub fn search(&mut self) {
+        self.named = SEARCHING;
+    }
+
+    /// Whether nothing but an Encrypted Client Hello is looked for.
+    #[inline(always)]
+    pub fn is_searching(&self) -> bool {
+        self.named == SEARCHING
+    }
+
+    /// Whether there is one, as far as was read.
+    #[inline(always)]
+    pub fn has_ech(&self) -> bool {
+        self.ech == ech::FOUND
+    }
+
+    /// A record header (RFC 8446 5.1), or a record without a part of the hello, which servers read past: OpenSSL
+    /// takes 32 empty ones in a row, GnuTLS change_cipher_spec, and rustls some alerts of level warning.
     #[inline(always)]
     fn step_record<B: Bytes>(&mut self, bytes: &B, segment: &mut Segment) -> Step {
-        let Some(take) = field(bytes, segment, (&mut self.header, &mut self.header_have), 5, 5) else {
+        // The header, and then the octet of a change_cipher_spec or the two of an alert.
+        let want = match self.header_have {
+            0..5 => 5,
+            5 if self.header >> 24 == CHANGE_CIPHER_SPEC => 6,
+            _ => 7,
+        };
+        let Some(take) = field(bytes, segment, (&mut self.header, &mut self.header_have), want, want) else {
             return Step::Stop(UNREADABLE);
         };
         self.next = self.next.wrapping_add(take);
-        if self.header_have < 5 {
+        if u32::from(self.header_have) < want {
             return Step::More;
         }
         let header = self.header;
+        match want {
+            6 => return self.idle(header & 0xff == 1),
+            // Other than close_notify (RFC 8446 6.1).
+            7 => return self.idle(header >> 8 & 0xff == WARNING && header & 0xff != 0),
+            _ => {}
+        }
+        // Type, major version, and length; the minor version says nothing.
+        match (header >> 24, header & 0xffff) {
+            (HANDSHAKE, 1..) => {
+                self.idle = 0;
+                self.header = 0;
+                self.header_have = 0;
+                self.record_left = (header & 0xffff) as u32;
+                Step::More
+            }
+            (CHANGE_CIPHER_SPEC, 1) | (ALERT, 2) => Step::More,
+            (HANDSHAKE | CHANGE_CIPHER_SPEC, 0) => self.idle(true),
+            _ => Step::Stop(Reason::TlsNotHello),
+        }
+    }
+
+    /// After a record without a part of the hello.
+    #[inline(always)]
+    fn idle(&mut self, is_idle: bool) -> Step {
         self.header = 0;
         self.header_have = 0;
-        self.record_left = (header & 0xffff) as u32;
-        if header >> 24 != 0x1603 || self.record_left == 0 {
-            return Step::Stop(Reason::TlsNotHello);
-        }
-        Step::More
+        self.idle = self.idle.wrapping_add(1);
+        if is_idle && self.idle <= MAX_IDLE { Step::More } else { Step::Stop(Reason::TlsNotHello) }
     }
 
     /// What a field says.
@@ -135,7 +193,11 @@ impl StreamReader {
             SESSION if value > 32 => Step::Stop(Reason::TlsMalformed),
             SESSION => self.skip(CIPHERS, value),
             CIPHERS => self.skip(COMPRESSION, value),
-            COMPRESSION if value == self.message_left => Step::Stop(Reason::TlsNoSni),
+            COMPRESSION if value == self.message_left => {
+                self.extensions_left = 0;
+                self.begin(EXTENSION);
+                Step::Stop(Reason::TlsNoSni)
+            }
             COMPRESSION => self.skip(EXTENSIONS, value),
             EXTENSIONS => {
                 if value > self.message_left {
@@ -150,7 +212,14 @@ impl StreamReader {
                 if len > self.extensions_left {
                     return Step::Stop(Reason::TlsMalformed);
                 }
-                if value >> 16 != SERVER_NAME {
+                let kind = value >> 16;
+                if kind == ENCRYPTED_CLIENT_HELLO && self.is_searched() {
+                    self.ech = ech::FOUND;
+                    if self.is_searching() {
+                        return Step::Stop(Reason::TlsNoSni);
+                    }
+                }
+                if kind != SERVER_NAME || self.is_searching() {
                     return self.skip(EXTENSION, len);
                 }
                 if self.named == 1 {
@@ -223,6 +292,30 @@ const UNREADABLE: Reason = Reason::TlsIncomplete;
 const MAX_NAME: u64 = 254;
 const CLIENT_HELLO: u32 = 1;
 const SERVER_NAME: u32 = 0;
+/// RFC 9849 5.
+const ENCRYPTED_CLIENT_HELLO: u32 = 0xfe0d;
+
+/// [`StreamReader::named`] while nothing but an Encrypted Client Hello is looked for.
+pub const SEARCHING: u8 = 2;
+
+/// Values of [`StreamReader::ech`].
+pub mod ech {
+    /// This hello is not one of those that are searched.
+    pub const IGNORED: u8 = 0;
+    /// It is, and there is none so far.
+    pub const SOUGHT: u8 = 1;
+    /// There is one, genuine or GREASE.
+    pub const FOUND: u8 = 2;
+}
+
+/// Records in a row without a part of the hello that are read past: as many as servers take.
+pub const MAX_IDLE: u8 = 32;
+// Record types with the major version.
+const CHANGE_CIPHER_SPEC: u64 = 0x1403;
+const ALERT: u64 = 0x1503;
+const HANDSHAKE: u64 = 0x1603;
+/// An alert's level.
+const WARNING: u64 = 1;
 
 // Stages: what is read next.
 const MESSAGE: u8 = 0;

@@ -183,9 +183,79 @@ fn t11_what_follows_a_record_must_be_a_record() {
             assert_eq!(read_seeded(&[first, second]), Err(Reason::TlsNotHello), "cut at {cut}");
         }
     }
-    // Of no octets (RFC 8446 5.1).
-    let empty = [&octets[..65], &[22, 3, 1, 0, 0], &octets[65..]].concat();
-    assert_eq!(read(empty.chunks(9)), Err(Reason::TlsNotHello));
+}
+
+/// Records without a part of the hello: empty ones, a change_cipher_spec, an alert of level warning.
+const IDLE: [&[u8]; 5] =
+    [&[22, 3, 1, 0, 0], &[20, 3, 3, 0, 0], &[20, 3, 3, 0, 1, 1], &[21, 3, 1, 0, 2, 1, 90], &[22, 3, 9, 0, 0]];
+
+#[test]
+fn t10_records_without_a_part_of_the_hello_are_read_past() {
+    let whole = named(NAME);
+    for idle in IDLE {
+        for times in [1, 2, 32] {
+            let before = [&idle.repeat(times), &whole[..]].concat();
+            for cut in 1..before.len() {
+                let (first, second) = before.split_at(cut);
+                assert_eq!(read([first, second]), Ok(NAME.to_vec()), "{idle:?} {times} times, cut at {cut}");
+            }
+            assert_eq!(read([&before[..]]), Ok(NAME.to_vec()));
+        }
+        let octets = records(&whole[5..], &[60]);
+        let between = [&octets[..65], &idle.repeat(7), &octets[65..]].concat();
+        expect(&between, &Ok(NAME.to_vec()));
+        // A record of the hello between them begins the count anew.
+        let octets = records(&whole[5..], &[20, 20, 20]);
+        let portions: Vec<_> = octets[..75].chunks(25).chain([&octets[75..]]).collect();
+        let often =
+            portions.iter().flat_map(|portion| [idle.repeat(32), portion.to_vec()]).collect::<Vec<_>>().concat();
+        assert_eq!(read(often.chunks(1000)), Ok(NAME.to_vec()));
+    }
+}
+
+#[test]
+fn t10_what_no_server_reads_past() {
+    let whole = named(NAME);
+    let before = |idle: &[u8]| read([&[idle, &whole[..]].concat()[..]]);
+    for idle in IDLE {
+        assert_eq!(before(&idle.repeat(33)), Err(Reason::TlsNotHello), "{idle:?}");
+    }
+    for other in [
+        // Empty application data; alerts: fatal, close_notify, of one octet.
+        &[23, 3, 1, 0, 0][..],
+        &[21, 3, 1, 0, 2, 2, 90],
+        &[21, 3, 1, 0, 2, 1, 0],
+        &[21, 3, 1, 0, 1, 1],
+        &[21, 3, 1, 0, 0],
+        &[20, 3, 3, 0, 1, 2],
+        &[20, 3, 3, 0, 2, 1, 1],
+        // Another major version.
+        &[22, 2, 1, 0, 0],
+    ] {
+        assert_eq!(before(other), Err(Reason::TlsNotHello), "{other:?}");
+    }
+}
+
+#[test]
+fn t16_ech_is_found_on_the_way() {
+    let hellos = [
+        (hello(&[(0, &server_name(NAME)), (0xfe0d, &[7; 100])]), true),
+        (hello(&[(0xfe0d, &[7; 100]), (0, &server_name(NAME)), (43, &[2, 3, 4])]), true),
+        (hello(&[(16, b"\x00\x03\x02h2"), (0xfe0d, b"")]), true),
+        (hello(&[(0, &server_name(NAME)), (0xfe0c, &[7; 100]), (21, &[0xfe, 0x0d, 0, 0])]), false),
+        (hello(&[(43, &[2, 3, 4])]), false),
+        (hello(&[]), false),
+    ];
+    for (octets, has_ech) in hellos {
+        for cut in 1..octets.len() {
+            let (first, second) = octets.split_at(cut);
+            let mut hello = Hello { reader: StreamReader::hello().searched(), ..Hello::new() };
+            hello.reader.search();
+            let end = [first, second].into_iter().find_map(|segment| hello.feed(segment));
+            assert_eq!(end, Some(Err(Reason::TlsNoSni)));
+            assert_eq!(hello.reader.has_ech(), has_ech, "cut at {cut}");
+        }
+    }
 }
 
 #[test]

@@ -111,6 +111,18 @@ pub(super) fn fresh(
     Ok(delta)
 }
 
+/// How many names an order has.
+pub(super) fn count_names(connection: &Connection, number: i64) -> Result<u64, BookError> {
+    let mut query = connection.prepare_cached("SELECT count(*) FROM names WHERE number = ?1 AND kind = ?2")?;
+    Ok(query.query_row(params![number, Kind::Listed as i64], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// Nothing of an order is held any more.
+pub(super) fn forget_held(connection: &Connection, id: &str) -> Result<(), BookError> {
+    connection.prepare_cached("DELETE FROM held WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
 /// Calls `each` for every name of an order, in order.
 pub(super) fn read_names(
     connection: &Connection,
@@ -229,6 +241,6 @@ pub(super) fn damaged(what: impl std::fmt::Display) -> BookError {
     BookError::Damaged(what.to_string())
 }
 
-fn time(microseconds: i64) -> Result<Timestamp, BookError> {
+pub(super) fn time(microseconds: i64) -> Result<Timestamp, BookError> {
     Timestamp::from_microsecond(microseconds).map_err(damaged)
 }

@@ -10,7 +10,10 @@ use rusqlite::{
 use super::BookError;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = STEPS.len() as i64;
+
+/// What makes each version of the one before.
+const STEPS: [&str; 2] = [TABLES, HELD];
 
 /// How long another program is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -46,8 +49,10 @@ fn open_as(file: &Path, locking: &str) -> Result<Connection, BookError> {
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         VERSION => {}
-        0 => {
-            transaction.execute_batch(TABLES)?;
+        0..VERSION => {
+            for step in STEPS.iter().skip(found as usize) {
+                transaction.execute_batch(step)?;
+            }
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
         _ => return Err(BookError::Newer { found, known: VERSION }),
@@ -106,4 +111,34 @@ CREATE TABLE refusals (
     why TEXT NOT NULL
 ) STRICT;
 CREATE INDEX refusals_source ON refusals (source, number);
+";
+
+/// `held` is what guards hold: `id` is the order, or empty where orders of the source as a whole are meant; `hash` is
+/// of everything that an approval would bring about. A rejected change has the time and the user. `held_names` is what
+/// comes and goes: names that come (`kind` 0) or go (1), exceptions that go (2), orders that go (3).
+const HELD: &str = "
+CREATE TABLE held (
+    number INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    id TEXT NOT NULL,
+    guard TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    terms TEXT,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    deadline INTEGER,
+    rejected INTEGER,
+    rejected_by TEXT
+) STRICT;
+CREATE INDEX held_source ON held (source, id);
+CREATE INDEX held_id ON held (id);
+CREATE TABLE held_names (
+    held INTEGER NOT NULL REFERENCES held (number) ON DELETE CASCADE,
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (held, kind, name)
+) STRICT, WITHOUT ROWID;
 ";

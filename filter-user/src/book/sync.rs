@@ -6,12 +6,13 @@ use std::{
     time::Instant,
 };
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior::Immediate, params};
+use rusqlite::{Transaction, TransactionBehavior::Immediate};
 
 use super::{
     Applied, Book, BookError, What,
     absence::Absences,
-    rows,
+    claims::{Claim, ClaimKind, REVOKED, claim, claims, forget, hash_events, hash_order, other_claims, set_claim},
+    held, rows,
     rows::OrderRow,
     writer::{Origin, Writer},
 };
@@ -21,7 +22,8 @@ use crate::{
         fold::{Folded, Place, fold},
         native::Read,
     },
-    order::Order,
+    guard::Guard,
+    name::Name,
 };
 
 /// A file as it is now.
@@ -33,23 +35,6 @@ pub(crate) struct Snapshot {
     pub(crate) read: Option<Read>,
     /// When it was looked at, at the latest.
     pub(crate) looked: Instant,
-}
-
-/// What a source said last about an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Claim {
-    kind: ClaimKind,
-    hash: [u8; 16],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClaimKind {
-    /// It puts the order.
-    Put = 0,
-    /// It has events about the order.
-    Events = 1,
-    /// The book refused what it says, or another source's put has undone its events: they apply again.
-    Refused = 2,
 }
 
 /// A snapshot, sorted by order.
@@ -98,7 +83,7 @@ impl Book {
     }
 
     fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?);
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
@@ -135,7 +120,8 @@ fn plan(
     dropped: &mut Vec<Dropped>,
 ) -> Result<Plan, BookError> {
     let Snapshot { source, read, looked } = snapshot;
-    let why = if read.is_some() { "the file puts the order no longer" } else { "the file is gone" };
+    let gone = read.is_none();
+    let why = if gone { "the file is gone" } else { "the file puts the order no longer" };
     let Read { entries, mut refusals, mut held, unidentified, lines } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
@@ -145,28 +131,39 @@ fn plan(
     let orders: BTreeMap<_, _> =
         by_order.into_iter().map(|(id, entries)| (id, fold(&source, entries, &mut refusals))).collect();
     let mut absent = Vec::new();
+    let mut put_before = 0;
     for (id, claim) in claims(&writer.transaction, &source)? {
         let still_put = held.contains_key(&id) || orders.get(&id).is_some_and(|o| !matches!(o, Folded::Events(_)));
+        put_before += u64::from(claim.kind == ClaimKind::Put);
         if claim.kind == ClaimKind::Put && !still_put {
             absent.push((id, claim));
         } else if !held.contains_key(&id) && !orders.contains_key(&id) {
             forget(&writer.transaction, &source, &id)?;
+            held::forget(&writer.transaction, &source, &id)?;
         }
     }
-    if !absent.is_empty() && (unidentified || lines == 0) {
-        let what = if lines == 0 { "the file is empty" } else { "a line cannot be read at all" };
+    if !absent.is_empty() && unidentified {
         let ids: Vec<_> = absent.iter().map(|(id, _)| id.as_str()).collect();
-        let why = format!("{what}, so {} orders that it put before stay in force", absent.len());
+        let why = format!("a line cannot be read at all, so {} orders that it put before stay in force", absent.len());
         refusals.push(Refusal::new(&source, 0, &ids.join(" "), why));
         held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
     }
     let ids = absent.iter().map(|(id, _)| id.clone()).collect();
     let confirmed = absences.look(&source, &ids, looked);
+    held.extend(ids.difference(&confirmed).map(|id| (id.clone(), 0)));
+    absent.retain(|(id, _)| confirmed.contains(id));
+    let guard = if gone { None } else { too_few(writer, &source, absent.len() as u64, put_before, lines == 0) };
+    if let Some((guard, why)) = guard {
+        writer.hold_orders(guard, why, absent.iter().map(|(id, _)| id.clone()));
+        held.extend(absent.drain(..).map(|(id, _)| (id, 0)));
+    }
+    // While some are yet to be confirmed, nothing is known to have changed.
+    if ids == confirmed {
+        writer.write_holds(&source, "", Place::default(), true)?;
+    } else {
+        writer.holds.clear();
+    }
     for (id, claim) in absent {
-        if !confirmed.contains(&id) {
-            held.insert(id, 0);
-            continue;
-        }
         forget(&writer.transaction, &source, &id)?;
         if OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.source == *source) {
             writer.dropped.insert(id.clone());
@@ -174,6 +171,21 @@ fn plan(
         dropped.push(Dropped { source: source.clone(), id, claim, why });
     }
     Ok(Plan { source, orders, held, refusals })
+}
+
+/// Why the orders that a file puts no longer are not to go yet.
+fn too_few(writer: &Writer<'_>, source: &str, absent: u64, put_before: u64, is_empty: bool) -> Option<(Guard, String)> {
+    let policy = writer.guards.of(source).policy;
+    if absent == 0 {
+        return None;
+    }
+    if is_empty && policy.empty {
+        return Some((Guard::Empty, format!("the file is empty, so {absent} orders that it put before stay in force")));
+    }
+    let limit = policy.shrink.filter(|limit| limit.is_exceeded(absent, put_before))?;
+    let why =
+        format!("{absent} of {put_before} orders are put no longer: over {} and {} percent", limit.rows, limit.percent);
+    Some((Guard::Shrink, why))
 }
 
 /// Applies what a source says anew.
@@ -215,9 +227,9 @@ fn take(
             continue;
         }
         let taken = match folded {
-            Folded::Put { order, place } => {
+            Folded::Put { order, place, removed } => {
                 origin.place = place;
-                let taken = writer.put(&origin, order)?;
+                let taken = writer.put(&origin, order, &removed)?;
                 if taken && writer.has_changed(&id) {
                     forget(&writer.transaction, REVOKED, &id)?;
                     repeat_events(&writer.transaction, &source, &id, again)?;
@@ -232,6 +244,11 @@ fn take(
                 let mut all = true;
                 // A put that came later than a revoke of another source has the last word.
                 let again = last.is_some_and(|last| last.hash == hash);
+                let added = entries.iter().flat_map(|entry| match &entry.event {
+                    crate::feed::Event::Add { names, .. } => names.iter().collect::<BTreeSet<&Name>>(),
+                    _ => BTreeSet::new(),
+                });
+                writer.note_growth(&source, &id, &added.collect())?;
                 for entry in entries.into_iter().filter(|entry| !(again && entry.event.op() == "revoke")) {
                     origin.place = entry.place();
                     all &= writer.event(&origin, entry.event)?;
@@ -239,6 +256,7 @@ fn take(
                 all
             }
         };
+        writer.write_holds(&source, &id, origin.place, !held)?;
         if !held {
             let kind = if taken { kind } else { ClaimKind::Refused };
             set_claim(&writer.transaction, &source, &id, Claim { kind, hash })?;
@@ -248,6 +266,22 @@ fn take(
     refusals.sort_by_key(|refusal| refusal.line);
     rows::write_refusals(&writer.transaction, &source, &refusals)?;
     writer.refusals().extend(refusals);
+    Ok(())
+}
+
+/// Ends orders whose absence was held.
+pub(super) fn withdraw_held(
+    writer: &mut Writer<'_>,
+    source: &str,
+    ids: &[&str],
+    again: &mut BTreeSet<String>,
+) -> Result<(), BookError> {
+    for id in ids {
+        let Some(claim) = claim(&writer.transaction, source, id)? else { continue };
+        forget(&writer.transaction, source, id)?;
+        let why = "the file puts the order no longer";
+        withdraw(writer, &Dropped { source: source.into(), id: (*id).to_owned(), claim, why }, again)?;
+    }
     Ok(())
 }
 
@@ -309,97 +343,6 @@ fn repeat_events(
 /// An order that belongs to one source belongs to another from now on.
 fn inherit(transaction: &Transaction<'_>, id: &str, from: &str, to: &str) -> Result<(), BookError> {
     transaction.execute("UPDATE orders SET source = ?3 WHERE id = ?1 AND source = ?2", [id, from, to])?;
+    transaction.execute("UPDATE held SET source = ?3 WHERE id = ?1 AND source = ?2", [id, from, to])?;
     Ok(())
-}
-
-fn claim(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Option<Claim>, BookError> {
-    let mut query = transaction.prepare_cached("SELECT kind, hash FROM claims WHERE source = ?1 AND id = ?2")?;
-    Ok(query.query_row([source, id], |row| read_claim(row, 0)).optional()?)
-}
-
-fn claims(transaction: &Transaction<'_>, source: &str) -> Result<Vec<(String, Claim)>, BookError> {
-    let mut query = transaction.prepare_cached("SELECT id, kind, hash FROM claims WHERE source = ?1 ORDER BY id")?;
-    let claims = query.query_map([source], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
-    Ok(claims.collect::<Result<_, _>>()?)
-}
-
-fn other_claims(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Vec<(String, Claim)>, BookError> {
-    let mut query = transaction.prepare_cached(
-        "SELECT source, kind, hash FROM claims WHERE id = ?1 AND source NOT IN (?2, ?3) ORDER BY source",
-    )?;
-    let claims = query.query_map([id, source, REVOKED], |row| Ok((row.get(0)?, read_claim(row, 1)?)))?;
-    Ok(claims.collect::<Result<_, _>>()?)
-}
-
-fn read_claim(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Claim> {
-    let kind = match row.get::<_, i64>(first)? {
-        0 => ClaimKind::Put,
-        1 => ClaimKind::Events,
-        _ => ClaimKind::Refused,
-    };
-    Ok(Claim { kind, hash: row.get(first + 1)? })
-}
-
-fn set_claim(transaction: &Transaction<'_>, source: &str, id: &str, claim: Claim) -> Result<(), BookError> {
-    let mut write =
-        transaction.prepare_cached("INSERT OR REPLACE INTO claims (source, id, kind, hash) VALUES (?1, ?2, ?3, ?4)")?;
-    write.execute(params![source, id, claim.kind as i64, claim.hash])?;
-    Ok(())
-}
-
-fn forget(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<(), BookError> {
-    transaction.prepare_cached("DELETE FROM claims WHERE source = ?1 AND id = ?2")?.execute([source, id])?;
-    Ok(())
-}
-
-/// In the place of a source among the claims: what the file said last that had put an order which the operator
-/// revoked. So the order stays revoked if that file goes and comes back.
-const REVOKED: &str = "revoked";
-
-fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError> {
-    let mut hash = Fnv::new();
-    hash.octets(&[state]);
-    hash.octets(rows::terms_json(&order.terms)?.as_bytes());
-    for names in [&order.names, &order.except] {
-        hash.word(names.len() as u64);
-        names.iter().for_each(|name| hash.octets(name.as_str().as_bytes()));
-    }
-    Ok(hash.finish())
-}
-
-fn hash_events(entries: &[Entry]) -> [u8; 16] {
-    let mut hash = Fnv::new();
-    for entry in entries {
-        hash.octets(format!("{:?}", entry.event).as_bytes());
-    }
-    hash.finish()
-}
-
-/// FNV-1a with 128 bits, but over words of eight octets, the last of which holds the length. It tells whether a
-/// source says something else than before; nobody gains by fooling it but the one who writes that source.
-struct Fnv(u128);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-
-    fn octets(&mut self, octets: &[u8]) {
-        for chunk in octets.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.word(u64::from_le_bytes(word));
-        }
-        self.word(octets.len() as u64);
-    }
-
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ u128::from(word)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-    }
-
-    fn finish(&self) -> [u8; 16] {
-        self.0.to_be_bytes()
-    }
 }

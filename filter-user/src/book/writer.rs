@@ -11,12 +11,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ahead, Applied, BookError, Change, Delta, Outcome, What,
+    guarded::{Admitted, Hold},
+    held::Held,
     rows::{self, Kind, OrderRow},
 };
 use crate::{
     feed::{Event, Refusal, fold::Place},
+    guard::Guards,
     name::Name,
-    order::Order,
+    order::{Order, Terms},
 };
 
 /// Writes to the book, and notes what came of it.
@@ -24,7 +27,12 @@ pub(super) struct Writer<'a> {
     pub(super) transaction: Transaction<'a>,
     /// Orders that the source that put them puts no longer.
     pub(super) dropped: HashSet<String>,
-    now: Timestamp,
+    pub(super) guards: &'a Guards,
+    /// Orders to which this reading adds more than the growth limit lets in.
+    pub(super) overgrown: HashSet<String>,
+    /// What the guards have held and [`Writer::write_holds`] is to write.
+    pub(super) holds: Vec<Hold>,
+    pub(super) now: Timestamp,
     applied: Applied,
 }
 
@@ -36,8 +44,16 @@ pub(super) struct Origin {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(transaction: Transaction<'a>) -> Self {
-        Self { transaction, dropped: HashSet::new(), now: Timestamp::now(), applied: Applied::default() }
+    pub(super) fn new(transaction: Transaction<'a>, guards: &'a Guards) -> Self {
+        Self {
+            transaction,
+            dropped: HashSet::new(),
+            guards,
+            overgrown: HashSet::new(),
+            holds: Vec::new(),
+            now: Timestamp::now(),
+            applied: Applied::default(),
+        }
     }
 
     /// Makes it last.
@@ -56,7 +72,7 @@ impl<'a> Writer<'a> {
     /// Applies an event. `false`: it was refused.
     pub(super) fn event(&mut self, origin: &Origin, event: Event) -> Result<bool, BookError> {
         match event {
-            Event::Put(order) => self.put(origin, order),
+            Event::Put(order) => self.put(origin, order, &BTreeSet::new()),
             Event::Add { order, names } => self.names(origin, "add", &order, &names, &BTreeSet::new()),
             Event::Remove { order, names } => self.names(origin, "remove", &order, &BTreeSet::new(), &names),
             Event::Extend { order, not_after } => self.extend(origin, &order, not_after),
@@ -64,58 +80,98 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The order becomes this.
-    pub(super) fn put(&mut self, origin: &Origin, order: Order) -> Result<bool, BookError> {
-        let id = order.terms.id.as_str();
-        let known = OrderRow::find(&self.transaction, id)?;
-        let Some(known) = known else {
-            let number = rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;
+    /// The order becomes this, as far as the guards let it. They do not hold that names go which were `removed` by an
+    /// event.
+    pub(super) fn put(&mut self, origin: &Origin, order: Order, removed: &BTreeSet<Name>) -> Result<bool, BookError> {
+        match OrderRow::find(&self.transaction, &order.terms.id)? {
+            Some(known) if known.revoked.is_none() => self.change(origin, &known, &order, removed),
+            known => self.begin(origin, known, order),
+        }
+    }
+
+    /// Puts an order that is new, or was revoked.
+    fn begin(&mut self, origin: &Origin, known: Option<OrderRow>, mut order: Order) -> Result<bool, BookError> {
+        let terms = order.terms.clone();
+        let id = terms.id.as_str();
+        if !self.screen_new(origin, &mut order) {
+            return self.refuse(origin, id, "no name is left");
+        }
+        if let Some(known) = known {
+            let names = self.difference(known.number, Kind::Listed, &order.names)?;
+            let except = self.difference(known.number, Kind::Except, &order.except)?;
+            let other_terms = (known.terms != terms).then(|| terms.clone());
+            let same = names.is_empty() && except.is_empty() && other_terms.is_none();
+            if same && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
+                // A file may say another time what the operator revoked; to revive it, it must say something else.
+                self.holds.clear();
+                self.tell(origin, id, What::Unchanged);
+                return Ok(true);
+            }
+            self.write_change(origin, &known, &terms, &Admitted { terms: other_terms, names, except })?;
+        } else {
+            let number = rows::write_order(&self.transaction, &origin.source, &terms, self.now, None)?;
             rows::write_names(&self.transaction, number, Kind::Listed, &order.names, [])?;
             rows::write_names(&self.transaction, number, Kind::Except, &order.except, [])?;
             let (names, except) = (listed(order.names.iter()), listed(order.except.iter()));
             let detail = json!({"terms": order.terms, "names": {"added": names}, "except": {"added": except}});
             self.record(origin, "put", id, detail)?;
-            self.tell(origin, id, What::New);
-            self.applied.changes.push(Change::Put(order));
-            return Ok(true);
+        }
+        self.tell(origin, id, What::New);
+        self.applied.changes.push(Change::Put(order));
+        Ok(true)
+    }
+
+    /// Changes an order that is in force or waits for its time.
+    fn change(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        order: &Order,
+        removed: &BTreeSet<Name>,
+    ) -> Result<bool, BookError> {
+        let id = order.terms.id.as_str();
+        let Some(admitted) = self.screen_change(origin, known, order, removed)? else {
+            self.holds.clear();
+            return self.refuse(origin, id, "no name is left");
         };
-        let names = self.difference(known.number, Kind::Listed, &order.names)?;
-        let except = self.difference(known.number, Kind::Except, &order.except)?;
-        let terms = (known.terms != order.terms).then(|| order.terms.clone());
+        let Admitted { terms, names, except } = &admitted;
         let same = names.is_empty() && except.is_empty() && terms.is_none();
-        if known.revoked.is_none() {
-            if same {
-                self.tell(origin, id, What::Unchanged);
-                return Ok(true);
+        if known.source != *origin.source && !self.dropped.contains(id) {
+            let same = same && self.is_held_of(&known.source, id)?;
+            self.holds.clear();
+            if !same {
+                let why = format_args!("the order belongs to {}, and differs there", known.source);
+                return self.refuse(origin, id, why);
             }
-            if known.source != *origin.source && !self.dropped.contains(id) {
-                return self.refuse(
-                    origin,
-                    id,
-                    format_args!("the order belongs to {}, and differs there", known.source),
-                );
-            }
-        } else if same && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
-            // A file may say another time what the operator revoked; to revive it, it must say something else.
+        }
+        if same {
             self.tell(origin, id, What::Unchanged);
             return Ok(true);
         }
-        rows::write_order(&self.transaction, &origin.source, &order.terms, self.now, None)?;
+        self.write_change(origin, known, terms.as_ref().unwrap_or(&known.terms), &admitted)?;
+        self.prune(id, known.number)?;
+        self.tell(origin, id, What::Changed);
+        let Admitted { terms, names, except } = admitted;
+        self.push(Change::Edit { id: id.to_owned(), terms, names, except });
+        Ok(true)
+    }
+
+    fn write_change(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        terms: &Terms,
+        admitted: &Admitted,
+    ) -> Result<(), BookError> {
+        let Admitted { terms: other_terms, names, except } = admitted;
+        rows::write_order(&self.transaction, &origin.source, terms, self.now, None)?;
         rows::write_names(&self.transaction, known.number, Kind::Listed, &names.added, &names.removed)?;
         rows::write_names(&self.transaction, known.number, Kind::Except, &except.added, &except.removed)?;
-        let mut detail = json!({"names": changed(&names), "except": changed(&except)});
-        if let (Some(terms), Some(detail)) = (&terms, detail.as_object_mut()) {
+        let mut detail = json!({"names": changed(names), "except": changed(except)});
+        if let (Some(terms), Some(detail)) = (other_terms, detail.as_object_mut()) {
             detail.insert("terms".to_owned(), json!(terms));
         }
-        self.record(origin, "put", id, detail)?;
-        if known.revoked.is_some() {
-            self.tell(origin, id, What::New);
-            self.applied.changes.push(Change::Put(order));
-        } else {
-            self.tell(origin, id, What::Changed);
-            self.applied.changes.push(Change::Edit { id: id.to_owned(), terms, names, except });
-        }
-        Ok(true)
+        self.record(origin, "put", &terms.id, detail)
     }
 
     fn names(
@@ -127,7 +183,9 @@ impl<'a> Writer<'a> {
         removed: &BTreeSet<Name>,
     ) -> Result<bool, BookError> {
         let Some(known) = self.in_force(origin, id)? else { return Ok(false) };
-        let names = rows::fresh(&self.transaction, known.number, added, removed)?;
+        let mut names = rows::fresh(&self.transaction, known.number, added, removed)?;
+        self.screen_added(origin, &known, &mut names)?;
+        self.hold_no_longer(id, removed)?;
         if names.is_empty() {
             self.tell(origin, id, What::Unchanged);
             return Ok(true);
@@ -136,7 +194,8 @@ impl<'a> Writer<'a> {
         self.record(origin, op, id, json!({"names": changed(&names)}))?;
         self.tell(origin, id, What::Changed);
         let edit = Change::Edit { id: id.to_owned(), terms: None, names, except: Delta::default() };
-        self.applied.changes.push(edit);
+        self.push(edit);
+        self.prune(id, known.number)?;
         Ok(true)
     }
 
@@ -171,6 +230,7 @@ impl<'a> Writer<'a> {
             return Ok(true);
         }
         rows::write_order(&self.transaction, &known.source, &known.terms, known.received, Some(self.now))?;
+        rows::forget_held(&self.transaction, id)?;
         self.record(origin, "revoke", id, json!({"why": why}))?;
         self.tell(origin, id, What::Revoked);
         self.applied.changes.push(Change::Revoke { id: id.to_owned() });
@@ -198,8 +258,17 @@ impl<'a> Writer<'a> {
         &mut self.applied.refusals
     }
 
+    /// Notes what a guard holds since now.
+    pub(super) fn note_held(&mut self, held: Held) {
+        self.applied.held.push(held);
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
+        self.applied.changes.push(change);
+    }
+
     /// The row of an order that can be changed; else the event is refused.
-    fn in_force(&mut self, origin: &Origin, id: &str) -> Result<Option<OrderRow>, BookError> {
+    pub(super) fn in_force(&mut self, origin: &Origin, id: &str) -> Result<Option<OrderRow>, BookError> {
         let known = OrderRow::find(&self.transaction, id)?;
         match known {
             None => _ = self.refuse(origin, id, "no such order in the book")?,
@@ -212,7 +281,7 @@ impl<'a> Writer<'a> {
     }
 
     /// What must come and go so that the book has these names.
-    fn difference(&self, number: i64, kind: Kind, wanted: &BTreeSet<Name>) -> Result<Delta, BookError> {
+    pub(super) fn difference(&self, number: i64, kind: Kind, wanted: &BTreeSet<Name>) -> Result<Delta, BookError> {
         let mut delta = Delta::default();
         let mut wanted = wanted.iter().peekable();
         rows::read_names(&self.transaction, number, kind, |known| {
@@ -228,7 +297,8 @@ impl<'a> Writer<'a> {
         Ok(delta)
     }
 
-    fn record(&mut self, origin: &Origin, op: &str, id: &str, mut detail: Value) -> Result<(), BookError> {
+    /// Appends to the history.
+    pub(super) fn record(&mut self, origin: &Origin, op: &str, id: &str, mut detail: Value) -> Result<(), BookError> {
         if let Some(detail) = detail.as_object_mut() {
             detail.extend(origin.place.seq.map(|seq| ("seq".to_owned(), json!(seq))));
             detail.extend(origin.place.at.map(|at| ("at".to_owned(), json!(at))));
@@ -237,7 +307,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn changed(delta: &Delta) -> Value {
+pub(super) fn changed(delta: &Delta) -> Value {
     let mut changed = Map::new();
     for (word, names) in [("added", &delta.added), ("removed", &delta.removed)] {
         if !names.is_empty() {

@@ -19,6 +19,8 @@ struct Report {
     mistakes: Vec<Mistake>,
     /// In the order files.
     refusals: Vec<RefusalLine>,
+    /// What guards would hold until it is approved. The order book knows what was.
+    held: Vec<RefusalLine>,
     orders: usize,
     names: usize,
 }
@@ -51,13 +53,14 @@ fn orders(config: &Config, file: &Path) -> Report {
             }
         }
     }
-    let (orders, refusals) = Files::new(inputs).orders(&feed_context(config)).unwrap_or_else(|error| {
+    let (orders, refusals, held) = Files::new(inputs).orders(&feed_context(config)).unwrap_or_else(|error| {
         mistakes.push(mistake(String::new(), error.to_string()));
         Default::default()
     });
     Report {
         mistakes,
         refusals: refusals.iter().map(refusal_line).collect(),
+        held: held.iter().map(refusal_line).collect(),
         orders: orders.len(),
         names: orders.iter().map(|order| order.names.len()).sum(),
     }
@@ -68,12 +71,16 @@ fn readable(path: &Path) -> io::Result<()> {
 }
 
 fn text(report: &Report, file: &Path) -> String {
-    let Report { mistakes, refusals, orders, names } = report;
+    let Report { mistakes, refusals, held, orders, names } = report;
     let mut text: String = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
     text.extend(refusals.iter().map(|refusal| format!("{refusal}\n")));
+    text.extend(held.iter().map(|held| format!("held until it is approved: {held}\n")));
     if mistakes.is_empty() {
         let refused = refusals.len();
         text.push_str(&format!("{}: {orders} orders, {names} names, {refused} refusals", file.display()));
+        if !held.is_empty() {
+            text.push_str(&format!(", {} names to approve", held.len()));
+        }
     }
     text
 }

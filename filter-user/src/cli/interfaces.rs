@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Global, output::table, stats::tier_text};
+use super::{Global, feed, output::table, stats::tier_text};
 use crate::{
     config::Config,
     control::{
@@ -55,14 +55,13 @@ impl Report {
     fn is_well(&self) -> bool {
         match self {
             Self::Daemon { status, feeds } => {
-                let feed_is_well = |feed: &FeedStatus| feed.problem.is_none() && feed.refusals.is_empty();
                 status.problems.is_empty()
                     && status.orders.not_enforced == 0
                     && status.clock_behind.is_none()
                     && status.tier.alive
                     && status.interfaces.iter().all(|line| line.problem.is_none())
                     && status.targets.iter().all(|target| target.problem.is_none())
-                    && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed_is_well))
+                    && feeds.as_ref().is_some_and(|feeds| feeds.iter().all(feed::is_well))
             }
             Self::Pinned { problems, .. } => problems.is_empty(),
         }
@@ -134,7 +133,7 @@ fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
 
 fn feed_text(feed: &FeedStatus) -> String {
     const MOST: usize = 10;
-    let FeedStatus { name, path, url, fetch, problem, refusals, .. } = feed;
+    let FeedStatus { name, path, url, fetch, problem, refusals, held, .. } = feed;
     let mut text = String::new();
     let place = url.clone().unwrap_or_else(|| path.display().to_string());
     let moment = |time: Option<Timestamp>| time.map_or("never".to_owned(), |time| format!("{time:.0}"));
@@ -151,6 +150,8 @@ fn feed_text(feed: &FeedStatus) -> String {
     if refusals.len() > MOST {
         text.push_str(&format!("refused: {} more of feed {name}\n", refusals.len() - MOST));
     }
+    let waiting = held.iter().filter(|held| held.rejected.is_none());
+    text.extend(waiting.map(feed::held_line));
     text
 }
 
@@ -304,6 +305,7 @@ mod tests {
             read: None,
             problem: None,
             refusals: Vec::new(),
+            held: Vec::new(),
         }
     }
 

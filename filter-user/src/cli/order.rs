@@ -13,7 +13,7 @@ use hyper::StatusCode;
 use jiff::{Timestamp, civil::Date};
 use serde_json::{Map, Value, json};
 
-use super::{Global, output::table};
+use super::{Global, feed::held_line, output::table};
 use crate::{
     control::{
         api::{OrderDetail, OrderState, OrderSummary, Submitted},
@@ -179,10 +179,9 @@ impl Order {
                 let mut code = ExitCode::SUCCESS;
                 for file in file {
                     let done: Submitted = client.post_raw("/v1/orders", read(&file)?.into())?;
-                    if !done.refusals.is_empty() || !done.problems.is_empty() {
+                    if submitted(global, &done)? != ExitCode::SUCCESS {
                         code = ExitCode::FAILURE;
                     }
-                    submitted(global, &done)?;
                 }
                 Ok(code)
             }
@@ -220,7 +219,7 @@ fn read(file: &PathBuf) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| file.display().to_string())
 }
 
-fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
+pub(super) fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
     global.output.print(done, |done| {
         let mut text = String::new();
         for outcome in &done.outcomes {
@@ -229,12 +228,13 @@ fn submitted(global: &Global, done: &Submitted) -> Result<ExitCode> {
         for refusal in &done.refusals {
             text.push_str(&format!("refused: {refusal}\n"));
         }
+        text.extend(done.held.iter().map(held_line));
         for problem in &done.problems {
             text.push_str(&format!("problem: {problem}\n"));
         }
         text
     })?;
-    let is_done = done.refusals.is_empty() && done.problems.is_empty();
+    let is_done = done.refusals.is_empty() && done.problems.is_empty() && done.held.is_empty();
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -69,7 +69,7 @@ impl Replay {
             dns: self.dns_ports.unwrap_or(known.dns),
             tls: self.tls_ports.unwrap_or(known.tls),
             quic: self.quic_ports.unwrap_or(known.quic),
-            ..Reading::default()
+            encrypted_dns: known.encrypted_dns,
         };
         if let Some(missing) = self.orders.iter().chain(&self.pcap).find(|path| !path.exists()) {
             bail!("{}: no such file", missing.display());

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use super::{Global, output::table};
 use crate::{
     control::{
-        api::{ReasonCount, Stats, TallyCount, TierStatus},
+        api::{Hidden, ReasonCount, Stats, TallyCount, TierStatus},
         client::ClientError,
     },
     kernel::Tables,
-    observe::{reason_counts, tallies},
+    observe::{hidden, reason_counts, tallies},
 };
 
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
@@ -27,7 +27,13 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
 fn pinned(global: &Global) -> Result<Stats> {
     let root = global.config_or_default()?.daemon.pin_root;
     let tables = Tables::open(&root).with_context(|| format!("no daemon answers; {}", root.display()))?;
-    Ok(Stats { reasons: reason_counts(&tables.counters()?), tallies: tallies(&tables.tallies()?), ..Stats::default() })
+    let (counters, counted) = (tables.counters()?, tables.tallies()?);
+    Ok(Stats {
+        reasons: reason_counts(&counters),
+        hidden: hidden(&counters, &counted),
+        tallies: tallies(&counted),
+        ..Stats::default()
+    })
 }
 
 fn text(stats: &Stats) -> String {
@@ -44,6 +50,8 @@ fn text(stats: &Stats) -> String {
         text.push('\n');
         text.push_str(&table(&rows));
     }
+    text.push('\n');
+    text.push_str(&hidden_text(&stats.hidden));
     if !stats.tallies.is_empty() {
         let mut rows = vec![["beside", "times"].map(str::to_owned).to_vec()];
         rows.extend(stats.tallies.iter().map(|TallyCount { what, count }| vec![what.clone(), count.to_string()]));
@@ -58,6 +66,28 @@ fn text(stats: &Stats) -> String {
         text.push_str(&format!("\n{} events were lost to slow readers\n", stats.events_lost));
     }
     text
+}
+
+/// What no order can reach, in plain words.
+fn hidden_text(hidden: &Hidden) -> String {
+    let encrypted = match hidden.hellos_searched {
+        0 => "none searched yet".to_owned(),
+        searched => {
+            let share = hidden.hellos_encrypted as f64 / searched as f64 * 100.0;
+            format!("{} of {searched} ({share:.1} %)", hidden.hellos_encrypted)
+        }
+    };
+    let rows = [
+        ("what names cannot be seen", "times".to_owned()),
+        ("DNS over TLS: connections opened", hidden.dns_over_tls.to_string()),
+        ("DNS over QUIC: first packets", hidden.dns_over_quic.to_string()),
+        ("TLS to known public resolvers: connections opened", hidden.resolver_tls.to_string()),
+        ("QUIC to known public resolvers: first packets", hidden.resolver_quic.to_string()),
+        ("TLS hellos without a name", hidden.hellos_without_name.to_string()),
+        ("QUIC packets of other versions than 1 and 2", hidden.quic_versions.to_string()),
+        (&format!("TLS hellos with an encrypted one inside, of one in {}", hidden.searched_one_in), encrypted),
+    ];
+    table(&rows.map(|(what, times)| vec![what.to_owned(), times]))
 }
 
 /// The deferred tier, in a line.

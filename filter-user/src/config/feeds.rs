@@ -37,7 +37,9 @@ impl Check<'_> {
 
     /// `orders`: those that other lists are bound to.
     fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>) -> Option<Feed> {
-        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, order } = feed;
+        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, order, guards, hold, deadline } =
+            feed;
+        let policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
         let is_list = *kind.get_ref() == raw::FeedKind::List;
         let seal = signature.and_then(|signature| match Key::parse(signature.key.get_ref()) {
             Ok(key) => Some(Seal { key, newest: state_dir.join("feeds").join(format!("{}.signed", name.get_ref())) }),
@@ -95,7 +97,7 @@ impl Check<'_> {
             }
         };
         let kind = if remote.as_ref().is_some_and(|remote| remote.incremental) { Kind::Log } else { kind };
-        Some(Feed { name: name.into_inner(), path, remote, kind, seal })
+        Some(Feed { name: name.into_inner(), path, remote, kind, seal, policy })
     }
 
     fn format(&mut self, format: Option<Spanned<raw::ListFormat>>, csv: Option<Spanned<raw::Csv>>) -> Option<Format> {

@@ -32,11 +32,15 @@ pub(super) struct Config {
     #[serde(default)]
     pub allow: Allow,
     #[serde(default)]
+    pub protect: Protect,
+    #[serde(default)]
     pub events: Events,
     #[serde(default)]
     pub answers: Answers,
     #[serde(default)]
     pub quic: Quic,
+    #[serde(default)]
+    pub resolvers: Resolvers,
     #[serde(default)]
     pub capacity: Capacity,
 }
@@ -84,6 +88,14 @@ pub(super) struct Ports {
     pub dns: Option<Spanned<Vec<u16>>>,
     pub tls: Option<Spanned<TlsPorts>>,
     pub quic: Option<Spanned<Vec<u16>>>,
+    pub encrypted_dns: Option<Spanned<Vec<u16>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Resolvers {
+    pub addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +171,42 @@ pub(super) struct Feed {
     pub charset: Option<Spanned<String>>,
     pub csv: Option<Spanned<Csv>>,
     pub order: Option<Spanned<RawOrder>>,
+    #[serde(default)]
+    pub guards: Guards,
+    pub hold: Option<Spanned<String>>,
+    pub deadline: Option<Spanned<String>>,
+}
+
+/// What a feed says of its guards.
+pub(super) struct Guarding {
+    pub guards: Guards,
+    pub hold: Option<Spanned<String>>,
+    pub deadline: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Guards {
+    pub public_suffixes: Option<bool>,
+    pub private_suffixes: Option<bool>,
+    pub protected: Option<bool>,
+    pub growth: Option<Spanned<Limit>>,
+    pub shrink: Option<Spanned<Limit>>,
+    pub empty: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected true, false or { rows = N, percent = N }")]
+pub(super) enum Limit {
+    Switch(bool),
+    Over(Over),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Over {
+    pub rows: u64,
+    pub percent: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -222,6 +270,14 @@ pub(super) enum Column {
 pub(super) struct Allow {
     pub names: Vec<Spanned<String>>,
     pub subtree: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Protect {
+    pub names: Vec<Spanned<String>>,
+    pub subtree: Vec<Spanned<String>>,
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]

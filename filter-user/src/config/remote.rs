@@ -52,15 +52,15 @@ impl Check<'_> {
                 self.wrong(incremental, "answers that are made as they are asked for cannot be signed beforehand");
             }
         }
-        let long_poll = raw.long_poll.map(|text| self.duration(Some(text), 1, 0));
+        let long_poll = raw.long_poll.map(|text| self.time(Some(text), 1, 0));
         Some(Remote {
             url: parsed,
-            interval: self.duration(raw.interval, 1, 300),
+            interval: self.time(raw.interval, 1, 300),
             jitter: self.at_most(raw.jitter, 100, 10),
             long_poll,
-            connect_timeout: self.duration(raw.connect_timeout, 1, 10),
-            stall_timeout: self.duration(raw.stall_timeout, 1, 30),
-            timeout: self.duration(raw.timeout, 1, 900),
+            connect_timeout: self.time(raw.connect_timeout, 1, 10),
+            stall_timeout: self.time(raw.stall_timeout, 1, 30),
+            timeout: self.time(raw.timeout, 1, 900),
             max_size: self.at_most(raw.max_size, 1 << 40, 256 << 20),
             max_unpacked: self.at_most(raw.max_unpacked, 1 << 40, 1 << 30),
             ca: raw.ca.map(|path| self.folder.join(path)),
@@ -76,7 +76,7 @@ impl Check<'_> {
     }
 
     /// A time as people write it; `least` and `default` in seconds.
-    fn duration(&mut self, text: Option<Spanned<String>>, least: u64, default: u64) -> Duration {
+    fn time(&mut self, text: Option<Spanned<String>>, least: u64, default: u64) -> Duration {
         const MOST: Duration = Duration::from_secs(7 * 24 * 3600);
         let Some(text) = text else { return Duration::from_secs(default) };
         let parsed = SignedDuration::from_str(text.get_ref()).ok().and_then(|time| Duration::try_from(time).ok());

@@ -11,7 +11,9 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn nothing_is_a_configuration() {
     let config = Config::default();
     assert_eq!(config.daemon.pin_root, Path::new("/sys/fs/bpf/cordon"));
-    assert_eq!(config.ports, Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443] });
+    let ports = Ports { dns: vec![53], tls: TlsPorts::List(vec![443]), quic: vec![443], encrypted_dns: vec![853] };
+    assert_eq!(config.ports, ports);
+    assert!(config.resolvers.contains(&"2620:fe::fe".parse().unwrap()) && config.resolvers.len() > 50);
     assert_eq!(config.events, Events { per_second: 1000, client: ClientDetail::None });
     assert!(config.interfaces.is_empty() && config.feeds.is_empty() && config.scopes.is_empty());
 }
@@ -44,6 +46,9 @@ fn mistakes_are_told_with_line_text_and_reason() {
         ),
         ("[[interface]]\nname = \"e\"\n[[interface]]\nname = \"e\"", 4, "\"e\"", "this interface stands here twice"),
         ("[ports]\ndns = [53, 0]", 2, "[53, 0]", "0 is not a port"),
+        ("[ports]\nencrypted_dns = [0]", 2, "[0]", "0 is not a port"),
+        ("[resolvers]\naddresses = [\n \"192.0.2.0/24\"]", 3, "\"192.0.2.0/24\"", "not an IP address"),
+        ("[resolvers]\naddress = []", 2, "address", "unknown field `address`, expected `addresses` or `file`"),
         ("[ports]\ntls = \"all\"", 2, "\"all\"", "neither a list of ports nor \"any\""),
         ("[ports]\ntls = [70000]", 2, "[70000]", "expected a list of ports or \"any\""),
         ("[scopes]\nall = [\"192.0.2.0/24\"]", 2, "all", "`all` is every client, and cannot be defined"),
@@ -108,6 +113,31 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "\"::ffff:192.0.2.1\"",
             "an IPv4-mapped prefix; as IPv4 it is 192.0.2.1/32",
         ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nhold = \"soon\"",
+            5,
+            "\"soon\"",
+            "not a time span, as \"30m\" or \"1h 30m\" is",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nhold = \"31m\"\ndeadline = \"30m\"",
+            5,
+            "\"31m\"",
+            "longer than the feed's `deadline`: every addition would miss it",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nguards = { growth = 5 }",
+            5,
+            "5",
+            "expected true, false or { rows = N, percent = N }",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\n[feed.guards]\nurls = false",
+            6,
+            "urls",
+            "unknown field `urls`, expected one of `public_suffixes`, `private_suffixes`, `protected`, `growth`, `shrink`, `empty`",
+        ),
+        ("[protect]\nsubtree = [\"192.0.2.1\"]", 2, "\"192.0.2.1\"", "is an IP address, not a name"),
         ("[capacity]\nnames = 1", 2, "1", "not between 16 and 268435456"),
         ("[events]\nper_second = -1", 2, "-1", "invalid value: integer `-1`, expected u32"),
         ("x = ", 1, "", "string values must be quoted, expected literal string"),
@@ -297,4 +327,76 @@ fn a_feed_has_a_path_or_an_address() {
         let told = mistakes(&format!("{feed}{text}"));
         assert_eq!((told[0].0, told[0].2.as_str(), told.len()), (line, why, 1), "{text}");
     }
+}
+
+#[test]
+fn resolvers_come_with_cordon_from_the_operator_and_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cordon.toml");
+    let shipped = Config::default().resolvers.len();
+    let list = folder.path().join("list");
+    std::fs::write(&list, "# ours\n192.0.2.53 the old one\n\n2001:db8::53\tthe new one # v6\n192.0.2.54\n").unwrap();
+    let text = "[resolvers]\naddresses = [\"192.0.2.54\", \"::ffff:192.0.2.55\", \"9.9.9.9\"]\nfile = \"list\"";
+    let resolvers = Config::parse(text, &file).unwrap().resolvers;
+    // One is there already, and one twice.
+    assert_eq!(resolvers.len(), shipped + 4);
+    for address in ["192.0.2.53", "192.0.2.54", "192.0.2.55", "2001:db8::53", "9.9.9.9"] {
+        assert!(resolvers.contains(&address.parse().unwrap()), "{address}");
+    }
+
+    std::fs::write(&list, "192.0.2.53\nns1.example\n\n192.0.2.256\n").unwrap();
+    let mistakes = Config::parse(text, &file).unwrap_err().0;
+    let told: Vec<_> = mistakes.iter().map(|mistake| (mistake.line, mistake.text.as_str())).collect();
+    assert_eq!(told, [(3, "\"list\""), (2, "ns1.example"), (4, "192.0.2.256")]);
+    assert_eq!(mistakes[1].file, list);
+
+    let many: String = (0..1024).map(|n| format!("10.0.{}.{}\n", n >> 8, n & 255)).collect();
+    std::fs::write(&list, many).unwrap();
+    let mistakes = Config::parse(text, &file).unwrap_err().0;
+    let why = format!("with those that Cordon knows, {} resolvers; room for 1024", 1024 + shipped + 2);
+    assert_eq!((mistakes[0].line, mistakes[0].why.as_str()), (3, why.as_str()));
+}
+
+#[test]
+fn a_feed_has_all_guards_unless_it_says_otherwise() {
+    let feed = "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\n";
+    let policy = |further: &str| {
+        let config = Config::parse(&format!("{feed}{further}"), Path::new("/etc/cordon.toml")).unwrap();
+        config.feeds[0].policy.clone()
+    };
+    let default = crate::guard::Policy { feed: "x".to_owned(), ..crate::guard::Policy::default() };
+    assert_eq!(policy(""), default);
+    let limit = |rows, percent| Some(crate::guard::Limit { rows, percent });
+    assert_eq!(
+        policy("hold = \"90s\"\ndeadline = \"30m\"\nguards = { growth = { rows = 10, percent = 20 }, shrink = false }"),
+        crate::guard::Policy {
+            hold: std::time::Duration::from_secs(90),
+            deadline: Some(std::time::Duration::from_secs(1800)),
+            growth: limit(10, 20),
+            shrink: None,
+            ..default.clone()
+        }
+    );
+    let off = "[feed.guards]\npublic_suffixes = false\nprivate_suffixes = false\nprotected = false\ngrowth = false\n\
+               shrink = false\nempty = false\n";
+    assert_eq!(policy(off), crate::guard::Policy { feed: "x".to_owned(), ..crate::guard::Policy::none() });
+}
+
+#[test]
+fn the_operators_protected_names_may_stand_in_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cordon.toml");
+    let list = folder.path().join("protected.txt");
+    let text = "[protect]\nnames = [\"a.example\"]\nfile = \"protected.txt\"";
+    std::fs::write(&list, "# ours\n.shop.example  our shop\n").unwrap();
+    let mut expected = Protected::default();
+    assert_eq!(expected.read("a.example by the configuration\n.shop.example our shop"), []);
+    assert_eq!(Config::parse(text, &file).unwrap().protect, expected);
+    std::fs::write(&list, "shop.example  our shop\nhttps://shop.example/  the same\n").unwrap();
+    let wrong = Config::parse(text, &file).unwrap_err().to_string();
+    let why = "2: is a URL; give the host name alone: https://shop.example/";
+    assert_eq!(wrong, format!("{}:{why}", list.display()));
+    std::fs::remove_file(&list).unwrap();
+    let wrong = Config::parse(text, &file).unwrap_err().to_string();
+    assert!(wrong.contains("cordon.toml:3: cannot be read: No such file"), "{wrong}");
 }

@@ -188,6 +188,9 @@ pub struct Submitted {
     pub outcomes: Vec<OutcomeLine>,
     /// What was not taken.
     pub refusals: Vec<RefusalLine>,
+    /// What guards hold of it.
+    #[serde(default)]
+    pub held: Vec<HeldChange>,
     /// What went wrong on the way from the book to the kernel.
     pub problems: Vec<String>,
 }
@@ -247,6 +250,112 @@ pub struct FeedStatus {
     pub problem: Option<String>,
     /// What the last reading refused.
     pub refusals: Vec<RefusalLine>,
+    /// What guards hold, and what of that was rejected, oldest first.
+    #[serde(default)]
+    pub held: Vec<HeldChange>,
+}
+
+/// A change that a guard holds. What is enforced is what was before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldChange {
+    /// Hash of all that an approval brings about.
+    pub id: String,
+    /// Its feed.
+    pub feed: String,
+    /// A file's path, or `cli`.
+    pub source: String,
+    /// Line in it; 0 where the whole is meant.
+    pub line: u64,
+    /// Order id; empty where orders go.
+    pub order: String,
+    /// `protected`, `private_suffix`, `reach`, `growth`, `shrink`, `empty`, `hold`.
+    pub guard: String,
+    /// Why it is held.
+    pub why: String,
+    /// When it arrived.
+    pub since: Timestamp,
+    /// When it is let through without approval.
+    pub until: Option<Timestamp>,
+    /// When it should be enforced.
+    pub deadline: Option<Timestamp>,
+    /// It misses its deadline, unless it is approved before.
+    pub late: bool,
+    /// When it was rejected.
+    pub rejected: Option<Timestamp>,
+    /// By whom.
+    pub rejected_by: Option<String>,
+    /// Names that come.
+    pub added: HeldNames,
+    /// Names that go.
+    pub removed: HeldNames,
+    /// Exceptions that go.
+    pub except_removed: HeldNames,
+    /// Orders that go.
+    pub orders: HeldNames,
+    /// Terms that change: each field as it is and as it would be.
+    pub terms: BTreeMap<String, (serde_json::Value, serde_json::Value)>,
+}
+
+impl HeldChange {
+    /// What it is about and what it would do, in some words.
+    pub fn summary(&self) -> String {
+        let mut parts = Vec::new();
+        for (names, one, several) in [
+            (&self.added, "name comes", "names come"),
+            (&self.removed, "name goes", "names go"),
+            (&self.except_removed, "exception goes", "exceptions go"),
+            (&self.orders, "order goes", "orders go"),
+        ] {
+            match names.count {
+                0 => {}
+                1 => parts.push(format!("1 {one}")),
+                count => parts.push(format!("{count} {several}")),
+            }
+        }
+        if !self.terms.is_empty() {
+            parts.push("other terms".to_owned());
+        }
+        let about = if self.order.is_empty() { self.source.clone() } else { format!("order {}", self.order) };
+        format!("feed {}: {about}: {}: {}; id {}", self.feed, parts.join(", "), self.why, self.id)
+    }
+}
+
+/// Names of a held change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldNames {
+    /// How many.
+    pub count: u64,
+    /// The first of them, or all, as was asked for.
+    pub first: Vec<HeldName>,
+}
+
+/// One name of a held change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldName {
+    /// The name, or an order's id.
+    pub name: String,
+    /// What is thought of this one; may be empty.
+    pub why: String,
+}
+
+/// Body of `POST /v1/feeds/sync`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncRequest {
+    /// The feed; none: every feed.
+    #[serde(default)]
+    pub feed: Option<String>,
+}
+
+/// Body of `POST /v1/feeds/{feed}/approve` and `POST /v1/feeds/{feed}/reject`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecideRequest {
+    /// Ids of held changes.
+    pub changes: Vec<String>,
+    /// Who decides, by their own word. The history has the socket's peer, and this where it differs.
+    #[serde(default)]
+    pub user: Option<String>,
 }
 
 /// How fetching a feed goes.
@@ -321,6 +430,8 @@ pub struct Stats {
     pub reasons: Vec<ReasonCount>,
     /// Packets by order; orders without any are left out.
     pub orders: Vec<OrderHits>,
+    /// Where names cannot be seen.
+    pub hidden: Hidden,
     /// What else the program counted; what did not happen is left out.
     pub tallies: Vec<TallyCount>,
     /// The deferred tier; none without a daemon.
@@ -329,6 +440,29 @@ pub struct Stats {
     pub events_read: u64,
     /// Events that readers of `/v1/events` were too slow for.
     pub events_lost: u64,
+}
+
+/// Where names cannot be seen, or not the right ones. No order stops any of this by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Connections of DNS over TLS that were opened (TCP, `[ports] encrypted_dns`).
+    pub dns_over_tls: u64,
+    /// Initials of DNS over QUIC (UDP, `[ports] encrypted_dns`); a connection has one or several.
+    pub dns_over_quic: u64,
+    /// TLS connections that were opened to known public resolvers: DNS over HTTPS, as far as can be told.
+    pub resolver_tls: u64,
+    /// Initials to known public resolvers.
+    pub resolver_quic: u64,
+    /// ClientHellos without a server name.
+    pub hellos_without_name: u64,
+    /// QUIC packets of versions that are not read.
+    pub quic_versions: u64,
+    /// ClientHellos without a listed name that were searched for Encrypted Client Hello, one in `searched_one_in`.
+    pub hellos_searched: u64,
+    /// Those of them that have it, genuine or GREASE; only their outer name was compared.
+    pub hellos_encrypted: u64,
+    /// See `hellos_searched`.
+    pub searched_one_in: u32,
 }
 
 /// How often something happened.

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path as UrlPath, Query, State, rejection::JsonRejection},
+    extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, Query, State, rejection::JsonRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -23,10 +23,13 @@ use tokio::{
 };
 
 use super::api::{
-    AttachRequest, DetachRequest, Detached, Explanation, Failure, FeedStatus, InterfaceStatus, OrderDetail,
-    OrderSummary, Stats, Status, Submitted,
+    AttachRequest, DecideRequest, DetachRequest, Detached, Explanation, Failure, FeedStatus, InterfaceStatus,
+    OrderDetail, OrderSummary, Stats, Status, Submitted, SyncRequest,
 };
 use crate::observe::EventHub;
+use peer::{Peer, User};
+
+pub mod peer;
 
 /// Longest body: orders with some ten million names.
 const LONGEST_BODY: usize = 1 << 29;
@@ -72,7 +75,27 @@ pub enum Request {
     /// Takes the filter off an interface.
     Detach(DetachRequest, Reply<Detached>),
     /// Feeds.
-    Feeds(Reply<Vec<FeedStatus>>),
+    Feeds {
+        /// With every name that is held.
+        whole: bool,
+        /// The answer.
+        reply: Reply<Vec<FeedStatus>>,
+    },
+    /// Reads a feed, or all of them, now.
+    Sync(SyncRequest, Reply<Vec<FeedStatus>>),
+    /// Approves or rejects what is held.
+    Decide {
+        /// The feed's name.
+        feed: String,
+        /// Ids of held changes.
+        changes: Vec<String>,
+        /// Approves; else rejects.
+        approve: bool,
+        /// Who does.
+        user: User,
+        /// What came of it.
+        reply: Reply<Submitted>,
+    },
 }
 
 /// Why a request was not carried out.
@@ -165,7 +188,7 @@ impl Socket {
         let _file = self.file;
         // Not graceful: a reader of events never ends by itself.
         tokio::select! {
-            served = axum::serve(self.listener, router).into_future() => served,
+            served = axum::serve(self.listener, router.into_make_service_with_connect_info::<Peer>()).into_future() => served,
             () = stop => Ok(()),
         }
     }
@@ -200,7 +223,10 @@ fn router(handle: Handle) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
-        .route("/v1/feeds", get(async |State(daemon): State<Handle>| daemon.json(Request::Feeds).await))
+        .route("/v1/feeds", get(feeds))
+        .route("/v1/feeds/sync", post(sync))
+        .route("/v1/feeds/{feed}/approve", post(approve))
+        .route("/v1/feeds/{feed}/reject", post(reject))
         .fallback(async || Failed::NotFound("no such path".to_owned()))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(handle)
@@ -262,6 +288,58 @@ async fn detach(
 ) -> Result<Json<Detached>, Failed> {
     let Json(request) = request.map_err(|wrong| Failed::Invalid(wrong.body_text()))?;
     daemon.json(|reply| Request::Detach(request, reply)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    #[serde(default)]
+    whole: bool,
+}
+
+async fn feeds(
+    State(daemon): State<Handle>,
+    Query(Whole { whole }): Query<Whole>,
+) -> Result<Json<Vec<FeedStatus>>, Failed> {
+    daemon.json(|reply| Request::Feeds { whole, reply }).await
+}
+
+async fn sync(
+    State(daemon): State<Handle>,
+    request: Result<Json<SyncRequest>, JsonRejection>,
+) -> Result<Json<Vec<FeedStatus>>, Failed> {
+    let Json(request) = request.map_err(|wrong| Failed::Invalid(wrong.body_text()))?;
+    daemon.json(|reply| Request::Sync(request, reply)).await
+}
+
+async fn approve(
+    State(daemon): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(feed): UrlPath<String>,
+    request: Result<Json<DecideRequest>, JsonRejection>,
+) -> Result<Json<Submitted>, Failed> {
+    decide(daemon, peer, feed, request, true).await
+}
+
+async fn reject(
+    State(daemon): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(feed): UrlPath<String>,
+    request: Result<Json<DecideRequest>, JsonRejection>,
+) -> Result<Json<Submitted>, Failed> {
+    decide(daemon, peer, feed, request, false).await
+}
+
+async fn decide(
+    daemon: Handle,
+    peer: Peer,
+    feed: String,
+    request: Result<Json<DecideRequest>, JsonRejection>,
+    approve: bool,
+) -> Result<Json<Submitted>, Failed> {
+    let Json(DecideRequest { changes, user }) = request.map_err(|wrong| Failed::Invalid(wrong.body_text()))?;
+    let user = peer.user(user);
+    daemon.json(|reply| Request::Decide { feed, changes, approve, user, reply }).await
 }
 
 #[derive(Deserialize)]

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     addresses,
     enforcer::Enforcer,
+    held::{SHOWN, held_change},
     hold::held_at,
     keeper::{Contents, Job},
     memory::Memory,
@@ -24,14 +25,14 @@ use super::{
     off, refusal_line,
 };
 use crate::{
-    book::{Applied, Outcome, What},
+    book::{Applied, Held, Outcome, What},
     config::Config,
     control::{
-        api::{OutcomeLine, Submitted},
+        api::{HeldChange, OutcomeLine, Submitted},
         server::{Reply, Request},
     },
     deferred::reader::Watch,
-    kernel::{self, Behaviour, Kernel, Mode, Reading, TargetState, Targets},
+    kernel::{self, Behaviour, Kernel, Mode, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };
 
@@ -210,7 +211,7 @@ impl Engine {
 
     fn applied(&mut self, applied: Applied, ended: &[String], reply: Option<Reply<Submitted>>) {
         let begun = Instant::now();
-        let Applied { changes, outcomes, refusals } = applied;
+        let Applied { changes, outcomes, refusals, held } = applied;
         let changed: BTreeSet<String> = outcomes.iter().map(|outcome| outcome.order.clone()).collect();
         changes.into_iter().for_each(|change| self.enforcer.take(change));
         for id in ended {
@@ -232,10 +233,16 @@ impl Engine {
         let submitted = Submitted {
             outcomes: outcomes.iter().map(outcome_line).collect(),
             refusals: refusals.iter().map(refusal_line).collect(),
+            held: held.iter().map(|held| self.held_change(held)).collect(),
             problems,
         };
         // Whoever asked may have left.
         let _ = reply.send(Ok(submitted));
+    }
+
+    fn held_change(&self, held: &Held) -> HeldChange {
+        let terms = self.enforcer.orders.get(&held.order).map(|order| &*order.terms);
+        held_change(held, terms, SHOWN)
     }
 
     fn log(&self, outcomes: &[Outcome], begun: Instant) {
@@ -327,14 +334,10 @@ impl Engine {
     }
 
     fn settings(&mut self) -> Result<()> {
-        let Config { ports, events, answers_per_second, quic, .. } = &self.config;
+        let Config { ports, events, answers_per_second, quic, resolvers, .. } = &self.config;
         let tables = self.enforcer.tables();
-        tables.set_ports(&Reading {
-            dns: ports.dns.clone(),
-            tls: ports.tls.clone(),
-            quic: ports.quic.clone(),
-            ..Reading::default()
-        })?;
+        tables.set_ports(&ports.clone().reading())?;
+        tables.set_resolvers(&Vec::from_iter(resolvers.iter().copied()))?;
         tables.set_behaviour(&Behaviour {
             answers_per_second: *answers_per_second,
             events_per_second: events.per_second,

@@ -143,11 +143,12 @@ mod tests {
 
     #[test]
     fn what_the_program_does_not_read_is_told() {
-        let ports = Ports { dns: vec![53, 5353], tls: TlsPorts::Any, quic: vec![443] };
+        let ports = Ports { dns: vec![53, 5353], tls: TlsPorts::Any, quic: vec![443], encrypted_dns: Vec::new() };
         assert_eq!(reading(&ports, Protocol::Dns), (true, Some(vec![53, 5353])));
         assert_eq!(reading(&ports, Protocol::Tls), (true, None));
         assert_eq!(reading(&ports, Protocol::Quic), (true, Some(vec![443])));
-        let ports = Ports { dns: Vec::new(), tls: TlsPorts::List(vec![443]), quic: Vec::new() };
+        let ports =
+            Ports { dns: Vec::new(), tls: TlsPorts::List(vec![443]), quic: Vec::new(), encrypted_dns: Vec::new() };
         assert_eq!(reading(&ports, Protocol::Dns), (false, Some(Vec::new())));
         assert_eq!(reading(&ports, Protocol::Quic), (false, Some(Vec::new())));
         assert_eq!(reading(&ports, Protocol::Tls), (true, Some(vec![443])));

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, Sender},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
 };
 
@@ -16,13 +16,19 @@ use anyhow::Result;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{engine::Message, feed_context, memory::Memory, refusal_line};
+use super::{
+    engine::Message,
+    feed_context,
+    held::{SHOWN, log_held},
+    memory::Memory,
+    refusal_line,
+};
 use crate::{
     book::{Applied, Book, BookError, Change, Record, Stored},
-    config::{Config, Feed},
+    config::{CONTROL_FEED, Config, Feed},
     control::{
         api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
-        server::{Failed, Reply},
+        server::{Failed, Reply, peer::User},
     },
     feed::{
         self, Context, Entry, Event, Refusal,
@@ -34,8 +40,7 @@ use crate::{
     order::Order,
 };
 
-/// Where orders that came over the control socket come from, in the book's words.
-pub(super) const CONTROL_SOURCE: &str = "cli";
+pub(super) use crate::config::CONTROL_SOURCE;
 
 /// What the keeper is asked to do.
 pub(super) enum Job {
@@ -61,7 +66,27 @@ pub(super) enum Job {
     /// Write all orders.
     Export(Reply<Vec<u8>>),
     /// Tell of the feeds.
-    Feeds(Reply<Vec<FeedStatus>>),
+    Feeds {
+        /// With every name that is held.
+        whole: bool,
+        /// Who waits.
+        reply: Reply<Vec<FeedStatus>>,
+    },
+    /// Read a feed, or all of them, and tell.
+    SyncNow(Option<String>, Reply<Vec<FeedStatus>>),
+    /// Approve or reject held changes.
+    Decide {
+        /// The feed's name.
+        feed: String,
+        /// Their ids.
+        changes: Vec<String>,
+        /// Approve; else reject.
+        approve: bool,
+        /// Who decides.
+        user: User,
+        /// Who waits.
+        reply: Reply<Submitted>,
+    },
     /// Another configuration holds.
     Reconfigure(Box<Config>),
     /// Write down what the slots of the kernel's tables stand for.
@@ -98,10 +123,16 @@ pub(super) struct Keeper {
     unwritten: Vec<Entry>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
+    /// Held changes whose deadline has passed, as far as that was told.
+    missed: BTreeSet<String>,
+    /// What was to be let through could not be.
+    unreleased: bool,
 }
 
 impl Keeper {
     pub fn new(mut book: Book, config: &Config, engine: Sender<Message>, fetching: States) -> Self {
+        let context = feed_context(config);
+        book.set_guards(context.guards.clone());
         let ended_early = Arc::new(Mutex::new(Vec::new()));
         book.tell_ends_ahead({
             let (ended_early, engine) = (Arc::clone(&ended_early), engine.clone());
@@ -112,13 +143,15 @@ impl Keeper {
             folder: config.daemon.state_dir.clone(),
             files: files(config),
             feeds: config.feeds.clone(),
-            context: feed_context(config),
+            context,
             engine,
             fetching,
             read: None,
             unread: false,
             unwritten: Vec::new(),
             ended_early,
+            missed: BTreeSet::new(),
+            unreleased: false,
         }
     }
 
@@ -131,7 +164,21 @@ impl Keeper {
 
     /// Works until [`Job::Stop`].
     pub fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
+        // The configuration may hold less than the last daemon's did.
+        self.release();
+        loop {
+            let job = match self.next_release() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
+            };
+            let job = match job {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.release();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match job {
                 Job::Sync(which) => self.sync(&which),
                 Job::Fetched(fetched) => self.fetched(fetched),
@@ -139,11 +186,21 @@ impl Keeper {
                 Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
                 Job::Export(reply) => drop(reply.send(self.export())),
-                Job::Feeds(reply) => drop(reply.send(self.feeds())),
+                Job::Feeds { whole, reply } => drop(reply.send(self.feeds(whole))),
+                Job::SyncNow(feed, reply) => {
+                    let read = self.sync_now(feed.as_deref());
+                    // Who asked finds in force what was read: the engine has it first.
+                    drop(reply.send(read.and_then(|()| self.feeds(false))));
+                }
+                Job::Decide { feed, changes, approve, user, reply } => {
+                    self.decide(&feed, &changes, approve, &user, reply);
+                }
                 Job::Reconfigure(config) => {
                     (self.files, self.context) = (files(&config), feed_context(&config));
+                    self.book.set_guards(self.context.guards.clone());
                     self.feeds = config.feeds;
                     self.sync(&Which::All);
+                    self.release();
                 }
                 Job::Remember(memory) => {
                     if let Err(error) = memory.save(&self.folder) {
@@ -166,6 +223,7 @@ impl Keeper {
                 for refusal in &applied.refusals {
                     tracing::warn!("refused: {refusal}");
                 }
+                applied.held.iter().for_each(log_held);
                 let ended = std::mem::take(&mut *self.ended_early.lock().unwrap_or_else(PoisonError::into_inner));
                 self.tell(Message::Applied { applied, ended, reply: None });
             }
@@ -197,18 +255,29 @@ impl Keeper {
 
     /// The book cannot be written, but what files end must end.
     fn end_what_files_end(&self) {
-        let (Ok((orders, refusals)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else { return };
+        let (Ok((orders, refusals, _)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else {
+            return;
+        };
         let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
         // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
         let is_whole = |source: &str| {
             std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
                 && refusals.iter().all(|refusal| *refusal.file != *source)
         };
-        let gone = stored.into_iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source));
-        let gone: Vec<String> = gone
-            .map(|stored| stored.order.terms.id.clone())
-            .filter(|id| !now_listed.contains_key(id.as_str()))
-            .collect();
+        let is_listed = |stored: &&Stored| now_listed.contains_key(stored.order.terms.id.as_str());
+        let mut gone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for stored in stored.iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source)) {
+            if !is_listed(&stored) {
+                gone.entry(&stored.source).or_default().push(stored.order.terms.id.clone());
+            }
+        }
+        // What the book would hold is not ended past it.
+        gone.retain(|source, gone| {
+            let before = stored.iter().filter(|stored| stored.source == **source).count();
+            let limit = self.context.guards.of(source).policy.shrink;
+            !limit.is_some_and(|limit| limit.is_exceeded(gone.len() as u64, before as u64))
+        });
+        let gone: Vec<String> = gone.into_values().flatten().collect();
         end_early(gone, &self.ended_early, &self.engine);
     }
 
@@ -230,6 +299,7 @@ impl Keeper {
         match self.book.apply(CONTROL_SOURCE, entries) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
+                applied.held.iter().for_each(log_held);
                 self.applied(applied, ended, Some(reply));
             }
             Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
@@ -258,6 +328,7 @@ impl Keeper {
         if self.unread {
             self.sync(&Which::All);
         }
+        self.watch_deadlines();
     }
 
     fn order(&self, id: &str) -> Result<OrderDetail, Failed> {
@@ -278,11 +349,23 @@ impl Keeper {
         export(&self.book)
     }
 
-    fn feeds(&self) -> Result<Vec<FeedStatus>, Failed> {
+    fn feeds(&self, whole: bool) -> Result<Vec<FeedStatus>, Failed> {
         let mut refusals = self.book.refusals().map_err(impossible)?;
         // The book keeps those of a file that is gone and never had an order.
         refusals.retain(|refusal| feed::input::named(Path::new(&*refusal.file)).exists());
-        Ok(self.feeds.iter().map(|feed| self.feed(feed, &refusals)).collect())
+        let mut held = self.held(if whole { usize::MAX } else { SHOWN })?;
+        let mut status = |feed: &Feed| FeedStatus {
+            held: held.extract_if(.., |held| held.feed == feed.name).collect(),
+            ..self.feed(feed, &refusals)
+        };
+        let mut feeds: Vec<FeedStatus> = self.feeds.iter().map(&mut status).collect();
+        held.retain(|held| held.feed == CONTROL_FEED);
+        if !held.is_empty() {
+            let (name, path) = (CONTROL_FEED.to_owned(), PathBuf::new());
+            let (url, fetch, read, problem, refusals) = (None, None, None, None, Vec::new());
+            feeds.push(FeedStatus { name, path, url, fetch, read, problem, refusals, held });
+        }
+        Ok(feeds)
     }
 
     fn feed(&self, feed: &Feed, refusals: &[Refusal]) -> FeedStatus {
@@ -305,6 +388,7 @@ impl Keeper {
             read: self.read,
             problem: problem.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned())),
             refusals: refusals.iter().filter(of_feed).map(refusal_line).collect(),
+            held: Vec::new(),
         }
     }
 }
@@ -383,6 +467,8 @@ fn history_entry(record: Record) -> HistoryEntry {
     let Record { number, time, source, line, op, detail, .. } = record;
     HistoryEntry { number, time, source, line, op, detail }
 }
+
+mod guards;
 
 #[cfg(test)]
 mod tests {

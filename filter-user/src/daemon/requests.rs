@@ -22,7 +22,7 @@ use crate::{
     },
     kernel::{self, Mode, TargetState},
     name::Name,
-    observe::{EventHub, reason_counts, tallies},
+    observe::{EventHub, hidden, reason_counts, tallies},
     order::Order,
 };
 
@@ -39,7 +39,11 @@ impl Engine {
             Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
             Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
             Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
-            Request::Feeds(reply) => drop(self.keeper.send(Job::Feeds(reply))),
+            Request::Feeds { whole, reply } => drop(self.keeper.send(Job::Feeds { whole, reply })),
+            Request::Sync(request, reply) => drop(self.keeper.send(Job::SyncNow(request.feed, reply))),
+            Request::Decide { feed, changes, approve, user, reply } => {
+                drop(self.keeper.send(Job::Decide { feed, changes, approve, user, reply }));
+            }
             Request::Submit(..) | Request::Revoke { .. } => {}
         }
     }
@@ -117,11 +121,13 @@ impl Engine {
     fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
         let tables = self.enforcer.tables();
         let hits = tables.hits().map_err(impossible)?;
+        let (counters, counted) = (tables.counters().map_err(impossible)?, tables.tallies().map_err(impossible)?);
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         Ok(Stats {
-            reasons: reason_counts(&tables.counters().map_err(impossible)?),
+            reasons: reason_counts(&counters),
             orders: self.enforcer.totals.with(&hits, &directory),
-            tallies: tallies(&tables.tallies().map_err(impossible)?),
+            hidden: hidden(&counters, &counted),
+            tallies: tallies(&counted),
             tier: Some(self.tier.status()),
             events_read: events.read(),
             events_lost: events.lost(),

@@ -2,7 +2,7 @@
 
 use filter_common::{
     bytes::{BUFFER, Bytes},
-    layout::StreamReader,
+    layout::{self, StreamReader},
     stream::{Segment, Step},
     verdict::Reason,
 };
@@ -37,6 +37,12 @@ impl Hello {
     pub fn bare() -> Self {
         // A record that has no end.
         Self { reader: StreamReader { record_left: u32::MAX, ..StreamReader::hello() }, name: Vec::new() }
+    }
+
+    /// From where the kernel is on.
+    pub fn resumed(stream: &layout::Stream) -> Self {
+        let held = usize::from(stream.reader.name_have);
+        Self { reader: stream.reader, name: stream.held.get(..held).unwrap_or_default().to_vec() }
     }
 
     /// Reads on. Not to be called again after it has come to an end.

@@ -43,7 +43,12 @@ pub enum Known {
 impl Stream {
     /// At its first octet; not read beyond `limit` octets.
     pub fn new(hello: Hello, limit: u32) -> Self {
-        Self { hello, next: 0, waiting: Vec::new(), limit }
+        Self::at(0, hello, limit)
+    }
+
+    /// Behind octets that are read already.
+    pub fn at(next: u32, hello: Hello, limit: u32) -> Self {
+        Self { hello, next, waiting: Vec::new(), limit }
     }
 
     /// Octets that wait, and what keeping them takes.

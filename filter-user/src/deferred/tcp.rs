@@ -1,5 +1,7 @@
 //! TCP: the ClientHello of a connection whose segments did not come in order.
 
+use filter_common::layout::{self, FlowKey};
+
 use super::{
     Copied, Decision, Junk, Limits,
     hello::Hello,
@@ -31,8 +33,14 @@ impl Segments {
         Self { table: Table::new(limits) }
     }
 
+    /// Whether a connection is held whose first octet has this sequence number.
+    pub fn knows(&mut self, connection: &FlowKey, start: u32) -> bool {
+        self.table.get_mut(connection).is_some_and(|connection| connection.start == start)
+    }
+
     /// Reads a segment whose first octet has this sequence number, of a connection whose first octet has `start`.
-    pub fn read(&mut self, copied: &Copied<'_>, start: u32, sequence: u32) -> Decision {
+    /// `begun` is what the kernel has read of it, for a connection that is not known yet.
+    pub fn read(&mut self, copied: &Copied<'_>, start: u32, sequence: u32, begun: Option<&layout::Stream>) -> Decision {
         self.table.expire(copied.time);
         let key = copied.connection;
         let at = sequence.wrapping_sub(start);
@@ -41,7 +49,11 @@ impl Segments {
         }
         // Another start: another connection, with the same addresses and ports.
         if self.table.get_mut(&key).is_none_or(|connection| connection.start != start) {
-            let state = State::Reading(Stream::new(Hello::in_records(), MAX_OCTETS));
+            let stream = match begun {
+                Some(begun) => Stream::at(begun.reader.next, Hello::resumed(begun), MAX_OCTETS),
+                None => Stream::new(Hello::in_records(), MAX_OCTETS),
+            };
+            let state = State::Reading(stream);
             self.table.insert(key, copied.client, copied.time, Connection { start, state });
         }
         let Some(connection) = self.table.get_mut(&key) else { return Decision::Undecided };

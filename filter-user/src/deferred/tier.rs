@@ -59,7 +59,11 @@ impl Tier {
         let found = if is_quic {
             self.connections.read(&copied)
         } else {
-            let decision = self.segments.read(&copied, copy.start, copy.sequence);
+            let begun = match self.segments.knows(&connection, copy.start) {
+                true => None,
+                false => tables.hello_in_progress(&connection, copy.start)?,
+            };
+            let decision = self.segments.read(&copied, copy.start, copy.sequence, begun.as_ref());
             Found { decision, ids: None, is_guess: false }
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
@@ -72,7 +76,7 @@ impl Tier {
         count.fetch_add(1, Relaxed);
         match found.decision {
             // What the kernel has forgotten since, another connection has taken the place of.
-            Decision::Name(name) if tables.is_covered(&name)? && !(found.is_guess && !tables.remembers(copy)?) => {
+            Decision::Name(name) if tables.is_covered(&name)? && (!found.is_guess || tables.remembers(copy)?) => {
                 tables.remember(copy, &name, found.ids.as_ref())?;
                 counts.listed.fetch_add(1, Relaxed);
                 Ok(Some(name))

@@ -6,8 +6,8 @@
 //!   files. That a file or an order is gone is believed only at a second look, two seconds later at the least: a file
 //!   that is written in place lacks some for a moment. What is new or changed waits for nothing.
 //! - Where a put is refused, the last good version of that order stays. Where a line is so broken that it could have
-//!   put any order, or where the file is empty, none of its orders is withdrawn for being absent: it may be half
-//!   written.
+//!   put any order, none of its orders is withdrawn for being absent. Where the file is empty, or most of its orders are
+//!   gone, the guards hold that until it is approved: it may be half written.
 //! - A file that cannot be read changes nothing. If a configured folder is not there, or holds no file of orders at
 //!   all, no file counts as deleted below it: it may be not mounted. An empty file left in the folder says that it is.
 //! - A folder of lists is one source: its files give the names of one order together. If one of them cannot be read,
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     book::{Applied, Book, BookError, sync::Snapshot},
+    guard::Ruling,
     order::Order,
 };
 
@@ -112,18 +113,21 @@ impl Files {
             applied.changes.extend(next.changes);
             applied.outcomes.extend(next.outcomes);
             applied.refusals.extend(next.refusals);
+            applied.held.extend(next.held);
             applied.refusals.retain(|refusal| !again.contains(&*refusal.file));
             wanted = again.into_iter().map(PathBuf::from).collect();
         }
         Ok(applied)
     }
 
-    /// The orders that the files put, without a book, as `cordon check` and `cordon replay` need them, by id.
+    /// The orders that the files put, without a book, as `cordon check` and `cordon replay` need them, by id; and what
+    /// was not taken. Names that guards would hold are in neither: they are told in a list of their own.
     ///
     /// # Errors
     /// A file or folder cannot be read; the error names it.
-    pub fn orders(&self, context: &Context) -> io::Result<(Vec<Order>, Vec<Refusal>)> {
+    pub fn orders(&self, context: &Context) -> io::Result<(Vec<Order>, Vec<Refusal>, Vec<Refusal>)> {
         let Found { sources, mut refusals, .. } = self.find();
+        let mut held = Vec::new();
         if let Some(refusal) = refusals.first() {
             return Err(io::Error::other(refusal.to_string()));
         }
@@ -140,17 +144,22 @@ impl Files {
             }
             for (id, entries) in by_order {
                 match fold(&file, entries, &mut refusals) {
-                    Folded::Put { order, place } => match orders.get(&id) {
-                        Some(known) if *known != order => {
-                            refusals.push(Refusal::new(
-                                &file,
-                                place.line,
-                                &id,
-                                "another file puts the order, and differs",
-                            ));
+                    Folded::Put { mut order, place, .. } => {
+                        let refusal = |name: &str, why| Refusal::new(&file, place.line, name, why);
+                        for (name, ruling) in context.guards.of(&file).screen(&mut order) {
+                            match ruling {
+                                Ruling::Free => {}
+                                Ruling::Refused(why) => refusals.push(refusal(name.as_str(), why.to_string())),
+                                Ruling::Held(_, why) => held.push(refusal(name.as_str(), why)),
+                            }
                         }
-                        _ => _ = orders.insert(id, order),
-                    },
+                        match orders.get(&id) {
+                            Some(known) if *known != order => {
+                                refusals.push(refusal(&id, "another file puts the order, and differs".to_owned()));
+                            }
+                            _ => _ = orders.insert(id, order),
+                        }
+                    }
                     Folded::Revoked { .. } => {}
                     Folded::Events(entries) => refusals.extend(
                         entries
@@ -160,7 +169,7 @@ impl Files {
                 }
             }
         }
-        Ok((orders.into_values().collect(), refusals))
+        Ok((orders.into_values().collect(), refusals, held))
     }
 
     /// A source as it is now, or nothing if that cannot be told.

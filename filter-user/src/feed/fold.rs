@@ -1,9 +1,12 @@
 //! What the events of one file make of one order.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Entry, Event, Refusal};
-use crate::order::{Order, Unfit};
+use crate::{
+    name::Name,
+    order::{Order, Unfit},
+};
 
 /// See [`fold`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub(crate) enum Folded {
         order: Order,
         /// The last put, as if it had been empty.
         place: Place,
+        /// Names that events after it took out.
+        removed: BTreeSet<Name>,
     },
     /// The file puts the order and revokes it.
     Revoked {
@@ -51,6 +56,7 @@ pub(crate) fn fold(file: &Arc<str>, mut entries: Vec<Entry>, refusals: &mut Vec<
         _ => return Folded::Events(entries),
     };
     let mut revoked: Option<(Place, String)> = None;
+    let mut removed = BTreeSet::new();
     for entry in rest {
         let place = entry.place();
         let result = match (entry.event, &revoked) {
@@ -60,7 +66,7 @@ pub(crate) fn fold(file: &Arc<str>, mut entries: Vec<Entry>, refusals: &mut Vec<
             }
             (Event::Revoke { .. }, Some(_)) => Ok(()),
             (_, Some((revoke, _))) => Err(unfit(format!("line {} revokes the order", revoke.line))),
-            (event, None) => edit(&mut order, event),
+            (event, None) => edit(&mut order, event, &mut removed),
         };
         if let Err(unfit) = result {
             refusals.push(Refusal::new(file, place.line, &order.terms.id, unfit));
@@ -68,14 +74,17 @@ pub(crate) fn fold(file: &Arc<str>, mut entries: Vec<Entry>, refusals: &mut Vec<
     }
     match revoked {
         Some((place, why)) => Folded::Revoked { order, place, why },
-        None => Folded::Put { order, place },
+        None => Folded::Put { order, place, removed },
     }
 }
 
-fn edit(order: &mut Order, event: Event) -> Result<(), Unfit> {
+fn edit(order: &mut Order, event: Event, removed: &mut BTreeSet<Name>) -> Result<(), Unfit> {
     match event {
         Event::Add { names, .. } => order.names.extend(names),
-        Event::Remove { names, .. } => names.iter().for_each(|name| _ = order.names.remove(name)),
+        Event::Remove { names, .. } => {
+            names.iter().for_each(|name| _ = order.names.remove(name));
+            removed.extend(names);
+        }
         Event::Extend { not_after, .. } => order.terms = Arc::new(order.terms.extended(not_after)?),
         Event::Put(_) | Event::Revoke { .. } => {}
     }

@@ -25,6 +25,7 @@ use super::{
     native::Read,
 };
 use crate::{
+    guard::Guarded,
     name::{Name, list::sorted},
     order::{Match, Order, Terms},
 };
@@ -72,13 +73,13 @@ pub(super) struct Reader<'a> {
     context: &'a Context,
     /// What the list as a whole is called.
     source: Arc<str>,
-    rows: Rows,
+    rows: Rows<'a>,
 }
 
 /// What the rows came to so far.
-struct Rows {
+struct Rows<'a> {
     reach: Match,
-    guards: crate::guard::Guards,
+    guards: Guarded<'a>,
     names: Vec<Name>,
     except: BTreeSet<Name>,
     /// Rows of what is below a name, in an order whose names reach it as well: right if the name is listed, too.
@@ -99,7 +100,7 @@ impl<'a> Reader<'a> {
         let source: Arc<str> = source.into();
         let rows = Rows {
             reach: list.terms.reach,
-            guards: context.guards,
+            guards: context.guards.of(&source),
             names: Vec::new(),
             except: list.except.clone(),
             below: Vec::new(),
@@ -185,7 +186,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Rows {
+impl Rows<'_> {
     /// The text of a line, if it has one.
     fn decoded<'a>(&mut self, line: Line<'a>, decoder: &mut Decoder) -> Option<std::borrow::Cow<'a, str>> {
         match line {

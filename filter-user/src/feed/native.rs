@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
             return;
         }
         self.read.lines += 1;
-        let parsed = line::parse(text, self.context);
+        let parsed = line::parse(text, self.context, self.context.guards.of(&self.file));
         for unfit in &parsed.refused {
             self.refuse(number, &unfit.text, &unfit.why);
         }

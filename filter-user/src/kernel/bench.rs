@@ -42,6 +42,10 @@ pub enum Entry {
 }
 
 impl Entry {
+    const fn is_long(self) -> bool {
+        matches!(self, Self::LongRun | Self::LongEmpty)
+    }
+
     const fn program(self) -> &'static str {
         match self {
             Self::ShortRun => "short_run",
@@ -139,11 +143,25 @@ impl Bench {
     /// # Errors
     /// If the kernel refuses.
     pub fn run(&self, entry: Entry, repeat: u32) -> Result<u32, Error> {
-        let (count, frame): (&AtomicU32, &[u8]) = match entry {
-            Entry::ShortRun | Entry::ShortEmpty | Entry::Nothing => (&self.short.count, &[0; SHORT]),
-            Entry::LongRun | Entry::LongEmpty => (&self.long.count, &[0; LONG]),
-        };
-        self.next.set_all(0, [0, count.load(Ordering::Relaxed)])?;
+        self.rewind(entry)?;
+        self.go_on(entry, repeat)
+    }
+
+    /// Has the next run begin with the first packet.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn rewind(&self, entry: Entry) -> Result<(), Error> {
+        let count = if entry.is_long() { &self.long.count } else { &self.short.count };
+        self.next.set_all(0, [0, count.load(Ordering::Relaxed)])
+    }
+
+    /// As [`Bench::run`], but goes on behind the packet of the last run on this CPU.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn go_on(&self, entry: Entry, repeat: u32) -> Result<u32, Error> {
+        let frame: &[u8] = if entry.is_long() { &[0; LONG] } else { &[0; SHORT] };
         let program = object::find(&self.programs, entry.program())?;
         Ok(run::run(program.fd(), frame, repeat)?.ns_per_run)
     }

@@ -10,7 +10,7 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use filter_common::{
     flow::{self, REMEMBERED},
-    layout::{Deferred, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered},
+    layout::{Deferred, FlowKey, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered, Stream},
     name::Hasher,
     verdict::Protocol,
 };
@@ -116,6 +116,15 @@ impl Tables {
         if let Some(beat) = self.shared.tier.get(0) {
             beat.store(boot_time(), Relaxed);
         }
+    }
+
+    /// The ClientHello in progress that the kernel has of a connection whose hello begins at this sequence number.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn hello_in_progress(&self, flow: &FlowKey, start: u32) -> Result<Option<Stream>, Error> {
+        let is_it = |stream: &Stream| stream.base == start && stream.reader.named == 0;
+        Ok(self.streams.get(flow)?.filter(is_it))
     }
 
     /// Whether orders may cover a name: whether the node that decides has any.

@@ -47,11 +47,12 @@ pub use self::{
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     memory::MapMemory,
-    object::ProgramFacts,
+    object::{MAX_RESOLVERS, ProgramFacts},
     pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
-    tables::{Behaviour, Reading, Tables, TlsPorts},
+    sys::boot_time,
+    tables::{Behaviour, ECH_SAMPLE, Reading, Tables, TlsPorts},
 };
 
 /// Where maps, program and links are pinned unless the configuration says otherwise.

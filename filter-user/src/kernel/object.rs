@@ -36,7 +36,7 @@ impl Object {
 }
 
 /// Room for known public resolvers.
-const RESOLVERS: u32 = 1024;
+pub const MAX_RESOLVERS: u32 = 1024;
 
 /// The filter's program in [`Object::Filter`].
 pub const PROGRAM: &str = "cordon";
@@ -101,7 +101,7 @@ pub fn load(
         (map::STREAMS, capacity.messages),
         (map::REMEMBERED, capacity.remembered),
         (map::CLEARED, capacity.remembered),
-        (map::RESOLVERS, RESOLVERS),
+        (map::RESOLVERS, MAX_RESOLVERS),
     ];
     for (name, entries) in shared.iter().chain(sizes) {
         loader.map_max_entries(name, *entries);

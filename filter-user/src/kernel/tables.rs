@@ -64,6 +64,10 @@ impl Default for Reading {
     }
 }
 
+/// One in so many ClientHellos without a listed name is searched for ECH: enough for a share, and a search, which may
+/// keep the hello over several segments, costs the others next to nothing.
+pub const ECH_SAMPLE: u32 = 256;
+
 /// What the program does beside what orders say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
@@ -90,7 +94,7 @@ impl Default for Behaviour {
             events_per_second: 1000,
             client_detail: client_detail::NONE,
             copies_per_second: 20_000,
-            ech_sample: 16,
+            ech_sample: ECH_SAMPLE,
             quic_mode: quic_mode::PASS,
             quic_fallback: quic_mode::PASS,
         }

@@ -92,7 +92,10 @@ fn read(options: &Options) -> Result<(Vec<Order>, Vec<Refusal>)> {
     };
     let guards = if options.guards { Guards::all() } else { Guards::none() };
     let context = feed::Context { scopes, targets, guards };
-    Files::native(&options.orders).orders(&context).context("reading the orders")
+    let (orders, mut refusals, held) = Files::native(&options.orders).orders(&context).context("reading the orders")?;
+    // Nobody can approve anything here.
+    refusals.extend(held);
+    Ok((orders, refusals))
 }
 
 fn targets_of(orders: &[Order]) -> BTreeSet<String> {

@@ -1,6 +1,6 @@
 //! Real clients on the lab's client host: dig, curl, openssl s_client and the C library's resolver.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, fmt, fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
@@ -66,6 +66,15 @@ pub struct Fetched {
     /// The page.
     pub body: String,
     /// All that curl said.
+    pub finished: Finished,
+}
+
+/// What came of octets that were sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// A ServerHello came.
+    pub answered: bool,
+    /// All that the client said.
     pub finished: Finished,
 }
 
@@ -156,6 +165,36 @@ impl Lab {
             reset: finished.stderr.contains("errno=104"),
             finished,
         })
+    }
+
+    /// Sends these octets to the web server's address, and waits for a ServerHello.
+    ///
+    /// # Errors
+    /// The client cannot be started or does not end.
+    pub fn send_tls(&self, family: Family, port: u16, octets: &[u8]) -> Result<Sent> {
+        let file = self.folder().join("octets");
+        fs::write(&file, octets)?;
+        let web = family.of(address::WEB);
+        let script =
+            format!("exec 3<>/dev/tcp/{web}/{port} && cat {} >&3 && head -c 6 <&3 | od -An -tx1", file.display());
+        let finished = self.exec(Host::Client, &["timeout", &HANDSHAKE_SECONDS.to_string(), "bash", "-c", &script])?;
+        // A record of handshake, and in it a ServerHello.
+        let octets: Vec<&str> = finished.stdout.split_whitespace().collect();
+        let answered = matches!(octets[..], ["16", "03", _, _, _, "02"]);
+        Ok(Sent { answered, finished })
+    }
+
+    /// Asks with kdig over an encrypted transport, `+tls` or `+https`. Returns the response code's word.
+    ///
+    /// # Errors
+    /// kdig cannot be started or does not end.
+    pub fn kdig_encrypted(&self, family: Family, transport: &str, name: &str) -> Result<Option<String>> {
+        let server = format!("@{}", family.of(address::DNS));
+        let words = ["kdig", &server, transport, "+retry=0", "+time=5", name];
+        let finished = self.exec(Host::Client, &words)?;
+        // Over HTTPS, there is a status of HTTP before it.
+        let header = after(&finished.stdout, "->>HEADER<<-").unwrap_or_default();
+        Ok(after(header, "status: ").map(|rest| until(rest, ';').to_owned()))
     }
 
     /// What the C library's resolver gives for a name, over the lab's name servers; `None` where it finds nothing.

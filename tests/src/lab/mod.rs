@@ -30,11 +30,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 pub use browser::Page;
-pub use clients::{Answer, Family, Fetched, Handshake, Source};
+pub use clients::{Answer, Family, Fetched, Handshake, Sent, Source};
 pub use filter::{Counters, Filter, order, order_of_each_action};
 pub use process::{Finished, Process};
 pub use quic::{Arrived, Asked, QuicServer};
-pub use servers::root_zone;
+pub use servers::{CERTIFICATE, KEY, root_zone};
 pub use watch::Capture;
 
 use crate::xdp_pass;
@@ -210,9 +210,20 @@ const ENTER_CLIENT: &str =
 fn programs_are_there() -> Result<()> {
     // SAFETY: geteuid takes nothing and cannot fail.
     ensure!(unsafe { libc::geteuid() } == 0, "the lab needs root: run `cargo xtask demo` or `cargo xtask test`");
-    for program in
-        ["ip", "ethtool", "nsenter", "unshare", "named", "nginx", "dig", "kdig", "curl", "openssl", "tcpdump"]
-    {
+    for program in [
+        "ip",
+        "ethtool",
+        "nsenter",
+        "unshare",
+        "named",
+        "nginx",
+        "dig",
+        "kdig",
+        "curl",
+        "openssl",
+        "tcpdump",
+        "gnutls-serv",
+    ] {
         ensure!(process::find(program).is_some(), "{program} is not installed: run `cargo xtask setup --tests`");
     }
     Ok(())

@@ -76,6 +76,15 @@ impl Lab {
         Asked::read(self.read(Host::Client, &words)?.trim())
     }
 
+    /// Sends forged Initials to the web server for so many seconds.
+    ///
+    /// # Errors
+    /// The client was not built.
+    pub fn flood_quic(&self, family: Family, source: Source, seconds: u64) -> Result<Process> {
+        let (program, to) = (program()?, format!("{}:443", bracketed(family.of(address::WEB))?));
+        self.spawn(Host::Client, &[&program, "flood", family.of(source), &to, &seconds.to_string()])
+    }
+
     /// The hash of the server's public key, as browsers take it: SHA-256 in base64.
     ///
     /// # Errors

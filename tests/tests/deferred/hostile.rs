@@ -2,8 +2,9 @@
 
 use cordon_tests::packet::{
     Hello,
-    quic::{crypto, varint},
+    quic::{Client, crypto, varint},
 };
+use filter_common::verdict::Reason;
 use filter_user::deferred::{Decision, Junk, NoName};
 use proptest::prelude::*;
 
@@ -29,6 +30,38 @@ fn t20_every_bit_of_a_packet_flipped() {
         let decision = Engine::new().read(&flipped);
         assert!(matches!(decision, Decision::Junk(_)), "{bit}: {decision:?}");
     }
+}
+
+#[test]
+fn t20_a_handshake_packet_cut_at_every_octet_and_with_any_id() {
+    let first = client().initial(&crypto(0, &Hello::new(NAME).handshake()));
+    for len in 0..=20 {
+        let packet = Client::new(&vec![5; len], &[]).opaque(2, 60);
+        let mut engine = Engine::new();
+        engine.read(&first);
+        for end in 0..packet.len() {
+            let decision = engine.read(&packet[..end]);
+            assert!(matches!(decision, Decision::Junk(_)), "{len}, {end}: {decision:?}");
+        }
+        assert_eq!(engine.read(&packet), named(NAME));
+    }
+    let long = Client::new(&[5; 21], &[]).opaque(2, 60);
+    assert_eq!(Engine::new().read(&long), Decision::Junk(Junk::Header(Reason::QuicConnectionId)));
+}
+
+#[test]
+fn q6_junk_in_any_number_takes_no_room() {
+    let mut engine = Engine::new();
+    for connection in 0..2000_u32 {
+        engine.connection = connection;
+        let mut client = Client::new(&connection.to_be_bytes().repeat(2), &[]);
+        client.size = 100;
+        let mut wrong = client.initial(&crypto(0, &[1; 40]));
+        *wrong.last_mut().unwrap() ^= 1;
+        assert_eq!(engine.read(&wrong), Decision::Junk(Junk::Tag));
+        assert_eq!(engine.read(&client.opaque(2, 60)), Decision::NoName(NoName::Ambiguous));
+    }
+    assert_eq!((engine.connections.len(), engine.connections.waiting()), (0, 0));
 }
 
 #[test]

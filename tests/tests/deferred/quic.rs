@@ -1,6 +1,9 @@
 //! QUIC Initials, sealed by rustls.
 
-use cordon_tests::packet::{Hello, quic::crypto};
+use cordon_tests::packet::{
+    Hello,
+    quic::{Client, crypto},
+};
 use filter_common::verdict::Reason;
 use filter_user::deferred::{Decision, Junk, Limits, NoName, quic::ConnectionId};
 use proptest::prelude::*;
@@ -234,6 +237,67 @@ fn o6_a_decoy_does_not_end_the_connection_that_it_imitates() {
     let frames = crypto(0, &Hello::new("decoy.example").handshake());
     assert_eq!(engine.read(&decoy.initial(&frames)), named("decoy.example"));
     assert_eq!(engine.read(&client.initial(&crypto(1000, &hello[1000..]))), named(NAME));
+}
+
+/// A client without a source id of its own.
+fn browser(id: u8) -> Client {
+    let mut client = Client::new(&[id; 8], &[]);
+    client.number = 1;
+    client
+}
+
+/// Its second flight, which is all that shows the server's id.
+fn handshake(server: &[u8]) -> Vec<u8> {
+    Client::new(server, &[]).opaque(2, 60)
+}
+
+fn ambiguous() -> Decision {
+    Decision::NoName(NoName::Ambiguous)
+}
+
+#[test]
+fn q1_a_handshake_packet_is_of_the_only_connection_that_there_is() {
+    let hello = long_hello(false);
+    for name_is_known in [true, false] {
+        let mut engine = Engine::new();
+        let mut client = browser(1);
+        assert_eq!(engine.read(&client.initial(&crypto(0, &hello[..1000]))), Decision::Undecided);
+        let last = client.initial(&crypto(1000, &hello[1000..]));
+        if name_is_known {
+            assert_eq!(engine.read(&last), named(NAME));
+        }
+        let found = engine.find(&handshake(&[2; 8]));
+        assert_eq!(found.decision, if name_is_known { named(NAME) } else { Decision::Undecided });
+        assert_eq!(found.ids.unwrap().server, ConnectionId::new(&[2; 8]));
+        let found = engine.find(&last);
+        assert_eq!((found.decision, found.ids.unwrap().server), (named(NAME), ConnectionId::new(&[2; 8])));
+        // A connection has one id of its server.
+        assert_eq!(engine.read(&handshake(&[3; 8])), ambiguous());
+        assert_eq!(engine.connections.len(), 1);
+    }
+}
+
+#[test]
+fn o6_a_handshake_packet_of_one_of_two_names_is_no_ones() {
+    let mut engine = Engine::new();
+    assert_eq!(engine.read(&handshake(&[9; 8])), ambiguous(), "no connection is known");
+    assert!(engine.connections.is_empty());
+    for (id, name) in [(1, "one.example"), (2, "two.example")] {
+        assert_eq!(engine.read(&browser(id).initial(&crypto(0, &Hello::new(name).handshake()))), named(name));
+    }
+    assert_eq!(engine.read(&handshake(&[9; 8])), ambiguous());
+    // The first one's server is known by a packet that could be opened.
+    let mut first = browser(1);
+    first.dcid = vec![7; 8];
+    assert_eq!(engine.read(&first.initial_packet(&[2, 0, 0, 0, 0])), named("one.example"));
+    assert_eq!(engine.read(&handshake(&[7; 8])), named("one.example"));
+    assert_eq!(engine.read(&handshake(&[9; 8])), named("two.example"));
+    // Two of one name: whichever it is of.
+    let mut engine = Engine::new();
+    for id in [1, 2] {
+        engine.read(&browser(id).initial(&crypto(0, &Hello::new(NAME).handshake())));
+    }
+    assert_eq!(engine.read(&handshake(&[9; 8])), named(NAME));
 }
 
 #[test]

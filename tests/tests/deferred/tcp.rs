@@ -12,7 +12,7 @@ const START: u32 = u32::MAX - 500;
 fn read(segments: &mut Segments, start: u32, at: usize, payload: &[u8]) -> Decision {
     let connection = FlowKey { lanes: [1; 4] };
     let copied = Copied { time: 0, connection, client: [0; 16], payload };
-    segments.read(&copied, start, start.wrapping_add(at as u32))
+    segments.read(&copied, start, start.wrapping_add(at as u32), None)
 }
 
 #[test]
@@ -62,11 +62,22 @@ fn what_is_no_hello_or_out_of_place_is_told() {
     assert_eq!(read(&mut segments, START, 1 << 14, &[1]), Decision::Junk(Junk::Place));
     assert_eq!(read(&mut segments, START, usize::MAX, &[1]), Decision::Junk(Junk::Place));
     assert_eq!(read(&mut segments, START, 0, b"GET / HTTP/1.1"), Decision::NoName(NoName::Hello(Reason::TlsNotHello)));
-    // "Zero-length fragments of Handshake types MUST NOT be sent" (RFC 8446 5.1): what has one is no hello.
-    let empty_first = Hello::new(NAME).records(&[0, 30]).build();
-    let mut segments = Segments::new(Limits::default());
-    assert_eq!(read(&mut segments, START, 0, &empty_first), Decision::NoName(NoName::Hello(Reason::TlsNotHello)));
 }
+
+/// "Zero-length fragments of Handshake types MUST NOT be sent" (RFC 8446 5.1), and OpenSSL takes 32 of them in a row.
+#[test]
+fn t10_empty_records_are_read_past() {
+    for (times, decision) in [(1, named(NAME)), (32, named(NAME)), (33, NO_HELLO)] {
+        let empty_first = Hello::new(NAME).records(&[vec![0; times], vec![30]].concat()).build();
+        assert_eq!(read(&mut Segments::new(Limits::default()), START, 0, &empty_first), decision, "{times}");
+        // Out of order.
+        let mut segments = Segments::new(Limits::default());
+        assert_eq!(read(&mut segments, START, 7, &empty_first[7..]), Decision::Undecided);
+        assert_eq!(read(&mut segments, START, 0, &empty_first[..7]), decision, "{times}");
+    }
+}
+
+const NO_HELLO: Decision = Decision::NoName(NoName::Hello(Reason::TlsNotHello));
 
 proptest! {
     #[test]

@@ -251,7 +251,7 @@ fn o04_other_octets_on_the_tls_port() {
         // Change cipher spec alone, before something else, and of a length that it does not have.
         vec![20, 3, 3, 0, 1, 1],
         [&[20, 3, 3, 0, 1, 1][..], &with(0, 23)].concat(),
-        [&[20, 3, 3, 0, 1, 1, 20, 3, 3, 0, 1, 1][..], &hello].concat(),
+        [&[20, 3, 3, 0, 1, 1, 23, 3, 3, 0, 1, 1][..], &hello].concat(),
         [&[20, 3, 3, 0, 200, 1][..], &hello].concat(),
         [&[20, 3, 3, 0, 1, 2][..], &hello].concat(),
         [&[20, 3, 3, 0, 2, 1][..], &hello].concat(),

@@ -2,8 +2,11 @@
 //! from one frame to the next.
 
 mod dns;
+mod ech;
 mod flood;
 mod others;
+mod records;
+mod tier;
 
 use cordon_tests::{
     harness::Filter,

@@ -144,3 +144,28 @@ fn without_a_daemon_the_socket_is_named() {
     assert!(matches!(error, ClientError::Unreachable(_)));
     assert_eq!(error.to_string(), "no daemon answers at /nonexistent/cordon.sock");
 }
+
+#[test]
+fn who_decides_is_the_user_of_the_process_that_asks() {
+    let (told, users) = std::sync::mpsc::channel();
+    let served = serve(move |request| match request {
+        Request::Decide { feed, changes, approve, user, reply } => {
+            told.send((feed, changes, approve, user)).unwrap();
+            reply.send(Ok(Submitted::default())).unwrap();
+        }
+        other => panic!("{other:?}"),
+    });
+    let uid = nix::unistd::getuid();
+    let name = nix::unistd::User::from_uid(uid).unwrap().map_or(uid.to_string(), |user| user.name);
+    for (claimed, expected) in
+        [(None, None), (Some(name.clone()), None), (Some("else".to_owned()), Some("else".to_owned()))]
+    {
+        let request = DecideRequest { changes: vec!["id".to_owned()], user: claimed };
+        let _: Submitted = served.client.post("/v1/feeds/orders/approve", &request).unwrap();
+        let user = User { user: name.clone(), uid: Some(uid.as_raw()), claimed: expected };
+        assert_eq!(users.recv().unwrap(), ("orders".to_owned(), request.changes, true, user));
+    }
+    let _: Submitted =
+        served.client.post("/v1/feeds/orders/reject", &DecideRequest { changes: Vec::new(), user: None }).unwrap();
+    assert!(!users.recv().unwrap().2);
+}

@@ -31,9 +31,13 @@ pub fn initials(datagram: &[u8]) -> impl Iterator<Item = Result<Initial<'_>, Rea
     })
 }
 
-/// The destination connection id of a datagram that begins with a Handshake packet.
+/// The destination connection id of a datagram that begins with a Handshake packet of a client without a connection id
+/// of its own.
 pub fn handshake(datagram: &[u8]) -> Option<&[u8]> {
-    let header = headers(datagram).next()?.ok().filter(|header| header.kind == kind::HANDSHAKE)?;
+    let header = headers(datagram).next()?.ok()?;
+    if header.kind != kind::HANDSHAKE || header.scid_len > 0 {
+        return None;
+    }
     octets(datagram, header.dcid, header.dcid + header.dcid_len)
 }
 

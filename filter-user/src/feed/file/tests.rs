@@ -28,6 +28,7 @@ impl Lab {
         let files = Files::native(&[folder.path().join("orders")]);
         let mut book = Book::open(&folder.path().join("state")).unwrap();
         book.set_patience(Duration::ZERO);
+        book.set_guards(Guards::all());
         Self { folder, files, book, copy: BTreeMap::new() }
     }
 
@@ -228,13 +229,17 @@ fn f1_what_is_refused_leaves_the_last_good_version() {
         vec![x.clone(), put("x", &["x.net"]), y.clone()],
         vec![x.clone(), y[..y.len() / 2].to_owned()],
         vec!["\u{feff}".to_owned() + &x, y.clone()],
-        vec![],
-        vec!["\n\n".to_owned()],
     ] {
         let applied = lab.write("a.jsonl", &lines);
         assert_eq!(applied.changes, [], "{lines:?}");
         assert_ne!(applied.refusals, []);
         assert_eq!(lab.book.refusals().unwrap(), applied.refusals);
+    }
+    // That it is empty is held, not refused.
+    for lines in [vec![], vec!["\n\n".to_owned()]] {
+        let applied = lab.write("a.jsonl", &lines);
+        assert_eq!((applied.changes, applied.refusals), (vec![], vec![]));
+        assert_eq!(lab.book.held(1).unwrap().len(), 1);
     }
     // Events on an order whose put is out of sight do not make the file forget that it put it.
     lab.write("a.jsonl", &["{".to_owned(), "\n".to_owned(), y.clone(), event("add", "x", r#","names":["x.com"]"#)]);
@@ -342,7 +347,7 @@ fn orders_without_a_book() {
     let lab = Lab::new();
     fs::write(lab.path("a.jsonl"), put("x", &["x.com"]) + &put("y", &["y.com"]) + &event("revoke", "y", "")).unwrap();
     fs::write(lab.path("b.jsonl"), put("x", &["x.net"]) + &event("add", "x", r#","names":["com"]"#)).unwrap();
-    let (orders, refused) = lab.files.orders(&context()).unwrap();
+    let (orders, refused, _) = lab.files.orders(&context()).unwrap();
     assert_eq!(orders, [lab_order(&put("x", &["x.com"]))]);
     let told: Vec<_> =
         refused.iter().map(|refusal| (refusal.line, refusal.text.as_str(), refusal.why.as_str())).collect();
@@ -375,7 +380,7 @@ fn files_that_are_not_read_for_their_names_are_told() {
     told.sort();
     let why = |file| format!("{}: not read: its name does not end in .jsonl", lab.path(file).display());
     assert_eq!(told, [why("C.JSONL"), why("a.json"), why("b.ndjson")]);
-    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![]));
+    assert_eq!(lab.files.orders(&context()).unwrap(), (vec![], vec![], vec![]));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{Reach, Rows};
 
-pub(super) fn row(line: &str, rows: &mut Rows) {
+pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
     let text = line.trim();
     let is_comment = text.starts_with('!') || text == "#" || text.starts_with("# ");
     if text.is_empty() || is_comment || text.starts_with('[') && text.ends_with(']') {
@@ -21,7 +21,7 @@ pub(super) fn row(line: &str, rows: &mut Rows) {
     }
 }
 
-fn block(text: &str, rows: &mut Rows) {
+fn block(text: &str, rows: &mut Rows<'_>) {
     let (pattern, options) = split(text);
     let narrowing = options.split(',').find(|option| !is_wide(option));
     let (reach, anchored) = if let Some(rest) = pattern.strip_prefix("||*.") {
@@ -49,7 +49,7 @@ fn block(text: &str, rows: &mut Rows) {
     }
 }
 
-fn exception(rule: &str, rows: &mut Rows) {
+fn exception(rule: &str, rows: &mut Rows<'_>) {
     let (pattern, options) = split(rule);
     let name = host(pattern);
     let is_whole = pattern.strip_suffix('^').is_some_and(|rest| rest.trim_start_matches('|') == name)

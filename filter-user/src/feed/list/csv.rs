@@ -32,7 +32,7 @@ pub(super) fn read<R: BufRead>(
     lines: &mut Lines<R>,
     decoder: &mut Decoder,
     columns: &Columns,
-    rows: &mut Rows,
+    rows: &mut Rows<'_>,
 ) -> io::Result<()> {
     let reader = ReaderBuilder::new().delimiter(columns.delimiter).build();
     let mut parser = Parser { reader, fields: Vec::new(), ends: Vec::new() };
@@ -91,7 +91,7 @@ pub(super) fn read<R: BufRead>(
 fn next<R: BufRead>(
     lines: &mut Lines<R>,
     decoder: &mut Decoder,
-    rows: &mut Rows,
+    rows: &mut Rows<'_>,
     ahead: &mut VecDeque<(u64, String)>,
 ) -> io::Result<Option<(u64, String)>> {
     if let Some(line) = ahead.pop_front() {

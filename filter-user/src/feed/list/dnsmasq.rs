@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{Reach, Rows};
 
-pub(super) fn row(line: &str, rows: &mut Rows) {
+pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
     let text = line.trim();
     if text.is_empty() || text.starts_with('#') {
         return;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Reach, Rows, plain::without_comment};
 
-pub(super) fn row(line: &str, rows: &mut Rows) {
+pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
     let text = without_comment(line);
     let mut words = text.split_ascii_whitespace();
     let Some(address) = words.next() else { return };

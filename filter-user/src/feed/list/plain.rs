@@ -3,7 +3,7 @@
 
 use super::{Reach, Rows};
 
-pub(super) fn row(line: &str, rows: &mut Rows) {
+pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
     let text = without_comment(line);
     if text.is_empty() || text.starts_with(['!', ';']) {
         return;
@@ -13,7 +13,7 @@ pub(super) fn row(line: &str, rows: &mut Rows) {
 }
 
 /// A name in one of its forms.
-pub(super) fn name(text: &str, rows: &mut Rows) {
+pub(super) fn name(text: &str, rows: &mut Rows<'_>) {
     let (reach, name) = if let Some(name) = text.strip_prefix("*.") {
         (Reach::Below, name)
     } else if let Some(name) = text.strip_prefix('^') {

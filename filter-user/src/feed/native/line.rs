@@ -9,6 +9,7 @@ use serde::{
 
 use super::super::{Context, Entry, Event};
 use crate::{
+    guard::Guarded,
     name::{
         Name,
         list::{NameList, sorted},
@@ -70,7 +71,7 @@ enum ProbeSubject {
 }
 
 /// Parses one line, which is not blank.
-pub(super) fn parse(octets: &[u8], context: &Context) -> Parsed {
+pub(super) fn parse(octets: &[u8], context: &Context, guarded: Guarded<'_>) -> Parsed {
     let text = match str::from_utf8(octets) {
         Ok(text) => text,
         Err(error) => {
@@ -87,7 +88,7 @@ pub(super) fn parse(octets: &[u8], context: &Context) -> Parsed {
     let event = if marked {
         Err(vec![unfit("\u{feff}", "begins with a byte order mark; write UTF-8 without one")])
     } else {
-        event(text, context, &mut refused)
+        event(text, context, guarded, &mut refused)
     };
     let subject = match event {
         Ok(entry) => Subject::Event(entry),
@@ -100,14 +101,14 @@ pub(super) fn parse(octets: &[u8], context: &Context) -> Parsed {
 }
 
 /// The event, or why it is refused as a whole. Rows that are refused alone go to `rows`.
-fn event(text: &str, context: &Context, rows: &mut Vec<Unfit>) -> Result<Entry, Vec<Unfit>> {
+fn event(text: &str, context: &Context, guarded: Guarded<'_>, rows: &mut Vec<Unfit>) -> Result<Entry, Vec<Unfit>> {
     let raw: RawLine = serde_json::from_str(text).map_err(|error| vec![not_a_line(text, &error)])?;
     raw.check_fields()?;
     let RawLine { op, order, names, not_after, why, seq, at } = raw;
     let at = at.as_deref().map(timestamp).transpose().map_err(|error| vec![error])?;
     let event = match (op.as_str(), order) {
-        ("put", RawSubject::Order(order)) => Event::Put(put(*order, context, rows)?),
-        ("add", RawSubject::Id(order)) => Event::Add { order, names: admitted(names, Some(context), rows)? },
+        ("put", RawSubject::Order(order)) => Event::Put(put(*order, context, guarded, rows)?),
+        ("add", RawSubject::Id(order)) => Event::Add { order, names: admitted(names, Some(guarded), rows)? },
         ("remove", RawSubject::Id(order)) => Event::Remove { order, names: admitted(names, None, rows)? },
         ("extend", RawSubject::Id(order)) => {
             let not_after = not_after.ok_or_else(|| vec![unfit("", "`not_after` is missing")])?;
@@ -142,11 +143,11 @@ impl RawLine {
     }
 }
 
-fn put(mut raw: RawOrder, context: &Context, rows: &mut Vec<Unfit>) -> Result<Order, Vec<Unfit>> {
+fn put(mut raw: RawOrder, context: &Context, guarded: Guarded<'_>, rows: &mut Vec<Unfit>) -> Result<Order, Vec<Unfit>> {
     let mut wrong = Vec::new();
     let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
     wrong.extend(terms.iter().flat_map(|terms| context.check(terms)));
-    let names = admitted(raw.names.take(), Some(context), rows).map_err(|errors| wrong.extend(errors)).ok();
+    let names = admitted(raw.names.take(), Some(guarded), rows).map_err(|errors| wrong.extend(errors)).ok();
     let except = raw.except.take().unwrap_or_default();
     for row in except.refused {
         let why = row.error.map_or_else(|| "is not a string".to_owned(), |error| error.to_string());
@@ -164,7 +165,7 @@ fn put(mut raw: RawOrder, context: &Context, rows: &mut Vec<Unfit>) -> Result<Or
 /// The names of a list that may be taken, at least one. `guarded` is `None` where names are taken out of an order.
 fn admitted(
     list: Option<NameList>,
-    guarded: Option<&Context>,
+    guarded: Option<Guarded<'_>>,
     rows: &mut Vec<Unfit>,
 ) -> Result<BTreeSet<Name>, Vec<Unfit>> {
     let NameList { mut names, refused } = list.ok_or_else(|| vec![unfit("", "`names` is missing")])?;
@@ -175,8 +176,8 @@ fn admitted(
         let why = row.error.map_or_else(|| "is not a string".to_owned(), |error| error.to_string());
         rows.push(Unfit { text: row.text, why });
     }
-    if let Some(context) = guarded {
-        names.retain(|name| match context.guards.check(name) {
+    if let Some(guarded) = guarded {
+        names.retain(|name| match guarded.check(name) {
             Ok(()) => true,
             Err(why) => {
                 rows.push(unfit(name.as_str(), &why.to_string()));

@@ -7,6 +7,7 @@ mod names;
 mod packets;
 mod quic;
 mod spread;
+mod tier;
 
 use anyhow::{Result, bail};
 use filter_user::kernel::{Bench, Capacity};
@@ -19,10 +20,14 @@ pub struct Size {
     rounds: usize,
     repeat: u32,
     changes: usize,
+    /// Initials at one a second.
+    idle: usize,
 }
 
-const FULL: Size = Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000, changes: 50 };
-const QUICK: Size = Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000, changes: 10 };
+const FULL: Size =
+    Size { names: 1_000_000, short: 1 << 20, long: 1 << 16, rounds: 11, repeat: 1_000_000, changes: 50, idle: 100 };
+const QUICK: Size =
+    Size { names: 100_000, short: 1 << 16, long: 1 << 13, rounds: 7, repeat: 100_000, changes: 10, idle: 10 };
 
 fn main() -> Result<()> {
     let size = match std::env::args().nth(1).as_deref() {
@@ -43,7 +48,10 @@ fn main() -> Result<()> {
     load::run(bench.tables(), &file, &size)?;
     packets::run(&bench, &file.four_labels, &size)?;
     flows::run(&bench, &file.four_labels, &size)?;
-    quic::run(&bench, &file.four_labels, &size)?;
+    let mut copies = bench.copies()?;
+    quic::run(&bench, &mut copies, &file.four_labels, &size)?;
+    tier::run(&bench, &mut copies, &file.four_labels, &size)?;
+    drop(copies);
     drop(bench);
     change::run(&file, &size)
 }

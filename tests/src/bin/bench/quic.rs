@@ -23,22 +23,21 @@ use filter_user::{
 use crate::{Size, flows::from, names::Random, packets::long, spread::spread};
 
 /// Measures; `listed` are names that an order drops.
-pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -> Result<()> {
     let listed = listed.first().context("a listed name")?;
     let mut random = Random::new(0x0911);
     let mut junk = |flow| packet(flow, junk(&mut random));
     long(bench, size, "QUIC Initial, no tier", &mut junk)?;
-    let mut copies = bench.copies()?;
-    with_reader(bench, &mut copies, || long(bench, size, "QUIC Initial, junk, copied", &mut junk))?;
-    with_reader(bench, &mut copies, || {
+    with_reader(bench, copies, || long(bench, size, "QUIC Initial, junk, copied", &mut junk))?;
+    with_reader(bench, copies, || {
         long(bench, size, "QUIC Initial, not listed, copied", |flow| initial(flow, "www.shop.example.org"))
     })?;
     bench.tables().forget_flows()?;
 
     println!("ns an Initial in the deferred tier, its tag checked: median (least to most) of {} runs", size.rounds);
-    tier(bench, &mut copies, size, "junk", &mut junk)?;
-    tier(bench, &mut copies, size, "not listed", |flow| initial(flow, "www.shop.example.org"))?;
-    tier(bench, &mut copies, size, "listed, written to the kernel", |flow| initial(flow, listed))?;
+    tier(bench, copies, size, "junk", &mut junk)?;
+    tier(bench, copies, size, "not listed", |flow| initial(flow, "www.shop.example.org"))?;
+    tier(bench, copies, size, "listed, written to the kernel", |flow| initial(flow, listed))?;
     // The tier has told the kernel of as many connections as it read copies at once.
     long(bench, size, "QUIC Initial, of a stopped connection", |index| initial(index % BATCH, listed))
 }

@@ -4,12 +4,16 @@
 //! the server tells how many came and for which name it was asked. Both print a line of JSON for each thing that
 //! happens.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::Parser;
 
 mod ask;
+mod flood;
 mod serve;
 
 /// The protocol of the lab's own (ALPN).
@@ -40,6 +44,15 @@ enum Arguments {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Sends forged Initials.
+    Flood {
+        /// The address that they come from.
+        from: IpAddr,
+        /// Where they go.
+        to: SocketAddr,
+        /// For how long.
+        seconds: u64,
+    },
     /// Connects once, and then again with 0-RTT, sending as much early data as the congestion window lets it.
     Resume {
         /// The address that the first connection comes from.
@@ -61,6 +74,7 @@ async fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Serve { certificate, key, addresses } => serve::run(&certificate, &key, &addresses).await,
         Arguments::Ask { from, to, names } => ask::ask(from, to, &names).await,
+        Arguments::Flood { from, to, seconds } => flood::run(from, to, Duration::from_secs(seconds)),
         Arguments::Resume { first, from, to, name, bytes } => ask::resume([first, from], to, &name, bytes).await,
     }
 }

@@ -1,0 +1,312 @@
+//! What guards hold of a change.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    BookError, Delta,
+    held::{self, Item, ItemKind, Of},
+    rows::{self, Kind, OrderRow},
+    writer::{Origin, Writer},
+};
+use crate::{
+    feed::Refusal,
+    guard::{Guard, Ruling},
+    name::Name,
+    order::{Order, Terms},
+};
+
+/// Part of a change that a guard holds, before it is written.
+pub(super) struct Hold {
+    pub(super) guard: Guard,
+    pub(super) why: String,
+    pub(super) terms: Option<Arc<Terms>>,
+    pub(super) items: Vec<Item>,
+}
+
+/// What is wanted of an order that is in force, without what is held of it.
+pub(super) struct Admitted {
+    pub(super) terms: Option<Arc<Terms>>,
+    pub(super) names: Delta,
+    pub(super) except: Delta,
+}
+
+impl Hold {
+    /// Whether it is about terms and exceptions, not about names.
+    pub(super) fn is_of_terms(&self) -> bool {
+        self.terms.is_some() || self.items.iter().any(|item| item.kind == ItemKind::ExceptRemoved)
+    }
+}
+
+impl Writer<'_> {
+    /// Takes out of a new order what is refused or held. `false`: no name is left to put it for.
+    pub(super) fn screen_new(&mut self, origin: &Origin, order: &mut Order) -> bool {
+        let guarded = self.guards.of(&origin.source);
+        let given = order.names.len();
+        let out = guarded.screen(order);
+        let window = !guarded.policy.hold.is_zero();
+        if self.sort_out(origin, out) == given && given > 0 {
+            return false;
+        }
+        if window && !order.names.is_empty() {
+            let names = std::mem::take(&mut order.names);
+            self.hold_in_window(origin, names.iter());
+        }
+        true
+    }
+
+    /// What of a change is not held. Nothing: every name of the order is refused.
+    pub(super) fn screen_change(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        order: &Order,
+        removed: &BTreeSet<Name>,
+    ) -> Result<Option<Admitted>, BookError> {
+        let guarded = self.guards.of(&origin.source);
+        let policy = guarded.policy;
+        let (before, after) = (&*known.terms, &*order.terms);
+        let mut names = self.difference(known.number, Kind::Listed, &order.names)?;
+        let mut except = self.difference(known.number, Kind::Except, &order.except)?;
+        let mut terms = (before != after).then(|| order.terms.clone());
+
+        // Reach: terms and exceptions.
+        let mut wide_except = None;
+        if before.reach != after.reach || !except.removed.is_empty() {
+            let mut excepted = order.except.clone();
+            excepted.extend(except.removed.iter().cloned());
+            excepted.retain(|name| except.added.binary_search(name).is_err());
+            let mut reaching = Vec::new();
+            rows::read_names(&self.transaction, known.number, Kind::Listed, |name| {
+                let name = rows::name(name)?;
+                let why = guarded.widens(&name, (before.reach, &excepted), (after.reach, &order.except));
+                reaching.extend(why.filter(|_| order.names.contains(&name)).map(|why| format!("{name} {why}")));
+                Ok(())
+            })?;
+            let held = match reaching.first() {
+                Some(first) if reaching.len() == 1 => Some((Guard::Reach, first.clone())),
+                Some(first) => Some((Guard::Reach, format!("{first}; and {} names more", reaching.len() - 1))),
+                None => None,
+            };
+            wide_except = held;
+        }
+        let widens = !except.removed.is_empty() || is_wider(before, after);
+        if wide_except.is_none() && !policy.hold.is_zero() && widens {
+            wide_except = Some((Guard::Window, window_text(policy.hold)));
+        }
+        let mut narrow = order.terms.clone();
+        if let Some((guard, why)) = wide_except {
+            let items = std::mem::take(&mut except.removed);
+            let items = items.iter().map(|name| item(ItemKind::ExceptRemoved, name, String::new())).collect();
+            narrow = Arc::new(narrowed(before, after));
+            let held = (*narrow != *after).then(|| order.terms.clone());
+            terms = (*narrow != *before).then(|| narrow.clone());
+            self.holds.push(Hold { guard, why, terms: held, items });
+        }
+
+        // Names that come.
+        let given = order.names.len();
+        let mut out = Vec::new();
+        names.added.retain(|name| {
+            let ruling = match guarded.rule(name, after.reach, &order.except) {
+                Ruling::Free if narrow.reach != after.reach => guarded.rule(name, narrow.reach, &order.except),
+                ruling => ruling,
+            };
+            let free = ruling == Ruling::Free;
+            if !free {
+                out.push((name.clone(), ruling));
+            }
+            free
+        });
+        if self.sort_out(origin, out) == given && given > 0 {
+            return Ok(None);
+        }
+        self.hold_growth(origin, known, &mut names)?;
+
+        // Names that go, and that nobody took out by name.
+        let left: Vec<_> = names.removed.extract_if(.., |name| !removed.contains(name)).collect();
+        let held = if left.is_empty() {
+            None
+        } else if order.names.is_empty() && policy.empty {
+            Some((Guard::Empty, "the list is empty".to_owned()))
+        } else if let Some(limit) = policy.shrink.filter(|limit| left.len() as u64 > limit.rows) {
+            let base = rows::count_names(&self.transaction, known.number)?;
+            let why = format!(
+                "{} of {base} names are listed no longer: over {} and {} percent",
+                left.len(),
+                limit.rows,
+                limit.percent
+            );
+            limit.is_exceeded(left.len() as u64, base).then_some((Guard::Shrink, why))
+        } else {
+            None
+        };
+        match held {
+            Some((guard, why)) => {
+                let items = left.iter().map(|name| item(ItemKind::Removed, name, String::new())).collect();
+                self.holds.push(Hold { guard, why, terms: None, items });
+            }
+            None => {
+                names.removed.extend(left);
+                names.removed.sort_unstable();
+            }
+        }
+        Ok(Some(Admitted { terms, names, except }))
+    }
+
+    /// What is not held of names that come to an order by an event.
+    pub(super) fn screen_added(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        names: &mut Delta,
+    ) -> Result<(), BookError> {
+        if names.added.is_empty() {
+            return Ok(());
+        }
+        let guarded = self.guards.of(&origin.source);
+        let mut except = BTreeSet::new();
+        rows::read_names(&self.transaction, known.number, Kind::Except, |name| {
+            except.insert(rows::name(name)?);
+            Ok(())
+        })?;
+        let mut out = Vec::new();
+        names.added.retain(|name| match guarded.rule(name, known.terms.reach, &except) {
+            Ruling::Free => true,
+            ruling => {
+                out.push((name.clone(), ruling));
+                false
+            }
+        });
+        self.sort_out(origin, out);
+        self.hold_growth(origin, known, names)
+    }
+
+    /// Notes an order to which a reading adds too much, so that each of its events is held.
+    pub(super) fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
+        let Some(limit) = self.guards.of(source).policy.growth else { return Ok(()) };
+        if names.len() as u64 <= limit.rows {
+            return Ok(());
+        }
+        let Some(known) = OrderRow::find(&self.transaction, id)? else { return Ok(()) };
+        let names = names.iter().map(|name| (*name).clone()).collect();
+        let fresh = rows::fresh(&self.transaction, known.number, &names, &BTreeSet::new())?;
+        if limit.is_exceeded(fresh.added.len() as u64, rows::count_names(&self.transaction, known.number)?) {
+            self.overgrown.insert(id.to_owned());
+        }
+        Ok(())
+    }
+
+    fn hold_growth(&mut self, origin: &Origin, known: &OrderRow, names: &mut Delta) -> Result<(), BookError> {
+        let policy = self.guards.of(&origin.source).policy;
+        let coming = names.added.len() as u64;
+        let overgrown = self.overgrown.contains(&known.terms.id);
+        if let Some(limit) = policy.growth.filter(|limit| coming > limit.rows || overgrown) {
+            let base = rows::count_names(&self.transaction, known.number)?;
+            if overgrown || limit.is_exceeded(coming, base) {
+                let items = std::mem::take(&mut names.added);
+                let items = items.iter().map(|name| item(ItemKind::Added, name, String::new())).collect();
+                let why = format!(
+                    "more names come at once to the {base} that are there than {} and {} percent",
+                    limit.rows, limit.percent
+                );
+                self.holds.push(Hold { guard: Guard::Growth, why, terms: None, items });
+            }
+        }
+        if !policy.hold.is_zero() && !names.added.is_empty() {
+            let added = std::mem::take(&mut names.added);
+            self.hold_in_window(origin, added.iter());
+        }
+        Ok(())
+    }
+
+    fn hold_in_window<'n>(&mut self, origin: &Origin, names: impl Iterator<Item = &'n Name>) {
+        let items = names.map(|name| item(ItemKind::Added, name, String::new())).collect();
+        let why = window_text(self.guards.of(&origin.source).policy.hold);
+        self.holds.push(Hold { guard: Guard::Window, why, terms: None, items });
+    }
+
+    /// Refuses or holds names, and gives the number of those refused.
+    fn sort_out(&mut self, origin: &Origin, out: Vec<(Name, Ruling)>) -> usize {
+        let mut refused = 0;
+        for (name, ruling) in out {
+            match ruling {
+                Ruling::Free => {}
+                Ruling::Refused(why) => {
+                    refused += 1;
+                    let refusal = Refusal::new(&origin.source, origin.place.line, name.as_str(), why);
+                    self.refusals().push(refusal);
+                }
+                Ruling::Held(guard, why) => {
+                    let general = match guard {
+                        Guard::Protected => "a rule would stop a protected name",
+                        _ => "a rule is a private suffix, under which its owner gives names to others",
+                    };
+                    let items = vec![item(ItemKind::Added, &name, why)];
+                    self.holds.push(Hold { guard, why: general.to_owned(), terms: None, items });
+                }
+            }
+        }
+        refused
+    }
+
+    /// Whether all that the guards have just held is held of another source already.
+    pub(super) fn is_held_of(&self, source: &str, id: &str) -> Result<bool, BookError> {
+        if self.holds.is_empty() {
+            return Ok(true);
+        }
+        let known = held::held(&self.transaction, &Of::Source(source, id), usize::MAX)?;
+        let items: BTreeSet<_> = known.iter().flat_map(|known| held::set_of(&known.items)).collect();
+        let is_known = |hold: &Hold| {
+            hold.items.iter().all(|item| items.contains(&(item.kind, item.name.as_str())))
+                && (hold.terms.is_none() || known.iter().any(|known| known.terms == hold.terms))
+        };
+        Ok(self.holds.iter().all(is_known))
+    }
+
+    /// That orders go which a source lists no longer is held.
+    pub(super) fn hold_orders(&mut self, guard: Guard, why: String, ids: impl Iterator<Item = String>) {
+        let items = ids.map(|name| Item { kind: ItemKind::Order, name, why: String::new() }).collect();
+        self.holds.push(Hold { guard, why, terms: None, items });
+    }
+}
+
+fn item(kind: ItemKind, name: &Name, why: String) -> Item {
+    Item { kind, name: name.as_str().to_owned(), why }
+}
+
+fn window_text(hold: std::time::Duration) -> String {
+    let hold = jiff::SignedDuration::try_from(hold).unwrap_or(jiff::SignedDuration::MAX);
+    format!("the feed's additions wait {hold:#}")
+}
+
+/// Whether terms could stop what the ones before do not. Their end does not count: extending never waits.
+fn is_wider(before: &Terms, after: &Terms) -> bool {
+    before.reach != after.reach
+        || before.actions != after.actions
+        || before.address != after.address
+        || before.redirect != after.redirect
+        || after.not_before < before.not_before
+        || !has_scopes_of(before, after)
+}
+
+/// Whether the terms before bind every client that these do.
+fn has_scopes_of(before: &Terms, after: &Terms) -> bool {
+    before.scopes.contains("all") || after.scopes.is_subset(&before.scopes)
+}
+
+/// The new terms, as far as they are not wider.
+fn narrowed(before: &Terms, after: &Terms) -> Terms {
+    let starts_too_late = after.not_after.is_some_and(|end| end <= before.not_before);
+    Terms {
+        reach: before.reach,
+        scopes: if has_scopes_of(before, after) { &after.scopes } else { &before.scopes }.clone(),
+        actions: before.actions.clone(),
+        address: before.address,
+        redirect: before.redirect.clone(),
+        not_before: if starts_too_late { after.not_before } else { after.not_before.max(before.not_before) },
+        ..after.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

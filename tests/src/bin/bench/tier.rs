@@ -1,0 +1,176 @@
+//! The deferred tier: what a copy costs the kernel, and from an Initial's arrival to its name's being in the map.
+//!
+//! Initials arrive by BPF_PROG_TEST_RUN, one by one; their arrival is the time that the program notes in the copy. The
+//! reader is the daemon's own: rings, wake-up, priority, engine, writes.
+
+use std::{
+    cell::RefCell,
+    fmt, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use cordon_tests::packet::{
+    Hello, Packet, Transport,
+    quic::{Client, crypto},
+};
+use filter_common::verdict::Tally;
+use filter_user::{
+    deferred::{
+        Limits,
+        reader::{self, Watch},
+        tier::Tier,
+    },
+    kernel::{Bench, Copies, Entry, boot_time},
+};
+
+use crate::{Size, flows::from, names::Random, spread::spread};
+
+/// Measures; `listed` are names of four labels that an order drops.
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -> Result<()> {
+    let mut random = Random::new(0x9000);
+    let listed_name = |random: &mut Random| listed[random.below(listed.len())].clone();
+    println!("kernel, ns an Initial above the same entry with an empty body; median (least to most)");
+    copying(bench, copies, size, |flow| initial(flow, &mut random, "www.example.org"))?;
+    println!("from a listed Initial's arrival to the verdict in the map, µs");
+    for (rate, most) in [(1, size.idle), (10_000, 30_000), (50_000, usize::MAX)] {
+        let count = most.min(size.long as usize);
+        bench.tables().forget_flows()?;
+        let frames = (0..count as u32).map(|flow| {
+            let name = listed_name(&mut random);
+            initial(flow, &mut random, &name)
+        });
+        bench.long().set(frames).context("putting the packets")?;
+        delay(bench, copies, rate, count)?;
+    }
+    Ok(())
+}
+
+fn initial(flow: u32, random: &mut Random, name: &str) -> Vec<u8> {
+    let mut id = || random.below(usize::MAX).to_be_bytes();
+    let mut client = Client::new(&id(), &id());
+    let datagram = client.initial(&crypto(0, &Hello::new(name).handshake()));
+    Packet::new(from(flow), Transport::udp(443), datagram).build()
+}
+
+/// What the program takes to copy an Initial. The ring is emptied before it is full.
+fn copying(bench: &Bench, copies: &mut Copies, size: &Size, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+    bench.tables().forget_flows()?;
+    bench.long().set((0..size.long).map(frame)).context("putting the packets")?;
+    bench.rewind(Entry::LongRun)?;
+    let spread = on_one_cpu(|| {
+        spread((size.long / (2 * GATHERED)) as usize, || {
+            bench.tables().beat();
+            let run = bench.go_on(Entry::LongRun, GATHERED)?;
+            let taken = copies.drain(|_| {});
+            ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}; {} not copied", not_copied(bench)?);
+            Ok(f64::from(run) - f64::from(bench.go_on(Entry::LongEmpty, GATHERED)?))
+        })
+    })?;
+    println!("{:<34} {spread:>22}", "QUIC Initial, copied");
+    Ok(())
+}
+
+/// Which packet is the next is noted for each CPU.
+fn on_one_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            // SAFETY: a set of CPUs of ours, empty when it is all zeros.
+            unsafe {
+                let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut cpus);
+                ensure!(
+                    libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) == 0,
+                    std::io::Error::last_os_error()
+                );
+            }
+            work()
+        });
+        worker.join().map_err(|_| anyhow!("it panicked"))?
+    })
+}
+
+/// As many as one turn of the reader takes from a ring.
+const GATHERED: u32 = 256;
+
+/// Sends the packets at this rate, while the reader runs.
+fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<()> {
+    bench.rewind(Entry::LongRun)?;
+    let before = not_copied(bench)?;
+    let watch = Watch::default();
+    let (delays, took) = thread::scope(|scope| -> Result<_> {
+        let reader = scope.spawn(|| {
+            let delays = RefCell::new(Vec::with_capacity(count));
+            reader::run(copies, bench.tables(), &watch, || {
+                let mut tier = Tier::new(Limits::default());
+                let (counts, delays) = (&watch.counts, &delays);
+                move |copy| {
+                    if tier.take(copy, bench.tables(), counts)?.is_some() {
+                        delays.borrow_mut().push(boot_time().saturating_sub(copy.time));
+                    }
+                    Ok(())
+                }
+            });
+            delays.into_inner()
+        });
+        // Its first sign of life, and then its sleep.
+        thread::sleep(Duration::from_millis(50));
+        let sent = on_one_cpu(|| send(bench, rate, count));
+        thread::sleep(Duration::from_millis(200));
+        watch.end();
+        let delays = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
+        Ok((delays, sent?))
+    })?;
+    let lost = not_copied(bench)? - before;
+    let achieved = count as f64 / took.as_secs_f64();
+    println!("{rate:>7} a second ({achieved:.0} reached): {}; {lost} not copied", Distribution::of(delays));
+    Ok(())
+}
+
+fn send(bench: &Bench, rate: u32, count: usize) -> Result<Duration> {
+    let begun = Instant::now();
+    let gap = Duration::from_secs(1) / rate;
+    for index in 0..count as u32 {
+        let due = begun + gap * index;
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left > Duration::from_millis(1) {
+                thread::sleep(left - Duration::from_millis(1));
+            } else if left.is_zero() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        bench.go_on(Entry::LongRun, 1)?;
+    }
+    Ok(begun.elapsed().max(gap * count as u32))
+}
+
+fn not_copied(bench: &Bench) -> Result<u64> {
+    let tallies = bench.tables().tallies()?;
+    let is_lost = |tally| matches!(tally, Tally::NoTier | Tally::OverBudget | Tally::RingFull);
+    Ok(tallies.into_iter().filter(|(tally, _)| is_lost(*tally)).map(|(_, count)| count).sum())
+}
+
+/// Of delays in nanoseconds.
+struct Distribution(Vec<u64>);
+
+impl Distribution {
+    fn of(mut delays: Vec<u64>) -> Self {
+        delays.sort_unstable();
+        Self(delays)
+    }
+
+    fn at(&self, share: f64) -> f64 {
+        let index = (self.0.len() as f64 * share) as usize;
+        let index = index.min(self.0.len().saturating_sub(1));
+        self.0.get(index).map_or(f64::NAN, |delay| *delay as f64 / 1e3)
+    }
+}
+
+impl fmt::Display for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, most, last] = [0.5, 0.99, 1.0].map(|share| self.at(share));
+        write!(f, "median {median:.0}, p99 {most:.0}, max {last:.0} of {}", self.0.len())
+    }
+}
