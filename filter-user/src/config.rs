@@ -3,9 +3,11 @@
 //! The file's shape is in [`raw`], where the toml crate checks it and keeps where each value stood; what the values
 //! mean is checked here, and every mistake is reported, not only the first.
 
+mod feeds;
 mod guards;
 mod mistake;
 mod raw;
+mod remote;
 mod resolvers;
 mod scopes;
 
@@ -23,6 +25,10 @@ use toml::Spanned;
 pub use mistake::{Mistake, Mistakes};
 
 use crate::{
+    feed::{
+        Input, Kind, Seal,
+        http::{Remote, Task},
+    },
     guard::{self, Guards, Policy, Protected},
     kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
     name::Name,
@@ -172,10 +178,31 @@ impl WithoutTier {
 pub struct Feed {
     /// Its name, for reports and the order book.
     pub name: String,
-    /// A file, or a folder whose `.jsonl` files are read.
+    /// A file, or a folder of files; of what is fetched, the last good state.
     pub path: PathBuf,
+    /// Where it is fetched.
+    pub remote: Option<Remote>,
+    /// What is in them.
+    pub kind: Kind,
+    /// They must be signed.
+    pub seal: Option<Seal>,
     /// Its guards.
     pub policy: Policy,
+}
+
+impl Feed {
+    /// What is fetched for it.
+    pub fn task(&self) -> Option<Task> {
+        let (feed, seal, path) = (self.name.clone(), self.seal.clone(), self.path.clone());
+        self.remote.clone().map(|remote| Task { feed, remote, seal, path })
+    }
+
+    /// What is read for it. What is fetched was checked then.
+    pub fn input(&self) -> Input {
+        let Self { path, kind, seal, remote, .. } = self;
+        let seal = seal.clone().filter(|_| remote.is_none());
+        Input { path: path.clone(), kind: kind.clone(), seal, is_fetched: remote.is_some() }
+    }
 }
 
 /// The operator's allow list: no order stops these.
@@ -304,7 +331,7 @@ impl Check<'_> {
         let prefixes_at = raw.capacity.prefixes.as_ref().map(Spanned::span);
         let config = Config {
             daemon: Daemon {
-                state_dir: raw.daemon.state_dir,
+                state_dir: raw.daemon.state_dir.clone(),
                 socket: raw.daemon.socket,
                 pin_root: raw.daemon.pin_root,
             },
@@ -312,7 +339,7 @@ impl Check<'_> {
             ports: self.ports(raw.ports),
             scopes: self.scopes(raw.scopes),
             targets: self.targets(raw.targets),
-            feeds: self.feeds(raw.feed),
+            feeds: self.feeds(raw.feed, &raw.daemon.state_dir),
             allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
             protect: self.protect(raw.protect),
             events: Events { per_second: raw.events.per_second, client: raw.events.client },
@@ -493,28 +520,6 @@ impl Check<'_> {
             });
         }
         targets
-    }
-
-    fn feeds(&mut self, raw: Vec<raw::Feed>) -> Vec<Feed> {
-        let mut feeds: Vec<Feed> = Vec::new();
-        for feed in raw {
-            if let Err(why) = word(feed.name.get_ref()) {
-                self.wrong(&feed.name, why);
-            } else if feed.name.get_ref() == CONTROL_FEED {
-                self.wrong(&feed.name, "`control` is what the control socket was given");
-            } else if feeds.iter().any(|known| known.name == *feed.name.get_ref()) {
-                self.wrong(&feed.name, "two feeds of this name");
-            } else if feed.path.get_ref().as_os_str().is_empty() {
-                self.wrong(&feed.path, "an empty path");
-            } else {
-                let raw::FeedKind::Native = feed.kind;
-                let path = self.folder.join(feed.path.into_inner());
-                let raw::Feed { guards, hold, deadline, .. } = feed;
-                let policy = self.policy(feed.name.get_ref(), raw::Guarding { guards, hold, deadline });
-                feeds.push(Feed { name: feed.name.into_inner(), path, policy });
-            }
-        }
-        feeds
     }
 
     fn names(&mut self, raw: Vec<Spanned<String>>) -> Vec<Name> {

@@ -97,7 +97,8 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let (watch, tier) = tier::start(&kernel, &config)?;
     let (to_engine, for_engine) = blocking::channel();
     let (to_keeper, for_keeper) = blocking::channel();
-    let keeper = Keeper::new(book, &config, to_engine.clone());
+    let fetching = feed::http::States::default();
+    let keeper = Keeper::new(book, &config, to_engine.clone(), fetching.clone());
     let start = engine::Start {
         kernel,
         contents: keeper.contents()?,
@@ -123,6 +124,7 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
         events,
         reader,
         directory,
+        fetching,
         to_engine,
         to_keeper,
     }))?;

@@ -13,10 +13,21 @@ use crate::{
     order::{Order, Terms, Unfit},
 };
 
+mod content;
 pub mod file;
 pub(crate) mod fold;
+pub mod http;
+pub(crate) mod input;
+mod lines;
+pub(crate) mod list;
 pub mod native;
+pub(crate) mod signature;
+mod spool;
 pub mod watch;
+
+pub use input::{Input, Kind};
+pub use list::{Column, Columns, Format, List};
+pub use signature::{Key, Seal};
 
 /// What an order is checked against, besides itself.
 #[derive(Clone, Debug)]

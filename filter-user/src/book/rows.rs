@@ -1,13 +1,13 @@
 //! Rows of the book, in and out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{BookError, Delta, Record};
 use crate::{
-    feed::Refusal,
+    feed::{Refusal, input::named},
     name::Name,
     order::{Terms, json::RawOrder},
 };
@@ -197,11 +197,17 @@ pub(super) fn write_refusals(
     source: &str,
     refusals: &[Refusal],
 ) -> Result<(), BookError> {
-    transaction.prepare_cached("DELETE FROM refusals WHERE source = ?1")?.execute([source])?;
+    // What is not told of the source itself is told of a file in its folder.
+    let folder = named(Path::new(source)).to_string_lossy();
+    transaction
+        .prepare_cached(
+            "DELETE FROM refusals WHERE source IN (?1, ?2) OR ?1 <> ?2 AND source > ?2 || '/' AND source < ?2 || '0'",
+        )?
+        .execute([source, &*folder])?;
     let mut write =
         transaction.prepare_cached("INSERT INTO refusals (source, line, text, why) VALUES (?1, ?2, ?3, ?4)")?;
     for refusal in refusals {
-        write.execute(params![source, refusal.line as i64, refusal.text, refusal.why])?;
+        write.execute(params![refusal.file, refusal.line as i64, refusal.text, refusal.why])?;
     }
     Ok(())
 }

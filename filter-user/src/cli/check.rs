@@ -38,17 +38,22 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
 
 fn orders(config: &Config, file: &Path) -> Report {
     let mistake = |text: String, why: String| Mistake { file: file.to_owned(), line: 0, text, why };
-    let (mut paths, mut mistakes) = (Vec::new(), Vec::new());
+    let (mut inputs, mut mistakes) = (Vec::new(), Vec::new());
     for feed in &config.feeds {
+        if feed.remote.is_some() {
+            // What was fetched last, if anything was.
+            inputs.extend(feed.path.exists().then(|| feed.input()));
+            continue;
+        }
         match readable(&feed.path) {
-            Ok(()) => paths.push(feed.path.clone()),
+            Ok(()) => inputs.push(feed.input()),
             Err(error) => {
                 let why = format!("feed {}: cannot be read: {error}", feed.name);
                 mistakes.push(mistake(feed.path.display().to_string(), why));
             }
         }
     }
-    let (orders, refusals, held) = Files::new(&paths).orders(&feed_context(config)).unwrap_or_else(|error| {
+    let (orders, refusals, held) = Files::new(inputs).orders(&feed_context(config)).unwrap_or_else(|error| {
         mistakes.push(mistake(String::new(), error.to_string()));
         Default::default()
     });

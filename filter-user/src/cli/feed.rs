@@ -124,7 +124,7 @@ pub(super) fn is_well(feed: &FeedStatus) -> bool {
 }
 
 fn status_text(feed: &FeedStatus) -> String {
-    let FeedStatus { name, path, read, problem, refusals, held } = feed;
+    let FeedStatus { name, path, read, problem, refusals, held, .. } = feed;
     let read = read.map_or("not read yet".to_owned(), |read| format!("read {read:.0}"));
     let mut text = if path.as_os_str().is_empty() {
         format!("{name}: what `cordon order` gave\n")

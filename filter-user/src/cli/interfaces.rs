@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, feed, output::table, stats::tier_text};
@@ -132,10 +133,18 @@ fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
 
 fn feed_text(feed: &FeedStatus) -> String {
     const MOST: usize = 10;
-    let FeedStatus { name, path, problem, refusals, held, .. } = feed;
+    let FeedStatus { name, path, url, fetch, problem, refusals, held, .. } = feed;
     let mut text = String::new();
+    let place = url.clone().unwrap_or_else(|| path.display().to_string());
+    let moment = |time: Option<Timestamp>| time.map_or("never".to_owned(), |time| format!("{time:.0}"));
+    if let Some(fetch) = fetch {
+        let (checked, changed) = (moment(fetch.checked), moment(fetch.changed));
+        text.push_str(&format!("feed {name}: {place}: asked {checked}, changed {changed}\n"));
+    }
     if let Some(problem) = problem {
-        text.push_str(&format!("problem: feed {name}: {}: {problem}\n", path.display()));
+        let stale = fetch.as_ref().and_then(|fetch| fetch.stale_since);
+        let stale = stale.map_or(String::new(), |time| format!("; stale since {time:.0}, its orders stay"));
+        text.push_str(&format!("problem: feed {name}: {place}: {problem}{stale}\n"));
     }
     text.extend(refusals.iter().take(MOST).map(|refusal| format!("refused: {refusal}\n")));
     if refusals.len() > MOST {
@@ -288,8 +297,16 @@ mod tests {
     }
 
     fn feed() -> FeedStatus {
-        let (refusals, held) = (Vec::new(), Vec::new());
-        FeedStatus { name: "f".to_owned(), path: "/f".into(), read: None, problem: None, refusals, held }
+        FeedStatus {
+            name: "f".to_owned(),
+            path: "/f".into(),
+            url: None,
+            fetch: None,
+            read: None,
+            problem: None,
+            refusals: Vec::new(),
+            held: Vec::new(),
+        }
     }
 
     #[test]

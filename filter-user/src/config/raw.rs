@@ -12,7 +12,7 @@ use serde::{
 use toml::Spanned;
 
 use super::{ClientDetail, QuicMode, WithoutTier};
-use crate::kernel::Mode;
+use crate::{kernel::Mode, order::json::RawOrder};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,8 +162,15 @@ pub(super) enum Fallback {
 #[serde(deny_unknown_fields)]
 pub(super) struct Feed {
     pub name: Spanned<String>,
-    pub kind: FeedKind,
-    pub path: Spanned<PathBuf>,
+    pub kind: Spanned<FeedKind>,
+    pub path: Option<Spanned<PathBuf>>,
+    pub url: Option<Spanned<String>>,
+    pub http: Option<Spanned<Http>>,
+    pub signature: Option<Signature>,
+    pub format: Option<Spanned<ListFormat>>,
+    pub charset: Option<Spanned<String>>,
+    pub csv: Option<Spanned<Csv>>,
+    pub order: Option<Spanned<RawOrder>>,
     #[serde(default)]
     pub guards: Guards,
     pub hold: Option<Spanned<String>>,
@@ -202,10 +209,60 @@ pub(super) struct Over {
     pub percent: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FeedKind {
     Native,
+    List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Http {
+    pub interval: Option<Spanned<String>>,
+    pub jitter: Option<Spanned<u32>>,
+    pub long_poll: Option<Spanned<String>>,
+    pub connect_timeout: Option<Spanned<String>>,
+    pub stall_timeout: Option<Spanned<String>>,
+    pub timeout: Option<Spanned<String>>,
+    pub max_size: Option<Spanned<u64>>,
+    pub max_unpacked: Option<Spanned<u64>>,
+    pub ca: Option<PathBuf>,
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
+    pub token: Option<Spanned<PathBuf>>,
+    pub incremental: Option<Spanned<bool>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signature {
+    pub key: Spanned<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ListFormat {
+    Plain,
+    Hosts,
+    Dnsmasq,
+    Adblock,
+    Csv,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Csv {
+    pub name: Spanned<Column>,
+    pub delimiter: Option<Spanned<String>>,
+    pub header: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a column's title, or its number from 1")]
+pub(super) enum Column {
+    Number(usize),
+    Title(String),
 }
 
 #[derive(Default, Deserialize)]

@@ -27,6 +27,8 @@ fn the_example_holds_every_section() {
     assert_eq!(config.scopes["fr"].len(), 2);
     assert_eq!(config.targets[0].next_hop, Some("198.51.100.7".parse().unwrap()));
     assert_eq!(config.feeds[0].path, Path::new("/etc/cordon/orders"));
+    assert!(config.feeds[1].remote.is_some() && config.feeds[1].seal.is_some());
+    assert!(matches!(&config.feeds[2].kind, crate::feed::Kind::List(list) if list.terms.id == "reg-2025-17"));
     assert_eq!(config.allow.subtree[0].as_str(), "provider.example");
 }
 
@@ -70,7 +72,7 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "[[feed]]\nname = \"x\"\nkind = \"rpz\"\npath = \"/x\"",
             3,
             "\"rpz\"",
-            "unknown variant `rpz`, expected `native`",
+            "unknown variant `rpz`, expected `native` or `list`",
         ),
         (
             "[[feed]]\nname = \"control\"\nkind = \"native\"\npath = \"/x\"",
@@ -201,6 +203,130 @@ fn prefixes_must_fit() {
     Config::parse(&(scopes(0..16) + small), Path::new(FILE)).unwrap();
     let why = "[scopes] has 17 prefixes of one family, capacity.prefixes room for 16".to_owned();
     assert_eq!(mistakes(&(scopes(0..17) + small)), [(5, "16".to_owned(), why)]);
+}
+
+const ORDER: &str = r#"
+[feed.order]
+id = "o"
+issuer = "Court"
+basis = "Law"
+reference = "R"
+issued = "2025-03-28"
+not_before = "2025-03-28T00:00:00Z"
+not_after = "none"
+protocols = ["dns"]
+actions = { dns = "nxdomain" }
+scopes = ["all"]
+match = "subtree"
+"#;
+
+#[test]
+fn a_list_is_bound_to_one_order() {
+    let list = "[[feed]]\nname = \"l\"\nkind = \"list\"\npath = \"/l\"\n";
+    let config = Config::parse(&format!("{list}{ORDER}"), Path::new(FILE)).unwrap();
+    let crate::feed::Kind::List(bound) = &config.feeds[0].kind else { panic!("{:?}", config.feeds) };
+    assert_eq!((bound.terms.id.as_str(), bound.terms.not_after, bound.terms.ede), ("o", None, 16));
+    assert_eq!((&bound.format, bound.charset.name()), (&None, "UTF-8"));
+
+    let with = |more: &str, order: &str| mistakes(&format!("{list}{more}\n{order}"));
+    let unbound = "a list has names only: [feed.order] must say which order they belong to";
+    assert_eq!(with("", ""), [(2, "\"l\"".to_owned(), unbound.to_owned())]);
+    let cases = [
+        (
+            "",
+            ORDER.replace("match = \"subtree\"", "match = \"all\""),
+            7,
+            "all",
+            "unknown `match`; known: exact subtree below",
+        ),
+        ("", format!("{ORDER}names = [\"a.example\"]"), 7, "names", "the names come from the list"),
+        (
+            "",
+            format!("{ORDER}except = [\"*\"]"),
+            7,
+            "*",
+            "in `except`: is a wildcard; give the name itself, and \"match\":\"subtree\" or \"below\"",
+        ),
+        (
+            "format = \"csv\"",
+            ORDER.to_owned(),
+            5,
+            "\"csv\"",
+            "needs `csv = { name = \"TITLE\" }`, which says where the names stand",
+        ),
+        (
+            "charset = \"klingon\"",
+            ORDER.to_owned(),
+            5,
+            "\"klingon\"",
+            "not a character set; known are those of the WHATWG Encoding Standard",
+        ),
+        ("csv = { name = 0 }", ORDER.to_owned(), 5, "0", "columns are counted from 1"),
+        (
+            "csv = { name = \"a\", delimiter = \"ab\" }",
+            ORDER.to_owned(),
+            5,
+            "\"ab\"",
+            "a delimiter is one ASCII character",
+        ),
+    ];
+    for (more, order, line, text, why) in cases {
+        assert_eq!(with(more, &order), [(line, text.to_owned(), why.to_owned())], "{more}{order}");
+    }
+    let twice = format!("{list}{ORDER}{}{ORDER}", list.replace("\"l\"", "\"m\""));
+    assert_eq!(mistakes(&twice)[0].2, "another list is bound to this order");
+    let native = format!("{}charset = \"utf-8\"", list.replace("list", "native"));
+    assert_eq!(mistakes(&native)[0].2, "`charset` belongs to lists; the native format says this itself");
+}
+
+#[test]
+fn a_feed_has_a_path_or_an_address() {
+    let feed = "[[feed]]\nname = \"f\"\nkind = \"native\"\n";
+    let url = "url = \"https://orders.example/f.jsonl?a=b\"\n";
+    let text = format!("{feed}{url}[feed.http]\ninterval = \"5m\"\nlong_poll = \"30s\"\ntoken = \"token\"\n");
+    let config = Config::parse(&text, Path::new(FILE)).unwrap();
+    let remote = config.feeds[0].remote.as_ref().unwrap();
+    assert_eq!(config.feeds[0].path, Path::new("/var/lib/cordon/feeds/f.jsonl"));
+    assert_eq!(remote.interval.as_secs(), 300);
+    assert_eq!(remote.long_poll.unwrap().as_secs(), 30);
+    assert_eq!(remote.token.as_deref(), Some(Path::new("/etc/cordon/token")));
+
+    let key = "signature = { key = \"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\" }\n";
+    let signed = Config::parse(&format!("{feed}{url}{key}"), Path::new(FILE)).unwrap();
+    assert_ne!(signed.feeds[0].path, config.feeds[0].path, "what was fetched unsigned is not read");
+    for (text, line, why) in [
+        (String::new(), 2, "the feed has neither a `path` nor a `url`"),
+        (format!("path = \"/f\"\n{url}"), 5, "the feed has a `path`, too"),
+        ("path = \"/f\"\nhttp = {}".to_owned(), 5, "`http` belongs to a feed with a `url`"),
+        ("url = \"ftp://a.example/\"".to_owned(), 4, "neither http nor https"),
+        ("url = \"a.example\"".to_owned(), 4, "relative URL without a base"),
+        (
+            "url = \"https://a:b@c.example/\"".to_owned(),
+            4,
+            "has a user name in it; what the server asks for belongs in [feed.http] `token`",
+        ),
+        (
+            "url = \"http://a.example/\"\nhttp.token = \"t\"".to_owned(),
+            5,
+            "everybody on the way could read the token: it needs https",
+        ),
+        (format!("{url}http.certificate = \"c\""), 5, "a certificate needs its `key`"),
+        (format!("{url}http.interval = \"0s\""), 5, "not a time between 1 s and 7 days, such as \"30s\" or \"5m\""),
+        (format!("{url}http.jitter = 101"), 5, "over 100"),
+        (
+            format!("{url}{key}http.incremental = true"),
+            6,
+            "answers that are made as they are asked for cannot be signed beforehand",
+        ),
+        (
+            format!("{url}signature = {{ key = \"RW\" }}"),
+            5,
+            "not a public key of minisign, which is a line of 56 characters",
+        ),
+    ] {
+        let told = mistakes(&format!("{feed}{text}"));
+        assert_eq!((told[0].0, told[0].2.as_str(), told.len()), (line, why, 1), "{text}");
+    }
 }
 
 #[test]

@@ -238,8 +238,12 @@ impl fmt::Display for RefusalLine {
 pub struct FeedStatus {
     /// Its name.
     pub name: String,
-    /// File or folder.
+    /// File or folder; of what is fetched, the last good state.
     pub path: PathBuf,
+    /// Where it is fetched, without the query.
+    pub url: Option<String>,
+    /// How fetching goes.
+    pub fetch: Option<FetchStatus>,
     /// When it was read last.
     pub read: Option<Timestamp>,
     /// Why it cannot be read now.
@@ -352,6 +356,19 @@ pub struct DecideRequest {
     /// Who decides, by their own word. The history has the socket's peer, and this where it differs.
     #[serde(default)]
     pub user: Option<String>,
+}
+
+/// How fetching a feed goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchStatus {
+    /// When the server last gave an answer that could be used, also that nothing is new; none since the start.
+    pub checked: Option<Timestamp>,
+    /// When it last gave something new.
+    pub changed: Option<Timestamp>,
+    /// Since when it is not known whether there is something new; none while the server answers.
+    pub stale_since: Option<Timestamp>,
+    /// Number of the last event, of an incremental feed.
+    pub seq: Option<u64>,
 }
 
 /// `GET /v1/explain?name=NAME&client=ADDRESS`.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -27,14 +27,16 @@ use crate::{
     book::{Applied, Book, BookError, Change, Record, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
-        api::{FeedStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
+        api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
         server::{Failed, Reply, peer::User},
     },
     feed::{
-        Context, Entry, Event, Refusal,
+        self, Context, Entry, Event, Refusal,
         file::{Files, Which},
+        http::{Fetched, States},
         native,
     },
+    name::Name,
     order::Order,
 };
 
@@ -44,6 +46,8 @@ pub(super) use crate::config::CONTROL_SOURCE;
 pub(super) enum Job {
     /// Read files.
     Sync(Which),
+    /// Take in what was fetched.
+    Fetched(Fetched),
     /// Tell when everything before is done.
     Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
@@ -110,6 +114,7 @@ pub(super) struct Keeper {
     files: Files,
     context: Context,
     engine: Sender<Message>,
+    fetching: States,
     /// When files were read last.
     read: Option<Timestamp>,
     /// Files could not be taken in.
@@ -125,7 +130,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>) -> Self {
+    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>, fetching: States) -> Self {
         let context = feed_context(config);
         book.set_guards(context.guards.clone());
         let ended_early = Arc::new(Mutex::new(Vec::new()));
@@ -140,6 +145,7 @@ impl Keeper {
             feeds: config.feeds.clone(),
             context,
             engine,
+            fetching,
             read: None,
             unread: false,
             unwritten: Vec::new(),
@@ -175,6 +181,7 @@ impl Keeper {
             };
             match job {
                 Job::Sync(which) => self.sync(&which),
+                Job::Fetched(fetched) => self.fetched(fetched),
                 Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
@@ -224,6 +231,24 @@ impl Keeper {
                 tracing::error!("files were not taken in: {error}");
                 self.unread = true;
                 self.end_what_files_end();
+            }
+        }
+    }
+
+    fn fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::File(path) => self.sync(&Which::Only([path].into())),
+            Fetched::Later => self.sync(&Which::Only(BTreeSet::new())),
+            Fetched::Events { path, lines } => {
+                // Beside a large file a few events would wait for all of it to be read. Reading it then finds that the
+                // book has them; it also tells what is refused.
+                let source = path.to_string_lossy();
+                if let Ok(read) = native::read_log(&source, &lines[..], &self.context)
+                    && let Ok(applied) = self.book.apply(&source, read.entries)
+                {
+                    self.applied(applied, Vec::new(), None);
+                }
+                self.sync(&Which::Only([path].into()));
             }
         }
     }
@@ -321,44 +346,80 @@ impl Keeper {
     }
 
     fn export(&self) -> Result<Vec<u8>, Failed> {
-        let mut lines = Vec::new();
-        for stored in self.book.load().map_err(impossible)? {
-            native::write(&mut lines, &stored.order).map_err(|error| Failed::Impossible(error.to_string()))?;
-        }
-        Ok(lines)
+        export(&self.book)
     }
 
     fn feeds(&self, whole: bool) -> Result<Vec<FeedStatus>, Failed> {
         let mut refusals = self.book.refusals().map_err(impossible)?;
         // The book keeps those of a file that is gone and never had an order.
-        refusals.retain(|refusal| std::path::Path::new(&*refusal.file).exists());
+        refusals.retain(|refusal| feed::input::named(Path::new(&*refusal.file)).exists());
         let mut held = self.held(if whole { usize::MAX } else { SHOWN })?;
         let mut status = |feed: &Feed| FeedStatus {
-            name: feed.name.clone(),
-            path: feed.path.clone(),
-            read: self.read,
-            problem: self.feed_problem(feed),
-            refusals: refusals
-                .iter()
-                .filter(|refusal| std::path::Path::new(&*refusal.file).starts_with(&feed.path))
-                .map(refusal_line)
-                .collect(),
             held: held.extract_if(.., |held| held.feed == feed.name).collect(),
+            ..self.feed(feed, &refusals)
         };
         let mut feeds: Vec<FeedStatus> = self.feeds.iter().map(&mut status).collect();
         held.retain(|held| held.feed == CONTROL_FEED);
         if !held.is_empty() {
             let (name, path) = (CONTROL_FEED.to_owned(), PathBuf::new());
-            feeds.push(FeedStatus { name, path, read: None, problem: None, refusals: Vec::new(), held });
+            let (url, fetch, read, problem, refusals) = (None, None, None, None, Vec::new());
+            feeds.push(FeedStatus { name, path, url, fetch, read, problem, refusals, held });
         }
         Ok(feeds)
     }
 
-    fn feed_problem(&self, feed: &Feed) -> Option<String> {
-        let missing = std::fs::metadata(&feed.path).err().map(|error| error.to_string());
-        missing.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned()))
+    fn feed(&self, feed: &Feed, refusals: &[Refusal]) -> FeedStatus {
+        let fetching = feed.remote.as_ref().map(|_| self.fetching.get(&feed.name).unwrap_or_default());
+        let of_feed = |refusal: &&Refusal| Path::new(&*refusal.file).starts_with(&feed.path);
+        let problem = match &fetching {
+            Some(state) => state.problem.clone(),
+            None => std::fs::metadata(&feed.path).err().map(|error| error.to_string()),
+        };
+        FeedStatus {
+            name: feed.name.clone(),
+            path: feed.path.clone(),
+            url: feed.remote.as_ref().map(|remote| without_query(&remote.url)),
+            fetch: fetching.map(|state| FetchStatus {
+                checked: state.checked,
+                changed: state.changed,
+                stale_since: state.failing.map(|failing| state.checked.unwrap_or(failing)),
+                seq: state.seq,
+            }),
+            read: self.read,
+            problem: problem.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned())),
+            refusals: refusals.iter().filter(of_feed).map(refusal_line).collect(),
+            held: Vec::new(),
+        }
     }
 }
+
+/// An address for reports: a query may hold what is nobody's business.
+fn without_query(url: &reqwest::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
+}
+
+/// All orders that are not revoked, as events that put them.
+fn export(book: &Book) -> Result<Vec<u8>, Failed> {
+    let mut lines = Vec::new();
+    for Stored { mut order, .. } in book.load().map_err(impossible)? {
+        let id = serde_json::Value::from(order.terms.id.as_str());
+        let is_empty = order.names.is_empty();
+        if is_empty {
+            // No put is without a name. This one comes and goes in one step.
+            order.names.extend(Name::parse(NOTHING));
+        }
+        native::write(&mut lines, &order).map_err(|error| Failed::Impossible(error.to_string()))?;
+        if is_empty {
+            lines.extend(format!("{}\n", serde_json::json!({"op": "remove", "order": id, "names": [NOTHING]})).bytes());
+        }
+    }
+    Ok(lines)
+}
+
+/// A name that never exists (RFC 6761 6.4).
+const NOTHING: &str = "nothing.invalid";
 
 /// Ends orders that the book still has.
 fn end_early(mut ids: Vec<String>, ended_early: &Mutex<Vec<String>>, engine: &Sender<Message>) {
@@ -394,8 +455,8 @@ pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
     }
 }
 
-fn files(config: &Config) -> Files {
-    Files::new(&config.feeds.iter().map(|feed| feed.path.clone()).collect::<Vec<_>>())
+pub(super) fn files(config: &Config) -> Files {
+    Files::new(config.feeds.iter().map(Feed::input).collect())
 }
 
 fn impossible(error: BookError) -> Failed {
@@ -411,6 +472,8 @@ mod guards;
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::guard::Guards;
 
@@ -436,6 +499,35 @@ mod tests {
     fn f3_the_last_word_about_an_order_counts() {
         assert_eq!(ends(&entries(&["revoke a", "put b", "revoke b", "revoke c", "put c"])), ["a", "b"]);
         assert_eq!(ends(&[]), [""; 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_exported_is_imported_whole(
+            orders in vec((native::tests::any_order(), any::<bool>(), any::<bool>()), 0..6)
+        ) {
+            let context = Context { scopes: None, targets: None, guards: Guards::all() };
+            let folder = tempfile::tempdir().unwrap();
+            let book = |name: &str| Book::open(&folder.path().join(name)).unwrap();
+            let event = |event| Entry { line: 1, seq: None, at: None, event };
+            let mut from = book("from");
+            for (order, is_emptied, is_revoked) in orders {
+                let (id, names) = (order.terms.id.clone(), order.names.clone());
+                let mut entries = vec![event(Event::Put(order))];
+                entries.extend(is_emptied.then(|| event(Event::Remove { order: id.clone(), names })));
+                entries.extend(is_revoked.then(|| event(Event::Revoke { order: id, why: String::new() })));
+                from.apply("cli", entries).unwrap();
+            }
+            let read = native::read("export", &export(&from).unwrap()[..], &context).unwrap();
+            prop_assert_eq!(&read.refusals, &[]);
+            let mut to = book("to");
+            to.apply("cli", read.entries).unwrap();
+            let orders = |book: &Book| book.load().unwrap().into_iter().map(|stored| stored.order).collect::<Vec<_>>();
+            prop_assert_eq!(orders(&to), orders(&from));
+            prop_assert_eq!(export(&to).unwrap(), export(&from).unwrap());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -21,12 +21,12 @@ use super::{
     keeper::{self, CONTROL_SOURCE, Job},
 };
 use crate::{
-    config::Config,
+    config::{Config, Feed},
     control::{
         api::Submitted,
         server::{Failed, Reply, Request, Socket},
     },
-    feed::{Context, Entry, Event, file::Which, native, watch},
+    feed::{Context, Entry, Event, file::Which, http, native, watch},
     kernel::{Clock, ClockWatch, Events, Tables},
     observe::{self, Directory, EventHub},
 };
@@ -45,6 +45,8 @@ pub(super) struct Parts {
     pub reader: Events,
     /// What slots stand for.
     pub directory: Arc<RwLock<Directory>>,
+    /// How fetching goes.
+    pub fetching: http::States,
     /// The engine.
     pub to_engine: blocking::Sender<Message>,
     /// The keeper.
@@ -53,7 +55,7 @@ pub(super) struct Parts {
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(parts: Parts) -> Result<()> {
-    let Parts { file, mut config, socket, events, reader, directory, to_engine, to_keeper } = parts;
+    let Parts { file, mut config, socket, events, reader, directory, fetching, to_engine, to_keeper } = parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -69,6 +71,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     // Watched first, so that no change falls between.
     let mut watched = watch_files(&config, &to_keeper);
     let _ = to_keeper.send(Job::Sync(Which::All));
+    let mut fetchers = fetch_feeds(&config, &fetching, &to_keeper);
     let (reach, reached) = oneshot::channel();
     let _ = to_keeper.send(Job::Reach(reach));
     // So that whoever gets an answer finds the files' orders in force; but a disk that hangs must not hold up control.
@@ -88,7 +91,10 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
                         watched.abort();
                     }
                     watched = watch_files(&new, &to_keeper);
+                    // To its end: two fetchers of one feed would write the same file.
+                    fetchers.shutdown().await;
                     let _ = to_keeper.send(Job::Reconfigure(Box::new(new.clone())));
+                    fetchers = fetch_feeds(&new, &fetching, &to_keeper);
                     config = new;
                 }
                 // The engine has told why.
@@ -123,8 +129,7 @@ async fn is_taken(config: &Config, engine: &blocking::Sender<Message>) -> bool {
 
 /// Goes on without a watch if there can be none: SIGHUP reads the files, too.
 fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<JoinHandle<()>> {
-    let paths: Vec<PathBuf> = config.feeds.iter().map(|feed| feed.path.clone()).collect();
-    let mut changes = match watch::watch(&paths) {
+    let mut changes = match watch::watch(&keeper::files(config)) {
         Ok(changes) => changes,
         Err(error) => {
             tracing::error!("order files cannot be watched, and are read on SIGHUP only: {error}");
@@ -139,6 +144,12 @@ fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<JoinHa
             }
         }
     }))
+}
+
+fn fetch_feeds(config: &Config, states: &http::States, keeper: &blocking::Sender<Job>) -> JoinSet<()> {
+    let tasks = config.feeds.iter().filter_map(Feed::task).collect();
+    let keeper = keeper.clone();
+    http::start(tasks, states, move |fetched| drop(keeper.send(Job::Fetched(fetched))))
 }
 
 async fn read_events(mut reader: Events, directory: Arc<RwLock<Directory>>, events: EventHub) {

@@ -1,4 +1,4 @@
-//! Files and folders of orders in the native format.
+//! Files and folders of orders in the native format, and lists of names.
 //!
 //! A file is a snapshot: what it says is what holds.
 //! - The orders that a file puts are bound to it. When it puts one no longer, or when it is deleted or is no longer
@@ -10,14 +10,14 @@
 //!   gone, the guards hold that until it is approved: it may be half written.
 //! - A file that cannot be read changes nothing. If a configured folder is not there, or holds no file of orders at
 //!   all, no file counts as deleted below it: it may be not mounted. An empty file left in the folder says that it is.
+//! - A folder of lists is one source: its files give the names of one order together. If one of them cannot be read,
+//!   none is taken.
 //! - Add, remove, extend and revoke apply in the order of the lines, to the order as the file puts it, else to the
 //!   book's. Files are read in the order of their paths.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
-    fs::{self, File},
-    io::{self, BufReader},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -26,7 +26,7 @@ use std::{
 use super::{
     Context, Entry, Refusal,
     fold::{Folded, fold},
-    native::{self, Read},
+    input::{self, Input, Kind, Signed, folder_of},
 };
 use crate::{
     book::{Applied, Book, BookError, sync::Snapshot},
@@ -37,7 +37,7 @@ use crate::{
 /// The files and folders of a configuration.
 #[derive(Clone, Debug)]
 pub struct Files {
-    paths: Vec<PathBuf>,
+    pub(super) inputs: Vec<Input>,
 }
 
 /// What to read again.
@@ -52,23 +52,36 @@ pub enum Which {
 
 /// What is there.
 #[derive(Default)]
-struct Found {
-    files: BTreeSet<PathBuf>,
+struct Found<'a> {
+    sources: BTreeMap<PathBuf, Source<'a>>,
     /// Configured paths that are not there, though the folder that they are in is.
     missing: Vec<PathBuf>,
     /// Other configured paths that cannot be looked into.
     unreadable: Vec<PathBuf>,
     /// Configured folders without a file of orders.
     bare: Vec<PathBuf>,
+    /// Something that is fetched was not fetched yet.
+    is_waiting: bool,
     refusals: Vec<Refusal>,
     /// Files in configured folders that are not read, because of their names.
     passed_over: Vec<Refusal>,
 }
 
+/// What an order can belong to.
+struct Source<'a> {
+    input: &'a Input,
+    files: Vec<PathBuf>,
+}
+
 impl Files {
     /// Files, and folders whose `*.jsonl` files are meant, without hidden ones and without those in folders below.
-    pub fn new(paths: &[PathBuf]) -> Self {
-        Self { paths: paths.iter().map(|path| absolute(path)).collect() }
+    pub fn native(paths: &[PathBuf]) -> Self {
+        Self { inputs: paths.iter().map(|path| Input::native(path)).collect() }
+    }
+
+    /// What feeds read.
+    pub fn new(inputs: Vec<Input>) -> Self {
+        Self { inputs }
     }
 
     /// Brings the book to what the files say. [`Applied::refusals`] also tells of files that could not be read.
@@ -83,9 +96,12 @@ impl Files {
         let found = self.find();
         let known = book.sources()?;
         let mut wanted: BTreeSet<PathBuf> = known.iter().map(PathBuf::from).collect();
-        wanted.extend(found.files.iter().cloned());
+        wanted.extend(found.sources.keys().cloned());
         if let Which::Only(paths) = which {
-            wanted.retain(|path| paths.contains(path) || path.to_str().is_some_and(|path| due.contains(path)));
+            let folders: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
+            let is_changed =
+                |path: &Path| paths.contains(path) || folder_of(path).is_some_and(|folder| folders.contains(folder));
+            wanted.retain(|path| is_changed(path) || path.to_str().is_some_and(|path| due.contains(path)));
         }
         let mut applied = Applied { refusals: found.refusals.clone(), ..Applied::default() };
         applied.refusals.extend(found.passed_over.iter().cloned());
@@ -110,15 +126,16 @@ impl Files {
     /// # Errors
     /// A file or folder cannot be read; the error names it.
     pub fn orders(&self, context: &Context) -> io::Result<(Vec<Order>, Vec<Refusal>, Vec<Refusal>)> {
-        let Found { files, mut refusals, .. } = self.find();
+        let Found { sources, mut refusals, .. } = self.find();
         let mut held = Vec::new();
         if let Some(refusal) = refusals.first() {
             return Err(io::Error::other(refusal.to_string()));
         }
         let mut orders: BTreeMap<String, Order> = BTreeMap::new();
-        for path in files {
-            let read = read(&path, context)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        for (path, Source { input, files }) in sources {
+            let Signed { read, .. } = input
+                .read(&path, &files, context)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", input::named(&path).display())))?;
             refusals.extend(read.refusals);
             let file: Arc<str> = path.to_string_lossy().into();
             let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
@@ -155,37 +172,57 @@ impl Files {
         Ok((orders.into_values().collect(), refusals, held))
     }
 
-    /// A file as it is now, or nothing if that cannot be told.
-    fn snapshot(&self, path: &Path, found: &Found, context: &Context, refusals: &mut Vec<Refusal>) -> Option<Snapshot> {
+    /// A source as it is now, or nothing if that cannot be told.
+    fn snapshot(
+        &self,
+        path: &Path,
+        found: &Found<'_>,
+        context: &Context,
+        refusals: &mut Vec<Refusal>,
+    ) -> Option<Snapshot> {
         let source: Arc<str> = path.to_str()?.into();
         let looked = Instant::now();
-        if !found.files.contains(path) {
+        let Some(Source { input, files }) = found.sources.get(path) else {
             return self.is_gone(path, found).then_some(Snapshot { source, read: None, looked });
-        }
-        match read(path, context) {
-            Ok(read) => Some(Snapshot { source, read: Some(read), looked }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Snapshot { source, read: None, looked }),
+        };
+        match input.read(path, files, context) {
+            Ok(Signed { read, times }) => {
+                input.note(&times);
+                Some(Snapshot { source, read: Some(read), looked })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder_of(path).is_none() => {
+                Some(Snapshot { source, read: None, looked })
+            }
             Err(error) => {
-                refusals.push(Refusal::new(&source, 0, "", format_args!("{error}; its orders stay as they are")));
+                let file: Arc<str> = input::named(path).to_string_lossy().into();
+                refusals.push(Refusal::new(&file, 0, "", format_args!("{error}; its orders stay as they are")));
                 None
             }
         }
     }
 
     /// Whether a file that is not there is gone for good, and not behind a path that cannot be looked into.
-    fn is_gone(&self, path: &Path, found: &Found) -> bool {
+    fn is_gone(&self, path: &Path, found: &Found<'_>) -> bool {
         let Found { missing, unreadable, bare, .. } = found;
-        let configured = self.paths.iter().any(|configured| path.starts_with(configured));
+        let mut inputs = self.inputs.iter().filter(|input| path.starts_with(&input.path)).peekable();
+        let configured = inputs.peek().is_some();
         // What was read before was a file, so a missing path that it is below was a folder.
         let hidden = unreadable.iter().chain(bare).any(|folder| path.starts_with(folder))
-            || missing.iter().any(|folder| path.starts_with(folder) && path != folder);
-        !hidden && (configured || missing.is_empty() && unreadable.is_empty())
+            || missing.iter().any(|folder| path.starts_with(folder) && path != folder)
+            || inputs.any(|input| input.is_fetched);
+        // What is no longer configured may be what is to be fetched now.
+        !hidden && (configured || missing.is_empty() && unreadable.is_empty() && !found.is_waiting)
     }
 
-    fn find(&self) -> Found {
+    fn find(&self) -> Found<'_> {
         let mut found = Found::default();
-        for path in &self.paths {
-            let Err(error) = found.look(path) else { continue };
+        for input in &self.inputs {
+            let path = &input.path;
+            let Err(error) = found.look(input) else { continue };
+            if input.is_fetched && error.kind() == io::ErrorKind::NotFound {
+                found.is_waiting = true;
+                continue;
+            }
             let file: Arc<str> = path.to_string_lossy().into();
             found.refusals.push(Refusal::new(&file, 0, "", error.to_string()));
             let in_folder = path.parent().is_some_and(Path::is_dir);
@@ -196,25 +233,37 @@ impl Files {
     }
 }
 
-impl Found {
-    fn look(&mut self, path: &Path) -> io::Result<()> {
+impl<'a> Found<'a> {
+    fn look(&mut self, input: &'a Input) -> io::Result<()> {
+        let path = &input.path;
         if !fs::metadata(path)?.is_dir() {
-            self.add(path.to_owned());
+            self.add(path.clone(), input, vec![path.clone()]);
             return Ok(());
         }
-        let mut bare = true;
+        let mut files = Vec::new();
         for entry in fs::read_dir(path)? {
             let path = entry?.path();
-            if is_orders(&path) {
-                bare = false;
-                self.add(path);
-            } else if !is_meant_otherwise(&path) && path.is_file() {
+            if input.takes(&path) {
+                // A folder in a folder of lists is none of them.
+                if !matches!(input.kind, Kind::List(_)) || path.is_file() {
+                    files.push(path);
+                }
+            } else if !input.leaves(&path) && path.is_file() {
                 let file: Arc<str> = path.to_string_lossy().into();
                 self.passed_over.push(Refusal::new(&file, 0, "", "not read: its name does not end in .jsonl"));
             }
         }
-        if bare {
+        if files.is_empty() {
             self.bare.push(path.to_owned());
+        }
+        match input.kind {
+            Kind::Native | Kind::Log => files.into_iter().for_each(|file| self.add(file.clone(), input, vec![file])),
+            Kind::List(_) => {
+                files.sort();
+                if !files.is_empty() {
+                    self.add(input::all_of(path), input, files);
+                }
+            }
         }
         Ok(())
     }
@@ -230,43 +279,15 @@ impl Found {
         self.bare.iter().filter(held).map(refusal).collect()
     }
 
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, path: PathBuf, input: &'a Input, files: Vec<PathBuf>) {
         if path.to_str().is_some() {
-            self.files.insert(path);
+            self.sources.insert(path, Source { input, files });
         } else {
             let file: Arc<str> = path.to_string_lossy().into();
             self.refusals.push(Refusal::new(&file, 0, "", "the file's name is not UTF-8; it is not read"));
         }
     }
 }
-
-/// Whether a file in a folder is one of orders.
-pub(super) fn is_orders(path: &Path) -> bool {
-    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden && path.extension() == Some(OsStr::new("jsonl"))
-}
-
-/// Whether a file in a folder is one that nobody takes for one of orders: hidden, of an editor, half written, a note.
-pub(super) fn is_meant_otherwise(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let ends = ["~", ".swp", ".tmp", ".fresh"].iter().any(|end| name.ends_with(end));
-    ends || name.starts_with('.') || name.starts_with("README")
-}
-
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn read(path: &Path, context: &Context) -> io::Result<Read> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-    }
-    native::read(&path.to_string_lossy(), BufReader::with_capacity(BUFFER, File::open(path)?), context)
-}
-
-/// Octets read at a time.
-const BUFFER: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! - A file that puts one order twice in the same words puts it once. If the words differ, or one of the puts is
 //!   refused, none of them is taken: the last good version of that order stays. What the file says about the order
 //!   after the last of those lines is applied to that version; what it says before is void.
+//! - In a log, which holds what happened one after the other, a later put of an order takes the place of an earlier one.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map},
@@ -16,12 +17,13 @@ use std::{
 
 use serde::Serialize;
 
-use self::lines::{Line, Lines};
-use super::{Context, Entry, Event, Refusal};
+use super::{
+    Context, Entry, Event, Refusal,
+    lines::{Line, Lines},
+};
 use crate::order::Order;
 
 mod line;
-mod lines;
 
 /// Longest line, in octets. An order of a million names is a line of some 25 MB.
 pub const MAX_LINE: usize = 256 << 20;
@@ -46,7 +48,16 @@ pub struct Read {
 /// # Errors
 /// Only those of `input`; what is wrong with the content is in [`Read::refusals`].
 pub fn read(file: &str, input: impl BufRead, context: &Context) -> io::Result<Read> {
-    read_limited(file, input, context, MAX_LINE)
+    Ok(Reader::new(file, context).take_all(input, MAX_LINE)?.finish())
+}
+
+/// Reads a log of events. `file` names it in the refusals.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_log(file: &str, input: impl BufRead, context: &Context) -> io::Result<Read> {
+    let reader = Reader { is_log: true, ..Reader::new(file, context) };
+    Ok(reader.take_all(input, MAX_LINE)?.finish())
 }
 
 /// Writes an order as the line that puts it. An order without names can be written, but is refused when read.
@@ -63,16 +74,6 @@ pub fn write(output: &mut impl Write, order: &Order) -> io::Result<()> {
     output.write_all(b"\n")
 }
 
-fn read_limited(file: &str, input: impl BufRead, context: &Context, limit: usize) -> io::Result<Read> {
-    let mut reader =
-        Reader { file: file.into(), context, read: Read::default(), puts: HashMap::new(), conflicts: Vec::new() };
-    let mut lines = Lines::new(input, limit);
-    while let Some((number, line)) = lines.next()? {
-        reader.line(number, line);
-    }
-    Ok(reader.finish())
-}
-
 struct Reader<'a> {
     file: Arc<str>,
     context: &'a Context,
@@ -81,9 +82,23 @@ struct Reader<'a> {
     puts: HashMap<String, usize>,
     /// Orders with puts that differ: line and id of each later one.
     conflicts: Vec<(u64, String)>,
+    is_log: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(file: &str, context: &'a Context) -> Self {
+        let (read, puts, conflicts) = (Read::default(), HashMap::new(), Vec::new());
+        Self { file: file.into(), context, read, puts, conflicts, is_log: false }
+    }
+
+    fn take_all(mut self, input: impl BufRead, limit: usize) -> io::Result<Self> {
+        let mut lines = Lines::new(input, limit);
+        while let Some((number, line)) = lines.next()? {
+            self.line(number, line);
+        }
+        Ok(self)
+    }
+
     fn line(&mut self, number: u64, line: Line<'_>) {
         let text = match line {
             Line::Whole(octets) => octets,
@@ -110,7 +125,9 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, entry: Entry) {
-        if let Event::Put(order) = &entry.event {
+        if let Event::Put(order) = &entry.event
+            && !self.is_log
+        {
             match self.puts.entry(order.terms.id.clone()) {
                 hash_map::Entry::Vacant(first) => _ = first.insert(self.read.entries.len()),
                 hash_map::Entry::Occupied(first) => {
@@ -127,6 +144,14 @@ impl Reader<'_> {
     fn finish(mut self) -> Read {
         for (line, id) in std::mem::take(&mut self.conflicts) {
             self.read.held.entry(id).and_modify(|last| *last = line.max(*last)).or_insert(line);
+        }
+        if self.is_log {
+            let entries = &self.read.entries;
+            let is_put_later = |id: &str, line: u64| {
+                let puts = entries.iter().filter(|entry| matches!(entry.event, Event::Put(_)));
+                puts.rev().any(|entry| entry.event.order_id() == id && entry.line > line)
+            };
+            self.read.held.retain(|id, line| !is_put_later(id, *line));
         }
         if !self.read.held.is_empty() {
             self.void();
@@ -170,4 +195,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

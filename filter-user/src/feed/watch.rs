@@ -27,18 +27,21 @@ use notify::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::file::{Which, absolute, is_meant_otherwise, is_orders};
+use super::{
+    file::{Files, Which},
+    input::Input,
+};
 
 /// Watches files and folders until the receiver is dropped. What arrives is ready for
 /// [`Files::sync`](super::file::Files::sync).
 ///
 /// # Errors
 /// Inotify is not available, or its limits are reached.
-pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
+pub fn watch(files: &Files) -> notify::Result<Receiver<Which>> {
     let (events, incoming) = mpsc::channel();
     let (changes, receiver) = channel(1);
     let mut watched = Watched {
-        paths: paths.iter().map(|path| absolute(path)).collect(),
+        inputs: files.inputs.iter().filter(|input| !input.is_fetched).cloned().collect(),
         folders: BTreeMap::new(),
         stamps: BTreeMap::new(),
         watcher: notify::recommended_watcher(events)?,
@@ -50,8 +53,8 @@ pub fn watch(paths: &[PathBuf]) -> notify::Result<Receiver<Which>> {
 }
 
 struct Watched {
-    /// As configured.
-    paths: BTreeSet<PathBuf>,
+    /// As configured, but for what is fetched: its fetcher tells of it.
+    inputs: Vec<Input>,
     /// The folders that inotify watches: device and inode.
     folders: BTreeMap<PathBuf, (u64, u64)>,
     /// The files as they were told last.
@@ -143,22 +146,26 @@ impl Watched {
             }
             _ => QUIET,
         };
-        let paths: BTreeSet<_> = event.paths.into_iter().filter(|path| self.is_wanted(path)).collect();
+        let paths: BTreeSet<_> = event.paths.into_iter().filter_map(|path| self.wanted(path)).collect();
         if !paths.is_empty() {
             add(pending, Which::Only(paths), quiet);
         }
     }
 
-    fn is_wanted(&self, path: &Path) -> bool {
-        let in_folder = || path.parent().is_some_and(|folder| self.paths.contains(folder));
+    /// The file that is to be read when this one changes.
+    fn wanted(&self, path: PathBuf) -> Option<PathBuf> {
+        let read = self.inputs.iter().find_map(|input| input.signed_by(&path)).unwrap_or(path);
         // Also those that are not read, since that is to be told.
-        self.paths.contains(path) || (is_orders(path) || !is_meant_otherwise(path)) && in_folder()
+        let is_wanted = |input: &Input| {
+            input.path == read || read.parent() == Some(&input.path) && (input.takes(&read) || !input.leaves(&read))
+        };
+        self.inputs.iter().any(is_wanted).then_some(read)
     }
 
     /// Looks whether the folders are the ones that are watched, and watches those that are. Tells whether any was not,
     /// and of one that cannot be watched.
     fn look(&mut self) -> (bool, notify::Result<()>) {
-        let folders = self.paths.iter().filter_map(|path| {
+        let folders = self.inputs.iter().filter_map(|Input { path, .. }| {
             let folder = if path.is_dir() { path } else { path.parent()? };
             let metadata = fs::metadata(folder).ok()?;
             Some((folder.to_owned(), (metadata.dev(), metadata.ino())))
@@ -204,7 +211,12 @@ impl Watched {
         match which {
             Which::All => self.stamps = self.stamps_now(),
             Which::Only(paths) => {
-                for path in paths.iter().filter(|path| self.paths.contains(*path) || is_orders(path)) {
+                let is_read = |path: &&PathBuf| {
+                    let is_of =
+                        |input: &Input| input.path == **path || path.parent() == Some(&input.path) && input.takes(path);
+                    self.inputs.iter().any(is_of)
+                };
+                for path in paths.iter().filter(is_read) {
                     match Stamp::of(path) {
                         Some(stamp) => _ = self.stamps.insert(path.clone(), stamp),
                         None => _ = self.stamps.remove(path),
@@ -216,10 +228,10 @@ impl Watched {
 
     fn stamps_now(&self) -> BTreeMap<PathBuf, Stamp> {
         let mut stamps = BTreeMap::new();
-        for path in &self.paths {
-            let files = match fs::read_dir(path) {
-                Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| is_orders(path)).collect(),
-                Err(_) => vec![path.clone()],
+        for input in &self.inputs {
+            let files = match fs::read_dir(&input.path) {
+                Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| input.takes(path)).collect(),
+                Err(_) => vec![input.path.clone()],
             };
             stamps.extend(files.into_iter().filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))));
         }

@@ -92,7 +92,7 @@ fn read(options: &Options) -> Result<(Vec<Order>, Vec<Refusal>)> {
     };
     let guards = if options.guards { Guards::all() } else { Guards::none() };
     let context = feed::Context { scopes, targets, guards };
-    let (orders, mut refusals, held) = Files::new(&options.orders).orders(&context).context("reading the orders")?;
+    let (orders, mut refusals, held) = Files::native(&options.orders).orders(&context).context("reading the orders")?;
     // Nobody can approve anything here.
     refusals.extend(held);
     Ok((orders, refusals))

@@ -128,7 +128,7 @@ impl Client {
     }
 
     fn keys(&self) -> Keys {
-        let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256;
+        let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else { unreachable!("it is of TLS 1.3") };
         let quic = suite.quic.expect("with QUIC");
         Keys::initial(self.version, suite, quic, &self.origin, Side::Client)
     }

@@ -70,7 +70,7 @@ impl Lab {
 
     fn read(&mut self, file: &str) -> Applied {
         let context = Context { scopes: None, targets: None, guards: self.guards() };
-        let files = Files::new(&[self.path("")]);
+        let files = Files::native(&[self.path("")]);
         let which = Which::Only([self.path(file)].into());
         let applied = files.sync(self.book(), &context, &which).unwrap();
         self.follow(applied)
@@ -483,7 +483,7 @@ fn an_order_that_moves_to_another_file_takes_along_what_is_held_of_it() {
     lab.reject(&rejected);
     fs::rename(lab.path("a.jsonl"), lab.path("b.jsonl")).unwrap();
     let context = Context { scopes: None, targets: None, guards: lab.guards() };
-    let files = Files::new(&[lab.path("")]);
+    let files = Files::native(&[lab.path("")]);
     let applied = files.sync(lab.book(), &context, &Which::All).unwrap();
     assert_eq!(lab.follow(applied).changes, []);
     let after = lab.held();

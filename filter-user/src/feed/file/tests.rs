@@ -25,7 +25,7 @@ impl Lab {
         fs::create_dir(folder.path().join("orders")).unwrap();
         // So that the folder is never without a file.
         fs::write(folder.path().join("orders/empty.jsonl"), "").unwrap();
-        let files = Files::new(&[folder.path().join("orders")]);
+        let files = Files::native(&[folder.path().join("orders")]);
         let mut book = Book::open(&folder.path().join("state")).unwrap();
         book.set_patience(Duration::ZERO);
         book.set_guards(Guards::all());
@@ -330,13 +330,13 @@ fn single_files_and_what_the_configuration_drops() {
     fs::write(lab.path(".hidden.jsonl"), put("h", &["h.com"])).unwrap();
     fs::write(lab.path("a.jsonl"), put("x", &["x.com"])).unwrap();
     fs::write(lab.path("a.txt"), put("t", &["t.com"])).unwrap();
-    lab.files = Files::new(&[lab.folder.path().join("orders"), other.clone()]);
+    lab.files = Files::native(&[lab.folder.path().join("orders"), other.clone()]);
     lab.sync(&Which::All);
     assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
     fs::remove_file(&other).unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(1, "x", What::Unchanged), (0, "y", What::Revoked)]);
     // A path that is not there may be a typing error: then nothing outside the configuration is withdrawn.
-    lab.files = Files::new(std::slice::from_ref(&other));
+    lab.files = Files::native(std::slice::from_ref(&other));
     assert_eq!(lab.sync(&Which::All).changes, []);
     fs::write(&other, put("y", &["y.com"])).unwrap();
     assert_eq!(whats(&lab.sync(&Which::All)), [(1, "y", What::New), (0, "x", What::Revoked)]);
@@ -359,7 +359,7 @@ fn orders_without_a_book() {
             (1, "x", "another file puts the order, and differs"),
         ]
     );
-    let missing = Files::new(&[lab.path("none.jsonl")]).orders(&context()).unwrap_err();
+    let missing = Files::native(&[lab.path("none.jsonl")]).orders(&context()).unwrap_err();
     assert_eq!(
         missing.to_string(),
         format!("{}: No such file or directory (os error 2)", lab.path("none.jsonl").display())
@@ -467,4 +467,164 @@ fn an_absence_counts_at_the_second_look() {
     assert_eq!(whats(&moved), [(1, "y", What::Changed), (0, "z", What::Revoked)]);
     assert_eq!(moved.refusals, []);
     assert_eq!(lab.orders(), ["y: y.org"]);
+}
+
+/// A folder of lists in the place of the folder of orders.
+fn lists(lab: &mut Lab, seal: Option<crate::feed::Seal>) {
+    let order = put("l", &[]);
+    let order = order.strip_prefix(r#"{"op":"put","order":"#).unwrap().trim_end().strip_suffix('}').unwrap();
+    let raw: crate::order::json::RawOrder = serde_json::from_str(order).unwrap();
+    let terms = Arc::new(raw.terms().unwrap());
+    let list = crate::feed::List { terms, except: BTreeSet::new(), format: None, charset: encoding_rs::UTF_8 };
+    let path = lab.folder.path().join("orders");
+    fs::remove_file(path.join("empty.jsonl")).unwrap();
+    lab.files = Files::new(vec![Input { path, kind: Kind::List(Arc::new(list)), seal, is_fetched: false }]);
+}
+
+#[test]
+fn a_folder_of_lists_gives_one_order() {
+    let mut lab = Lab::new();
+    lists(&mut lab, None);
+    lab.write("a.txt", &["a.example\n".to_owned()]);
+    let applied = lab.write("b.txt", &["0.0.0.0 b.example\nfile.txt\n".to_owned()]);
+    assert_eq!(
+        refusals(&applied)[0].2,
+        "its format is not clear: line 1 is hosts, line 2 is plain; state it by `format`; the order stays as it was"
+    );
+    assert_eq!(lab.orders(), ["l: a.example"], "the last good state");
+    let applied = lab.write("b.txt", &["0.0.0.0 b.example\n0.0.0.0 com\n".to_owned()]);
+    assert_eq!(lab.orders(), ["l: a.example b.example"]);
+    assert_eq!(applied.refusals[0].file.as_ref(), lab.path("b.txt").to_str().unwrap());
+    assert_eq!((applied.refusals[0].line, applied.refusals.len()), (2, 1));
+    assert_eq!(lab.source("l"), "*");
+    // The book tells of refusals until the next reading.
+    assert_eq!(lab.book.refusals().unwrap(), applied.refusals);
+    lab.write("b.txt", &["0.0.0.0 b.example\n".to_owned()]);
+    assert_eq!(lab.book.refusals().unwrap(), []);
+
+    // One file that is damaged: none of them is taken. A note, a signature and a folder are none of them.
+    fs::write(lab.path("README"), "a note").unwrap();
+    fs::write(lab.path("a.txt.minisig"), "a note").unwrap();
+    fs::create_dir(lab.path("more")).unwrap();
+    fs::write(lab.path("c.gz"), [0x1f, 0x8b, 8, 0, 0]).unwrap();
+    let applied = lab.write("a.txt", &["other.example\n".to_owned()]);
+    assert!(
+        applied.refusals[0].why.starts_with("c.gz: ")
+            && applied.refusals[0].why.ends_with("its orders stay as they are")
+    );
+    assert_eq!(lab.orders(), ["l: a.example b.example"]);
+    lab.delete("c.gz");
+    assert_eq!(lab.orders(), ["l: b.example other.example"]);
+
+    // F2: nothing is not taken for a list.
+    for file in ["a.txt", "b.txt"] {
+        fs::write(lab.path(file), "").unwrap();
+    }
+    lab.sync(&Which::All);
+    fs::remove_file(lab.path("a.txt")).unwrap();
+    fs::remove_file(lab.path("b.txt")).unwrap();
+    lab.sync(&Which::All);
+    let hidden = lab.folder.path().join("hidden");
+    fs::rename(lab.folder.path().join("orders"), &hidden).unwrap();
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["l: b.example other.example"]);
+    // A list that is configured no longer ends its order.
+    lab.files = Files::new(Vec::new());
+    lab.sync(&Which::All);
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), [""; 0]);
+}
+
+#[test]
+fn a_list_in_a_file_goes_with_it() {
+    let mut lab = Lab::new();
+    lists(&mut lab, None);
+    lab.files.inputs[0].path = lab.path("l.gz");
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, b"a.example\nhttps://b.example/x\n").unwrap();
+    fs::write(lab.path("l.gz"), packer.finish().unwrap()).unwrap();
+    let applied = lab.sync(&Which::Only([lab.path("l.gz")].into()));
+    assert_eq!(refusals(&applied), [(2, "https://b.example/x", "is a URL; give the host name alone")]);
+    assert_eq!(lab.orders(), ["l: a.example"]);
+    lab.delete("l.gz");
+    assert_eq!(lab.orders(), [""; 0]);
+}
+
+#[test]
+fn what_must_be_signed_is_read_when_it_is() {
+    let keys = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let key = crate::feed::Key::parse(&keys.pk.to_base64()).unwrap();
+    let mut lab = Lab::new();
+    let newest = lab.folder.path().join("state/f.signed");
+    lists(&mut lab, Some(crate::feed::Seal { key, newest }));
+    let sign = |lab: &Lab, content: &str, time: u64| {
+        let comment = format!("timestamp:{time}\tfile:a.txt");
+        let signature = minisign::sign(None, &keys.sk, std::io::Cursor::new(content), Some(&comment), None).unwrap();
+        fs::write(lab.path("a.txt.minisig"), signature.into_string()).unwrap();
+    };
+    let applied = lab.write("a.txt", &["a.example\n".to_owned()]);
+    assert_eq!(
+        refusals(&applied),
+        [(0, "", "it is not signed, and the feed's `signature` says that it must be; its orders stay as they are")]
+    );
+    sign(&lab, "a.example\n", 10);
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["l: a.example"]);
+    lab.write("a.txt", &["b.example\n".to_owned()]);
+    assert_eq!(lab.orders(), ["l: a.example"]);
+    sign(&lab, "b.example\n", 11);
+    lab.sync(&Which::All);
+    assert_eq!(lab.orders(), ["l: b.example"]);
+    sign(&lab, "a.example\n", 10);
+    let applied = lab.write("a.txt", &["a.example\n".to_owned()]);
+    assert!(applied.refusals[0].why.contains("this is an old file"), "{applied:?}");
+    assert_eq!(lab.orders(), ["l: b.example"]);
+}
+
+#[test]
+fn what_is_fetched_is_never_gone_and_what_was_before_waits_for_it() {
+    let mut lab = Lab::new();
+    lab.write("a.jsonl", &[put("x", &["x.com"])]);
+    let path = lab.folder.path().join("feeds/f.jsonl");
+    lab.files = Files::new(vec![Input { is_fetched: true, ..Input::native(&path) }]);
+    for _ in 0..3 {
+        assert_eq!(refusals(&lab.sync(&Which::All)), []);
+    }
+    assert_eq!(lab.orders(), ["x: x.com"], "the feed moved to a server, and was not fetched yet");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, put("x", &["x.com"])).unwrap();
+    for _ in 0..3 {
+        lab.sync(&Which::All);
+    }
+    assert_eq!((lab.orders(), lab.source("x").as_str()), (vec!["x: x.com".to_owned()], "f.jsonl"));
+    fs::remove_file(&path).unwrap();
+    for _ in 0..3 {
+        lab.sync(&Which::All);
+    }
+    assert_eq!(lab.orders(), ["x: x.com"]);
+}
+
+#[test]
+fn a_log_says_what_happened_one_after_the_other() {
+    let mut lab = Lab::new();
+    let path = lab.path("a.jsonl");
+    lab.files = Files::new(vec![Input { kind: Kind::Log, ..Input::native(&path) }]);
+    let lines = [put("x", &["x.com"]), put("x", &["y.com"]), event("add", "x", ",\"names\":[\"z.com\"]")];
+    let applied = lab.write("a.jsonl", &lines);
+    assert_eq!((refusals(&applied), lab.orders()), (vec![], vec!["x: y.com z.com".to_owned()]));
+    // A put that is refused changes nothing, and the next one has the last word.
+    let bad = put("x", &["com"]);
+    lab.write("a.jsonl", &[&lines[..], std::slice::from_ref(&bad)].concat());
+    assert_eq!(lab.orders(), ["x: y.com z.com"]);
+    lab.write("a.jsonl", &[&lines[..], &[bad, put("x", &["w.com"])]].concat());
+    assert_eq!(lab.orders(), ["x: w.com"]);
+    // What came first is applied first, and reading it all again finds it done.
+    let applied = lab
+        .book
+        .apply(path.to_str().unwrap(), vec![Entry { line: 1, seq: Some(9), at: None, event: revoke("x") }])
+        .unwrap();
+    lab.follow(&applied.changes);
+    assert_eq!(lab.orders(), [""; 0]);
+    let applied = lab.write("a.jsonl", &[put("x", &["w.com"]), event("revoke", "x", ",\"why\":\"\",\"seq\":9")]);
+    assert_eq!((applied.changes, lab.orders()), (vec![], Vec::<String>::new()));
 }

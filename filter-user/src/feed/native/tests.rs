@@ -309,7 +309,7 @@ fn f1_a_line_over_the_limit_is_passed_over() {
     let long = " ".repeat(limit + 1);
     for end in ["\n", "\r\n"] {
         let text = format!("{long}{end}{PUT}{end}{long}{long}{end}{long}");
-        let read = read_limited("f", Cursor::new(&text), &context(), limit).unwrap();
+        let read = Reader::new("f", &context()).take_all(Cursor::new(&text), limit).map(Reader::finish).unwrap();
         let why = format!("the line is longer than {limit} octets");
         assert_eq!(refusals(&read), [format!("f:1: {why}"), format!("f:3: {why}"), format!("f:4: {why}")]);
         assert_eq!(order(&read).terms.id, "x");
@@ -364,7 +364,85 @@ fn excerpts_are_short_and_printable() {
     assert!(why.starts_with("unknown field `\\n\\n") && why.chars().count() <= 401, "{why}");
 }
 
-fn any_order() -> impl Strategy<Value = Order> {
+/// docs/order-feed.schema.json.
+fn schema() -> &'static jsonschema::Validator {
+    static SCHEMA: std::sync::LazyLock<jsonschema::Validator> = std::sync::LazyLock::new(|| {
+        let schema: Value = serde_json::from_str(include_str!("../../../../docs/order-feed.schema.json")).unwrap();
+        jsonschema::draft202012::new(&schema).unwrap()
+    });
+    &SCHEMA
+}
+
+#[test]
+fn the_schema_takes_what_is_taken() {
+    let example = include_str!("../../../../examples/orders/paris-motogp-2025.jsonl");
+    let lines = [
+        PUT,
+        example.trim_end(),
+        r#"{"op":"add","order":"a","names":["a.example"],"seq":18446744073709551615}"#,
+        r#"{"op":"remove","order":"a","names":["a.example","b.example"]}"#,
+        r#"{"op":"extend","order":"a","not_after":"2026-01-01t00:00:00.5+01:00"}"#,
+        r#"{"op":"extend","order":"a","not_after":"none","at":"2026-01-01T00:00:00Z","seq":0}"#,
+        r#"{"op":"revoke","order":"a"}"#,
+        r#"{"op":"revoke","order":"a","why":"appeal"}"#,
+    ];
+    for line in lines {
+        assert_eq!(refusals(&read(line)), [""; 0], "{line}");
+        let parsed: Value = serde_json::from_str(line).unwrap();
+        assert!(schema().is_valid(&parsed), "{line}: {:?}", schema().iter_errors(&parsed).next());
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_refused_for_its_shape() {
+    let orders = [
+        json!({"id": null}),
+        json!({"id": ""}),
+        json!({"issuer": ""}),
+        json!({"issuer": 1}),
+        json!({"basis": null}),
+        json!({"reference": "a\nb"}),
+        json!({"issued": "28.3.2025"}),
+        json!({"not_before": "2025-03-28"}),
+        json!({"not_after": null}),
+        json!({"not_after": "never"}),
+        json!({"protocols": []}),
+        json!({"protocols": ["dns", "http"]}),
+        json!({"protocols": ["dns"]}),
+        json!({"actions": {"dns": "nxdomain", "tls": "reset"}}),
+        json!({"actions": {"dns": "block", "tls": "reset", "quic": "drop"}}),
+        json!({"actions": {"dns": "address", "tls": "reset", "quic": "drop"}}),
+        json!({"actions": {"dns": "redirect", "tls": "reset", "quic": "drop"}}),
+        json!({"address": {"a": "192.0.2.1"}}),
+        json!({"redirect": "dpi"}),
+        json!({"scopes": []}),
+        json!({"match": "all"}),
+        json!({"names": []}),
+        json!({"names": "a.example"}),
+        json!({"except": null, "exept": []}),
+        json!({"ede": 4}),
+        json!({"insist_nxdomain": "yes"}),
+    ];
+    let events = [
+        r#"{"op":"put","order":"a"}"#,
+        r#"{"op":"stop","order":"a"}"#,
+        r#"{"op":"add","order":"a"}"#,
+        r#"{"op":"add","order":"a","names":[]}"#,
+        r#"{"op":"extend","order":"a"}"#,
+        r#"{"op":"revoke","order":"a","names":["a.example"]}"#,
+        r#"{"op":"revoke","order":"a","seq":-1}"#,
+        r#"{"op":"revoke","order":"a","at":"now"}"#,
+        r#"{"op":"revoke"}"#,
+        r#"[]"#,
+    ];
+    for line in orders.into_iter().map(put).chain(events.map(str::to_owned)) {
+        let read = read(&line);
+        assert!(read.entries.is_empty() && !read.refusals.is_empty(), "{line}");
+        assert!(!schema().is_valid(&serde_json::from_str(&line).unwrap()), "{line}");
+    }
+}
+
+pub(crate) fn any_order() -> impl Strategy<Value = Order> {
     let name = "[a-z0-9_]{1,9}\\.[a-z]{1,5}\\.example";
     let names = proptest::collection::btree_set(name, 1..5);
     let text = "[^\\p{C}\\s][^\\p{C}]{0,20}[^\\p{C}\\s]";
@@ -416,6 +494,8 @@ proptest! {
         let read = read(&line);
         prop_assert_eq!(&read.refusals, &[]);
         prop_assert_eq!(order(&read), &known);
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        prop_assert!(schema().is_valid(&line), "{}: {:?}", line, schema().iter_errors(&line).next());
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn folder() -> (TempDir, PathBuf) {
 async fn files_written_renamed_and_deleted_in_a_folder_are_told() {
     let (_keep, folder) = folder();
     let (a, b) = (folder.join("a.jsonl"), folder.join("b.jsonl"));
-    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&folder))).unwrap();
     fs::write(&a, "x").unwrap();
     assert_eq!(next(&mut receiver).await, only(&[&a]));
     fs::rename(&a, &b).unwrap();
@@ -62,7 +62,7 @@ async fn a_single_file_is_followed_over_a_rename() {
     let (_keep, folder) = folder();
     let (file, new) = (folder.join("orders"), folder.join("orders.new"));
     fs::write(&file, "x").unwrap();
-    let mut receiver = watch(slice::from_ref(&file)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&file))).unwrap();
     for content in ["y", "z"] {
         fs::write(&new, content).unwrap();
         fs::rename(&new, &file).unwrap();
@@ -77,7 +77,7 @@ async fn a_folder_that_comes_back_is_read_whole() {
     let folder = parent.join("orders");
     let file = folder.join("a.jsonl");
     fs::create_dir(&folder).unwrap();
-    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&folder))).unwrap();
     fs::remove_dir(&folder).unwrap();
     while next(&mut receiver).await != Which::All {}
     fs::create_dir(&folder).unwrap();
@@ -92,7 +92,7 @@ async fn a_folder_made_anew_at_once_is_watched_again() {
     let folder = parent.join("orders");
     let file = folder.join("a.jsonl");
     fs::create_dir(&folder).unwrap();
-    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&folder))).unwrap();
     // Several times, since the inode is not always the same.
     for content in ["1", "22", "333"] {
         fs::remove_dir_all(&folder).unwrap();
@@ -118,7 +118,7 @@ async fn a_link_that_leads_elsewhere_and_a_file_written_behind_one_are_told() {
     symlink(parent.join("v1"), orders.join("..data")).unwrap();
     let file = orders.join("a.jsonl");
     symlink("..data/a.jsonl", &file).unwrap();
-    let mut receiver = watch(slice::from_ref(&orders)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&orders))).unwrap();
     symlink(parent.join("v2"), orders.join("..new")).unwrap();
     fs::rename(orders.join("..new"), orders.join("..data")).unwrap();
     assert_eq!(next(&mut receiver).await, only(&[&file]));
@@ -133,7 +133,7 @@ async fn a_second_look_is_told_after_a_change() {
     let (_keep, folder) = folder();
     let file = folder.join("a.jsonl");
     fs::write(&file, "x").unwrap();
-    let mut receiver = watch(slice::from_ref(&folder)).unwrap();
+    let mut receiver = watch(&Files::native(slice::from_ref(&folder))).unwrap();
     fs::remove_file(&file).unwrap();
     assert_eq!(recv(&mut receiver).await, only(&[&file]));
     let told = Instant::now();

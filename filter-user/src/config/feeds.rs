@@ -1,0 +1,205 @@
+//! `[[feed]]`: where orders come from.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use encoding_rs::{Encoding, UTF_8};
+use toml::Spanned;
+
+use super::{CONTROL_FEED, Check, Feed, raw, word};
+use crate::{
+    feed::{Column, Columns, Format, Key, Kind, List, Seal},
+    name::Name,
+    order::{Unfit, json::RawOrder},
+};
+
+impl Check<'_> {
+    pub(super) fn feeds(&mut self, raw: Vec<raw::Feed>, state_dir: &Path) -> Vec<Feed> {
+        let mut feeds: Vec<Feed> = Vec::new();
+        for feed in raw {
+            let name = feed.name.get_ref();
+            if let Err(why) = word(name) {
+                self.wrong(&feed.name, why);
+            } else if name == CONTROL_FEED {
+                self.wrong(&feed.name, "`control` is what the control socket was given");
+            } else if feeds.iter().any(|known| known.name == *name) {
+                self.wrong(&feed.name, "two feeds of this name");
+            } else {
+                let orders: BTreeSet<String> = feeds.iter().filter_map(listed_order).collect();
+                feeds.extend(self.feed(feed, state_dir, &orders));
+            }
+        }
+        feeds
+    }
+
+    /// `orders`: those that other lists are bound to.
+    fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>) -> Option<Feed> {
+        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, order, guards, hold, deadline } =
+            feed;
+        let policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
+        let is_list = *kind.get_ref() == raw::FeedKind::List;
+        let seal = signature.and_then(|signature| match Key::parse(signature.key.get_ref()) {
+            Ok(key) => Some(Seal { key, newest: state_dir.join("feeds").join(format!("{}.signed", name.get_ref())) }),
+            Err(why) => {
+                self.wrong(&signature.key, why);
+                None
+            }
+        });
+        let kind = match kind.get_ref() {
+            raw::FeedKind::Native => {
+                for (span, word) in [
+                    (format.as_ref().map(Spanned::span), "format"),
+                    (charset.as_ref().map(Spanned::span), "charset"),
+                    (csv.as_ref().map(Spanned::span), "csv"),
+                    (order.as_ref().map(Spanned::span), "order"),
+                ] {
+                    if let Some(span) = span {
+                        let why = format!("`{word}` belongs to lists; the native format says this itself");
+                        self.mistakes.push(self.source.at(span, why));
+                    }
+                }
+                Kind::Native
+            }
+            raw::FeedKind::List => {
+                let format = self.format(format, csv);
+                let charset = self.charset(charset);
+                let Some(order) = order else {
+                    self.wrong(&name, "a list has names only: [feed.order] must say which order they belong to");
+                    return None;
+                };
+                Kind::List(Arc::new(self.list(order, format, charset, orders)?))
+            }
+        };
+        let (path, remote) = match (path, url) {
+            (Some(path), None) => {
+                if path.get_ref().as_os_str().is_empty() {
+                    self.wrong(&path, "an empty path");
+                }
+                if let Some(http) = http {
+                    self.wrong(&http, "`http` belongs to a feed with a `url`");
+                }
+                (self.folder.join(path.into_inner()), None)
+            }
+            (None, Some(url)) => {
+                let remote = self.remote(&url, http, is_list, seal.is_some())?;
+                (fetched(state_dir, name.get_ref(), is_list, seal.as_ref()), Some(remote))
+            }
+            (None, None) => {
+                self.wrong(&name, "the feed has neither a `path` nor a `url`");
+                return None;
+            }
+            (Some(_), Some(url)) => {
+                self.wrong(&url, "the feed has a `path`, too");
+                return None;
+            }
+        };
+        let kind = if remote.as_ref().is_some_and(|remote| remote.incremental) { Kind::Log } else { kind };
+        Some(Feed { name: name.into_inner(), path, remote, kind, seal, policy })
+    }
+
+    fn format(&mut self, format: Option<Spanned<raw::ListFormat>>, csv: Option<Spanned<raw::Csv>>) -> Option<Format> {
+        let format = match (format, csv) {
+            (Some(format), None) if *format.get_ref() == raw::ListFormat::Csv => {
+                self.wrong(&format, "needs `csv = { name = \"TITLE\" }`, which says where the names stand");
+                return None;
+            }
+            (Some(format), Some(csv)) if *format.get_ref() != raw::ListFormat::Csv => {
+                self.wrong(&csv, "`csv` belongs to `format = \"csv\"`");
+                return None;
+            }
+            (_, Some(csv)) => return self.columns(csv.into_inner()).map(Format::Csv),
+            (format, None) => format?,
+        };
+        match format.get_ref() {
+            raw::ListFormat::Plain => Some(Format::Plain),
+            raw::ListFormat::Hosts => Some(Format::Hosts),
+            raw::ListFormat::Dnsmasq => Some(Format::Dnsmasq),
+            raw::ListFormat::Adblock => Some(Format::Adblock),
+            raw::ListFormat::Csv => None,
+        }
+    }
+
+    fn columns(&mut self, raw: raw::Csv) -> Option<Columns> {
+        let delimiter = match raw.delimiter {
+            None => b',',
+            Some(text) => match text.get_ref().as_bytes() {
+                [octet] if octet.is_ascii() && !matches!(octet, b'"' | b'\r' | b'\n') => *octet,
+                _ => {
+                    self.wrong(&text, "a delimiter is one ASCII character");
+                    return None;
+                }
+            },
+        };
+        let header = raw.header.unwrap_or(true);
+        let name = match raw.name.get_ref() {
+            raw::Column::Number(0) => {
+                self.wrong(&raw.name, "columns are counted from 1");
+                return None;
+            }
+            raw::Column::Title(_) if !header => {
+                self.wrong(&raw.name, "without a header no column has a title; give its number");
+                return None;
+            }
+            raw::Column::Number(number) => Column::Number(*number),
+            raw::Column::Title(title) => Column::Title(title.clone()),
+        };
+        Some(Columns { name, delimiter, header })
+    }
+
+    fn charset(&mut self, charset: Option<Spanned<String>>) -> &'static Encoding {
+        let Some(charset) = charset else { return UTF_8 };
+        Encoding::for_label_no_replacement(charset.get_ref().as_bytes()).unwrap_or_else(|| {
+            self.wrong(&charset, "not a character set; known are those of the WHATWG Encoding Standard");
+            UTF_8
+        })
+    }
+
+    fn list(
+        &mut self,
+        order: Spanned<RawOrder>,
+        format: Option<Format>,
+        charset: &'static Encoding,
+        orders: &BTreeSet<String>,
+    ) -> Option<List> {
+        let span = order.span();
+        let mut raw = order.into_inner();
+        let mut wrong = Vec::new();
+        if raw.names.take().is_some() {
+            wrong.push(Unfit { text: "names".to_owned(), why: "the names come from the list".to_owned() });
+        }
+        if orders.contains(raw.id()) {
+            wrong.push(Unfit { text: raw.id().to_owned(), why: "another list is bound to this order".to_owned() });
+        }
+        let except = raw.except.take().unwrap_or_default();
+        wrong.extend(except.refused.into_iter().map(|row| {
+            let why = row.error.map_or_else(|| "is not a string".to_owned(), |error| error.to_string());
+            Unfit { text: row.text, why: format!("in `except`: {why}") }
+        }));
+        let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
+        for Unfit { text, why } in wrong {
+            let mut mistake = self.source.at(span.clone(), why);
+            mistake.text = text;
+            self.mistakes.push(mistake);
+        }
+        let except: BTreeSet<Name> = except.names.into_iter().collect();
+        Some(List { terms: Arc::new(terms?), except, format, charset })
+    }
+}
+
+/// Where the last good answer of a server is kept. Another key begins anew: what it has not signed is not taken.
+fn fetched(state_dir: &Path, feed: &str, is_list: bool, seal: Option<&Seal>) -> PathBuf {
+    let kind = if is_list { "list" } else { "jsonl" };
+    let key = seal.map_or(String::new(), |seal| format!(".{}", seal.key.short()));
+    state_dir.join("feeds").join(format!("{feed}{key}.{kind}"))
+}
+
+/// The order that a feed's list is bound to.
+fn listed_order(feed: &Feed) -> Option<String> {
+    match &feed.kind {
+        Kind::List(list) => Some(list.terms.id.clone()),
+        Kind::Native | Kind::Log => None,
+    }
+}
