@@ -57,7 +57,7 @@ fn main() -> Result<()> {
 fn read(files: &Files) -> Result<Duration> {
     let context = Context { scopes: None, targets: None, guards: Guards::all() };
     let begun = Instant::now();
-    let (orders, refusals) = files.orders(&context)?;
+    let (orders, refusals, _) = files.orders(&context)?;
     let time = begun.elapsed();
     ensure!(refusals.is_empty() && orders[0].names.len() as u64 == ROWS, "{refusals:?}");
     Ok(time)
