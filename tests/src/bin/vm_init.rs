@@ -4,9 +4,10 @@
 //! A line of the plan is a command's words, after settings of its environment (`NAME=value`). Lines that begin with
 //! `vm: ` are for xtask, which reads the console.
 
-use std::{ffi::CString, fs, io, process::Command, time::Instant};
+use std::{fs, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+use cordon_tests::bpffs::mount;
 
 fn main() {
     if let Err(error) = run() {
@@ -24,7 +25,7 @@ fn run() -> Result<()> {
     for (kind, folder) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("bpf", "/sys/fs/bpf"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
     {
-        mount(kind, folder).with_context(|| format!("mounting {kind} on {folder}"))?;
+        mount(kind, Path::new(folder))?;
     }
     println!("vm: kernel {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
     let mut failed = 0;
@@ -36,15 +37,6 @@ fn run() -> Result<()> {
     }
     ensure!(failed == 0, "{failed} commands of the plan failed");
     println!("vm: done");
-    Ok(())
-}
-
-fn mount(kind: &str, folder: &str) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    let (kind, folder) = (CString::new(kind)?, CString::new(folder)?);
-    // SAFETY: the strings end in NUL and live until the call is over; none of these file systems takes data.
-    let mounted = unsafe { libc::mount(kind.as_ptr(), folder.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
-    ensure!(mounted == 0, "{}", io::Error::last_os_error());
     Ok(())
 }
 

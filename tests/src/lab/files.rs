@@ -3,13 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, Result};
 
 use super::{process, signals};
+use crate::bpffs;
 
 /// Owner of the folder.
 pub struct Folder {
@@ -24,9 +24,7 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("cordon-{}-{number}", std::process::id()));
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
         let folder = Self { path };
-        let bpffs = folder.bpffs();
-        fs::create_dir(&bpffs).with_context(|| bpffs.display().to_string())?;
-        process::done(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpffs))?;
+        bpffs::mount("bpf", &folder.bpffs())?;
         Ok(folder)
     }
 
@@ -79,10 +77,11 @@ fn owner(path: &Path) -> Option<u32> {
 }
 
 fn remove(path: &Path) {
-    // A detached mount is gone for everyone at once, and for good when the last process that holds it ends.
     let bpffs = path.join("bpf");
-    if fs::metadata(&bpffs).is_ok() {
-        process::attempt(Command::new("umount").arg("--lazy").arg(&bpffs));
+    if fs::metadata(&bpffs).is_ok()
+        && let Err(error) = bpffs::unmount(&bpffs)
+    {
+        eprintln!("warning: {}: {error}", bpffs.display());
     }
     if let Err(error) = fs::remove_dir_all(path) {
         eprintln!("warning: {}: {error}", path.display());

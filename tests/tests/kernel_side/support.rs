@@ -1,12 +1,12 @@
 //! What these tests need: network namespaces of their own, pin roots that go away, small tables.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
+use cordon_tests::bpffs::Bpffs;
 use filter_user::kernel::{Capacity, Kernel};
 
 /// Small tables load quickly.
@@ -54,33 +54,30 @@ pub fn veth(name: &str, peer: &str) {
     ));
 }
 
-/// A pin root that is removed in the end.
-pub struct PinRoot(PathBuf);
+/// A pin root that is gone in the end.
+pub struct PinRoot {
+    _bpffs: Bpffs,
+    path: PathBuf,
+}
 
 impl PinRoot {
     pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(PathBuf::from(format!("/sys/fs/bpf/cordon-test-{}-{number}", std::process::id())))
+        let bpffs = Bpffs::new().unwrap();
+        let path = bpffs.path().join("cordon");
+        Self { _bpffs: bpffs, path }
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// A folder of pins, by layout version.
     pub fn layout(&self, version: u32) -> PathBuf {
-        self.0.join(format!("v{version}"))
+        self.path.join(format!("v{version}"))
     }
 
     pub fn open(&self) -> Kernel {
-        Kernel::open(&self.0, &CAPACITY).unwrap()
-    }
-}
-
-impl Drop for PinRoot {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        Kernel::open(&self.path, &CAPACITY).unwrap()
     }
 }
 

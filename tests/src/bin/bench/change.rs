@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cordon_tests::bpffs::Bpffs;
 use filter_user::{kernel::Tables, name::Name};
 
 use crate::{Size, load::OrderFile, spread::spread};
@@ -20,11 +21,12 @@ pub fn run(file: &OrderFile, size: &Size) -> Result<()> {
     let orders = folder.join("orders");
     fs::create_dir(&orders)?;
     fs::rename(&file.path, orders.join("many.jsonl"))?;
-    let pins = Pins::new();
+    let bpffs = Bpffs::new()?;
+    let pins = bpffs.path().join("cordon");
     let begun = Instant::now();
-    let mut daemon = Daemon::start(folder, &orders, &pins.0)?;
+    let mut daemon = Daemon::start(folder, &orders, &pins)?;
     let first = Name::parse(file.four_labels.first().context("no names")?)?;
-    let tables = daemon.tables(&pins.0)?;
+    let tables = daemon.tables(&pins)?;
     daemon.until(Duration::from_secs(120), || Ok(tables.node(&first)?.is_some()))?;
     println!(
         "start of the daemon on an empty order book, to {} names enforced: {:.2} s",
@@ -56,22 +58,6 @@ fn write(orders: &Path, name: &str) -> Result<()> {
     let fresh = orders.join("small.fresh");
     fs::write(&fresh, line + "\n")?;
     Ok(fs::rename(fresh, orders.join("small.jsonl"))?)
-}
-
-/// A pin root of our own, removed at the end.
-struct Pins(PathBuf);
-
-impl Pins {
-    fn new() -> Self {
-        Self(format!("/sys/fs/bpf/cordon-bench-{}", std::process::id()).into())
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // What is left would be found by its name.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 struct Daemon(Child);
