@@ -160,6 +160,21 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
 }
 
 #[test]
+fn a_server_is_asked_at_once_when_the_operator_says_so() -> Result<()> {
+    let lab = Lab::new()?;
+    let web = Web::new(&lab)?;
+    web.put("list.txt", "listed.example\n")?;
+    let feed = web.feed("list", "list", "list.txt", "", ORDER).replace("\"1s\"", "\"1h\"");
+    let filter = Filter::start_with(&lab, &[], &feed)?;
+    eventually(PATIENCE, || stopped(&lab, &["listed.example"])).with_context(|| filter.log())?;
+    web.put("list.txt", "listed.example\nmore.example\n")?;
+    passes(&lab, &["more.example"])?;
+    let synced = filter.cordon(&["feed", "sync", "list"])?;
+    ensure!(synced.success(), "{synced:?}");
+    eventually(PATIENCE, || stopped(&lab, &["listed.example", "more.example"]))
+}
+
+#[test]
 fn events_of_an_incremental_feed_are_enforced() -> Result<()> {
     let lab = Lab::new()?;
     let web = Web::new(&lab)?;

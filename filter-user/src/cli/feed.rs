@@ -21,6 +21,8 @@ pub(super) enum Feed {
         feed: Option<String>,
     },
     /// Reads a feed now, or all of them
+    ///
+    /// Servers are asked at once; what they give is read and enforced as it arrives.
     Sync {
         /// The feed
         feed: Option<String>,

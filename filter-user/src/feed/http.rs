@@ -17,7 +17,7 @@ use std::{
 
 use jiff::Timestamp;
 use reqwest::Url;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use self::{fetch::Fetcher, pace::Pace};
 use super::Seal;
@@ -106,19 +106,37 @@ pub struct State {
 
 /// How fetching goes, by feed.
 #[derive(Clone, Debug, Default)]
-pub struct States(Arc<Mutex<BTreeMap<String, State>>>);
+pub struct States(Arc<Mutex<BTreeMap<String, Entry>>>);
+
+#[derive(Debug, Default)]
+struct Entry {
+    state: State,
+    /// Somebody waits for the next question.
+    wanted: Arc<Notify>,
+}
 
 impl States {
     /// Of one feed.
     pub fn get(&self, feed: &str) -> Option<State> {
-        self.lock().get(feed).cloned()
+        self.lock().get(feed).map(|entry| entry.state.clone())
+    }
+
+    /// Has this feed asked for at once, or all of them.
+    pub fn fetch_now(&self, feed: Option<&str>) {
+        let states = self.lock();
+        let wanted = states.iter().filter(|(name, _)| feed.is_none_or(|feed| feed == *name));
+        wanted.for_each(|(_, entry)| entry.wanted.notify_one());
+    }
+
+    fn wanted(&self, feed: &str) -> Arc<Notify> {
+        Arc::clone(&self.lock().entry(feed.to_owned()).or_default().wanted)
     }
 
     fn update(&self, feed: &str, change: impl FnOnce(&mut State)) {
-        change(self.lock().entry(feed.to_owned()).or_default());
+        change(&mut self.lock().entry(feed.to_owned()).or_default().state);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,6 +152,7 @@ pub fn start(tasks: Vec<Task>, states: &States, tell: impl Fn(Fetched) + Clone +
 
 async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send + 'static) {
     let feed = task.feed.clone();
+    let wanted = states.wanted(&feed);
     let mut pace = Pace::new(&task.remote);
     let mut fetcher = Fetcher::new(task);
     states.update(&feed, |state| (state.changed, state.seq) = (fetcher.meta().changed, fetcher.meta().seq));
@@ -170,7 +189,10 @@ async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send +
                 pace.after_failure(failure.retry_after)
             }
         };
-        sleep(wait).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = wanted.notified() => {}
+        }
     }
 }
 

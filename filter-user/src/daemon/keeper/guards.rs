@@ -39,6 +39,8 @@ impl Keeper {
 
     /// Reads a feed, or all of them.
     pub(super) fn sync_now(&mut self, feed: Option<&str>) -> Result<(), Failed> {
+        // What a server gives is read as it arrives.
+        self.fetching.fetch_now(feed);
         let Some(name) = feed else {
             self.sync(&Which::All);
             return self.is_read();
