@@ -11,49 +11,26 @@ use crate::{
     name::Hasher,
 };
 
-/// What tells a flow from most others: all but its link.
-#[derive(Clone, Copy, Debug)]
-pub struct Identity {
-    /// Receiving interface and transport protocol, and the ports.
-    pub ports: u64,
-    /// Source and destination; IPv4 in the first.
-    pub addresses: [u64; 4],
-    /// Whether the addresses are IPv6.
-    pub wide: bool,
-}
-
-impl Identity {
-    /// Of a packet that came in at an interface.
-    #[inline(always)]
-    pub fn of<B: Bytes>(bytes: &B, network: &Network, interface: u32) -> Option<Self> {
-        let ports = ports(bytes, network, interface)?;
-        let at = network.l3;
-        if network.version == 4 {
-            return Some(Self { ports, addresses: [bytes.be64(at + 12)?, 0, 0, 0], wide: false });
-        }
-        let s0 = bytes.be64(at + 8)?;
-        let s1 = bytes.be64(at + 16)?;
-        let d0 = bytes.be64(at + 24)?;
-        let d1 = bytes.be64(at + 32)?;
-        Some(Self { ports, addresses: [s0, s1, d0, d1], wide: true })
-    }
-
-    /// The flow's place in `FLOW_TAGS`. It leaves link and tunnel out: two flows with one place are looked up more
-    /// often, and told apart by their keys.
-    #[inline(always)]
-    pub fn spot(&self, key: &HashKey) -> Spot {
-        let [t0, t1, t2, t3, t4, t5, t6, t7] = first_terms(key);
-        let [s0, s1, d0, d1] = self.addresses;
-        // NH (Black et al., UMAC) over pairs of words.
-        let mut sum = s0.wrapping_add(t0).wrapping_mul(self.ports.wrapping_add(t1) | 1);
-        if self.wide {
-            sum ^= s1.wrapping_add(t2).wrapping_mul(d0.wrapping_add(t3) | 1);
-            sum ^= d1.wrapping_add(t4).wrapping_mul(t5 | 1);
-        }
-        let sum = (sum ^ sum >> 29).wrapping_mul(t6 | 1) ^ t7;
-        let tag = (sum >> 37) as u16 & TAG;
-        Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 }
-    }
+/// A flow's place in `FLOW_TAGS`. It leaves interface, link and tunnel out: flows with one place are looked up more often,
+/// and told apart by their keys.
+#[inline(always)]
+pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &HashKey) -> Option<Spot> {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = key.terms.last()?;
+    let ports = u64::from(network.transport) << 32 | u64::from(bytes.be32(network.l4)?);
+    let ports = ports.wrapping_add(*t1) | 1;
+    let at = network.l3;
+    // NH (Black et al., UMAC) over pairs of words, one by one: the stack is short.
+    let sum = if network.version == 4 {
+        bytes.be64(at + 12)?.wrapping_add(*t0).wrapping_mul(ports)
+    } else {
+        let mut sum = bytes.be64(at + 8)?.wrapping_add(*t0).wrapping_mul(ports);
+        let source = bytes.be64(at + 16)?.wrapping_add(*t2);
+        sum ^= source.wrapping_mul(bytes.be64(at + 24)?.wrapping_add(*t3) | 1);
+        sum ^ bytes.be64(at + 32)?.wrapping_add(*t4).wrapping_mul(*t5 | 1)
+    };
+    let sum = (sum ^ sum >> 29).wrapping_mul(*t6 | 1) ^ *t7;
+    let tag = (sum >> 37) as u16 & TAG;
+    Some(Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 })
 }
 
 /// Sets out on the flow's key: the hash of ports and addresses, and, where anything lies around the packet, of the words
@@ -61,7 +38,8 @@ impl Identity {
 /// of words tells the four forms apart: 2, 5, 8 or 11; and a connection's, with 6.
 #[inline(always)]
 pub fn begin_key<B: Bytes>(bytes: &B, network: &Network, interface: u32, key: &HashKey) -> Option<Hasher> {
-    let ports = ports(bytes, network, interface)?;
+    let origin = interface ^ u32::from(network.transport) << 24;
+    let ports = u64::from(origin) << 32 | u64::from(bytes.be32(network.l4)?);
     let addresses = bytes.be64(network.l3 + if network.version == 4 { 12 } else { 8 })?;
     let mut hasher = Hasher::ROOT;
     hasher.word(key, ports);
@@ -79,13 +57,6 @@ pub fn more_addresses<B: Bytes>(bytes: &B, network: &Network) -> Option<[u64; 3]
     Some([source, high, low])
 }
 
-/// Receiving interface and transport protocol, and the ports.
-#[inline(always)]
-fn ports<B: Bytes>(bytes: &B, network: &Network, interface: u32) -> Option<u64> {
-    let origin = interface ^ u32::from(network.transport) << 24;
-    Some(u64::from(origin) << 32 | u64::from(bytes.be32(network.l4)?))
-}
-
 /// The key of a QUIC connection on a flow: with the client's source connection id, as `quic::id_words` gives it.
 #[inline(always)]
 pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> FlowKey {
@@ -99,11 +70,6 @@ pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> F
     hasher.word(key, z);
     hasher.word(key, u64::from(id_len));
     FlowKey { lanes: hasher.suffix(key).lanes }
-}
-
-#[inline(always)]
-fn first_terms(key: &HashKey) -> [u64; 8] {
-    key.terms.last().copied().unwrap_or([0; 8])
 }
 
 /// A flow's place in `FLOW_TAGS`.
@@ -139,6 +105,12 @@ pub fn kinds(line: u64, tag: u16) -> Option<u16> {
     }
     let stream = if line & lane >> 1 != 0 { STREAM } else { 0 };
     Some(if line & lane != 0 { REMEMBERED | stream } else { stream })
+}
+
+/// The tags of a line with their kinds, the latest first.
+pub fn entries(line: u64) -> impl Iterator<Item = (u16, u16)> {
+    let lanes = (0..4).map(move |lane| (line >> (16 * lane)) as u16);
+    lanes.map(|entry| (entry & TAG, entry & !TAG)).filter(|(tag, _)| *tag != 0)
 }
 
 /// The line with the flow's kinds set to these; if it is full, without another flow: the oldest, but one with a

@@ -5,7 +5,7 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -423,11 +423,17 @@ pub struct Remembered {
     /// QUIC: octets of [`Remembered::server`]; 0 while it is not known.
     pub server_len: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Tag of the flow in `FLOW_TAGS`, so that it is known which tags have a name.
+    pub tag: u16,
     /// QUIC: destination connection id that the client chose; see `quic::id_words`.
     pub origin: [u64; 3],
     /// QUIC: the one that the server chose. Short headers show only this one, and not its length.
     pub server: [u64; 3],
+    /// Line of the flow in `FLOW_TAGS`.
+    pub tag_line: u32,
+    /// Zero.
+    pub pad2: u32,
     /// The name, as in SNI, without a trailing dot.
     pub name: [u8; 256],
 }
@@ -554,7 +560,7 @@ const _: () = {
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
     assert!(size_of::<Settings>() == 56);
-    assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 256);
+    assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 8 + 256);
     assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
     assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);
     assert!(size_of::<HashKey>() == 12 * 1024);

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
 use filter_common::{
-    flow::{self, Identity, Spot},
+    flow::{self, Spot},
     frame::{self, Network},
     layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
@@ -37,8 +37,7 @@ pub fn is_unknown(packet: &Packet, network: &Network) -> bool {
 
 #[inline(always)]
 fn spot(packet: &Packet, network: &Network) -> Result<Spot, Reason> {
-    let identity = Identity::of(packet, network, packet.interface()).ok_or(Reason::FrameMalformed)?;
-    Ok(identity.spot(hash_key()?))
+    flow::spot(packet, network, hash_key()?).ok_or(Reason::FrameMalformed)
 }
 
 #[inline(always)]
@@ -239,6 +238,8 @@ pub fn remember(scratch: &mut Scratch) {
     remembered.len = scratch.stream.reader.hello_end();
     remembered.protocol = Protocol::Tls as u8;
     remembered.server_len = 0;
+    remembered.tag = scratch.spot.tag;
+    remembered.tag_line = scratch.spot.line;
     remembered.name_len = name_len as u16;
     if let Some(name) = scratch.stream.held.first_chunk() {
         copy_name(name, &mut remembered.name);

@@ -16,8 +16,8 @@ use filter_common::{
 };
 
 use crate::{
-    control::api::{Hidden, ReasonCount, TallyCount},
-    kernel::ECH_SAMPLE,
+    control::api::{FlowUse, Hidden, ReasonCount, TallyCount},
+    kernel::{ECH_SAMPLE, FlowMap},
 };
 
 /// Counters for reports: reasons without packets are left out.
@@ -57,4 +57,13 @@ pub fn tallies(tallies: &[(Tally, u64)]) -> Vec<TallyCount> {
     const TOLD: [Tally; 6] = [Tally::Ech, Tally::EchSearched, Tally::Dot, Tally::Doq, Tally::Doh, Tally::DohQuic];
     let counted = tallies.iter().filter(|(tally, count)| *count > 0 && !TOLD.contains(tally));
     counted.map(|(tally, count)| TallyCount { what: tally.word().to_owned(), count: *count }).collect()
+}
+
+/// The maps of flows, for reports.
+pub fn flow_uses(maps: &[FlowMap]) -> Vec<FlowUse> {
+    let of = |map: &FlowMap| {
+        let FlowMap { name, capacity, octets, set, done } = *map;
+        FlowUse { map: name.to_ascii_lowercase(), capacity: capacity.into(), octets, set, done }
+    };
+    maps.iter().map(of).collect()
 }

@@ -45,7 +45,9 @@ pub struct Setup {
     /// Ports that DNS is read on.
     pub dns_ports: Vec<u16>,
     /// Ports that TLS is read on.
-    pub tls_ports: Vec<u16>,
+    pub tls_ports: TlsPorts,
+    /// Ports that QUIC is read on.
+    pub quic_ports: Vec<u16>,
     /// Scopes with their client prefixes.
     pub scopes: Vec<(&'static str, Vec<IpNet>)>,
     /// Names of redirect targets.
@@ -64,7 +66,8 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             dns_ports: vec![53],
-            tls_ports: vec![443],
+            tls_ports: TlsPorts::List(vec![443]),
+            quic_ports: vec![443],
             scopes: Vec::new(),
             targets: Vec::new(),
             own: Vec::new(),
@@ -119,7 +122,8 @@ impl Filter {
 
     /// With this set-up and these orders.
     pub fn with<'a>(setup: Setup, orders: impl IntoIterator<Item = &'a TestOrder>) -> Self {
-        let Setup { dns_ports, tls_ports, scopes, targets, own, answers_per_second, ech_sample, capacity } = setup;
+        let Setup { dns_ports, tls_ports, quic_ports, scopes, targets, own, answers_per_second, ech_sample, capacity } =
+            setup;
         let kernel = Kernel::ephemeral(&capacity).expect("the program loads (as root)");
         let scope_table = ScopeTable::new(scopes.iter().map(|(name, _)| *name)).expect("at most 63 scopes");
         let bits: Vec<_> = scopes
@@ -127,7 +131,8 @@ impl Filter {
             .map(|(name, prefixes)| (scope_table.bit(name).expect("a scope").trailing_zeros() as u8, prefixes))
             .collect();
         let tables = kernel.tables();
-        let reading = Reading { dns: dns_ports.clone(), tls: TlsPorts::List(tls_ports.clone()), ..Reading::default() };
+        let reading =
+            Reading { dns: dns_ports.clone(), tls: tls_ports.clone(), quic: quic_ports.clone(), ..Reading::default() };
         tables.set_ports(&reading).expect("ports");
         let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample, ..Behaviour::default() };
         tables.set_behaviour(&behaviour).expect("behaviour");
@@ -143,8 +148,8 @@ impl Filter {
             orders: HashMap::new(),
             scopes: bits,
             dns_ports: HashSet::from_iter(dns_ports),
-            tls_ports: HashSet::from_iter(tls_ports),
-            quic_ports: HashSet::from_iter(reading.quic),
+            tls_ports,
+            quic_ports: HashSet::from_iter(quic_ports),
             own: HashSet::from_iter(own),
             targets: HashMap::new(),
         };

@@ -20,6 +20,7 @@ use filter_common::{
     verdict::{Action, Asker, Choice, Protocol, Reason},
     walk::{self, STEPS, Walk},
 };
+use filter_user::kernel::TlsPorts;
 use ipnet::IpNet;
 
 /// The tables, in memory.
@@ -40,7 +41,7 @@ pub struct Image {
     /// Ports that DNS is read on.
     pub dns_ports: HashSet<u16>,
     /// Ports that TLS is read on.
-    pub tls_ports: HashSet<u16>,
+    pub tls_ports: TlsPorts,
     /// Ports that QUIC is read on.
     pub quic_ports: HashSet<u16>,
     /// The host's own addresses.

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+pub mod corpus;
 pub mod harness;
 pub mod host;
 pub mod lab;

@@ -91,6 +91,11 @@ impl TestOrder {
         self.dns(action).tls(action)
     }
 
+    /// One action for every protocol.
+    pub fn all(self, action: Action) -> Self {
+        self.both(action).quic(action)
+    }
+
     /// For these scopes only.
     pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         self.terms.scopes = scopes.into_iter().map(str::to_owned).collect();

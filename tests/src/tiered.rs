@@ -71,6 +71,19 @@ impl Tiered {
         self.filter.run_in_kernel(frame).reason
     }
 
+    /// Judges a frame by the kernel alone, without a look at the counters; tells the XDP action.
+    pub fn action(&self, frame: &[u8]) -> u32 {
+        let kernel = self.filter.kernel();
+        kernel.tables().beat();
+        kernel.run(frame, 1).expect("the kernel takes the frame").xdp_action
+    }
+
+    /// Forgets all connections.
+    pub fn forget(&mut self) {
+        self.filter.forget_flows();
+        self.tier = Tier::new(Limits::default());
+    }
+
     /// Lets the tier read what was copied.
     pub fn settle(&mut self) -> usize {
         let (tier, counts, found) = (&mut self.tier, &self.counts, &mut self.found);

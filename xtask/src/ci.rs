@@ -2,20 +2,21 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{layout, setup, sh, test, vm};
+use crate::{fuzz, layout, setup, sh, test, vm};
 
 /// A name and what to run.
 type Check = (&'static str, fn() -> Result<()>);
 
 pub fn run() -> Result<()> {
     setup::run(true)?;
-    let checks: [Check; 7] = [
+    let checks: [Check; 8] = [
         ("layout", || layout::run(false)),
         ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
         ("lints of the host's packages", host_lints),
         ("lints of the XDP program", bpf_lints),
         ("documentation", documentation),
         ("tests", || test::all(false)),
+        ("fuzzing", || fuzz::run(FUZZ_SECONDS, &[])),
         ("kernel matrix", || vm::run(&vm::SERIES, vm::Extent::Ci)),
     ];
     let mut failed = Vec::new();
@@ -28,6 +29,9 @@ pub fn run() -> Result<()> {
     ensure!(failed.is_empty(), "these checks failed: {}", failed.join(", "));
     Ok(())
 }
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 5;
 
 fn host_lints() -> Result<()> {
     sh::run(&mut sh::cargo(["clippy", "--workspace", "--exclude", "filter-ebpf", "--all-targets", "--", "-Dwarnings"]))

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use super::{Global, output::table};
 use crate::{
     control::{
-        api::{Hidden, ReasonCount, Stats, TallyCount, TierStatus},
+        api::{FlowUse, Hidden, ReasonCount, Stats, TallyCount, TierStatus},
         client::ClientError,
     },
     kernel::Tables,
-    observe::{hidden, reason_counts, tallies},
+    observe::{flow_uses, hidden, reason_counts, tallies},
 };
 
 pub(super) fn run(global: &Global) -> Result<ExitCode> {
@@ -32,6 +32,7 @@ fn pinned(global: &Global) -> Result<Stats> {
         reasons: reason_counts(&counters),
         hidden: hidden(&counters, &counted),
         tallies: tallies(&counted),
+        flows: flow_uses(&tables.flow_maps()?),
         ..Stats::default()
     })
 }
@@ -55,6 +56,14 @@ fn text(stats: &Stats) -> String {
     if !stats.tallies.is_empty() {
         let mut rows = vec![["beside", "times"].map(str::to_owned).to_vec()];
         rows.extend(stats.tallies.iter().map(|TallyCount { what, count }| vec![what.clone(), count.to_string()]));
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    if !stats.flows.is_empty() {
+        let mut rows = vec![["flows", "made", "done with", "room", "KiB"].map(str::to_owned).to_vec()];
+        rows.extend(stats.flows.iter().map(|FlowUse { map, capacity, octets, set, done }| {
+            vec![map.clone(), set.to_string(), done.to_string(), capacity.to_string(), (octets >> 10).to_string()]
+        }));
         text.push('\n');
         text.push_str(&table(&rows));
     }

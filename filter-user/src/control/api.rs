@@ -434,6 +434,8 @@ pub struct Stats {
     pub hidden: Hidden,
     /// What else the program counted; what did not happen is left out.
     pub tallies: Vec<TallyCount>,
+    /// The maps of flows.
+    pub flows: Vec<FlowUse>,
     /// The deferred tier; none without a daemon.
     pub tier: Option<TierStatus>,
     /// Events of the kernel that the daemon read.
@@ -472,6 +474,22 @@ pub struct TallyCount {
     pub what: String,
     /// How often.
     pub count: u64,
+}
+
+/// How much of a map of flows is in use. State that is lost for want of room lets packets pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowUse {
+    /// The map.
+    pub map: String,
+    /// Most entries.
+    pub capacity: u64,
+    /// Octets of memory.
+    pub octets: u64,
+    /// Entries that were made.
+    pub set: u64,
+    /// Entries that were done with. Where `set - done` grows by more than `capacity` in the time that an entry is needed
+    /// for (a hello's second, a stopped connection's minute), some are lost.
+    pub done: u64,
 }
 
 /// Packets of one reason.

@@ -22,7 +22,7 @@ use crate::{
     },
     kernel::{self, Mode, TargetState},
     name::Name,
-    observe::{EventHub, hidden, reason_counts, tallies},
+    observe::{EventHub, flow_uses, hidden, reason_counts, tallies},
     order::Order,
 };
 
@@ -128,6 +128,7 @@ impl Engine {
             orders: self.enforcer.totals.with(&hits, &directory),
             hidden: hidden(&counters, &counted),
             tallies: tallies(&counted),
+            flows: flow_uses(&tables.flow_maps().map_err(impossible)?),
             tier: Some(self.tier.status()),
             events_read: events.read(),
             events_lost: events.lost(),

@@ -27,7 +27,7 @@ use crate::{
         server::{Failed, Reply, Request, Socket},
     },
     feed::{Context, Entry, Event, file::Which, http, native, watch},
-    kernel::{Clock, ClockWatch, Events},
+    kernel::{Clock, ClockWatch, Events, Tables},
     observe::{self, Directory, EventHub},
 };
 
@@ -64,6 +64,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     tokio::spawn(read_events(reader, directory, events.clone()));
     let mut ticking = tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
+    tokio::spawn(sweep(Arc::new(Tables::open(&config.daemon.pin_root)?)));
     let context = Arc::new(RwLock::new(feed_context(&config)));
     tokio::spawn(dispatch(arriving, Arc::clone(&context), to_engine.clone(), to_keeper.clone()));
 
@@ -172,6 +173,23 @@ async fn tick(engine: blocking::Sender<Message>) {
         }
     }
 }
+
+/// Takes names away that hold no more.
+async fn sweep(tables: Arc<Tables>) {
+    let mut interval = interval(SWEEP);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        let tables = Arc::clone(&tables);
+        match tokio::task::spawn_blocking(move || tables.sweep_names()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!("names of connections that are past stay: {error}"),
+            Err(_) => return,
+        }
+    }
+}
+
+const SWEEP: Duration = Duration::from_secs(30);
 
 async fn watch_clock(engine: blocking::Sender<Message>) {
     let mut watch = match ClockWatch::new() {

@@ -169,6 +169,7 @@ impl Tables {
         remembered.protocol = copy.protocol;
         remembered.connection = copy.connection;
         remembered.seen = boot_time();
+        (remembered.tag, remembered.tag_line) = (copy.tag, copy.tag_line);
         if copy.protocol == Protocol::Quic as u8 {
             if let Some(Ids { origin, server }) = ids {
                 (remembered.origin, remembered.origin_len) = (origin.words(), origin.octets().len() as u8);

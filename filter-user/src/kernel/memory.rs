@@ -39,7 +39,7 @@ impl Tables {
 }
 
 /// `memlock` of the descriptor's information (kernel/bpf/syscall.c, `bpf_map_show_fdinfo`).
-fn octets(name: &str, fd: BorrowedFd<'_>) -> Result<u64, Error> {
+pub(super) fn octets(name: &str, fd: BorrowedFd<'_>) -> Result<u64, Error> {
     let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
         line.and_then(|octets| octets.trim().parse().ok()).ok_or_else(|| IoError::from(ErrorKind::InvalidData))

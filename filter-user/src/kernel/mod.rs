@@ -13,6 +13,7 @@ mod copies;
 mod device;
 mod error;
 mod events;
+mod flows;
 mod memory;
 mod names;
 mod neighbours;
@@ -46,6 +47,7 @@ pub use self::{
     copies::Copies,
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
+    flows::FlowMap,
     memory::MapMemory,
     object::{MAX_RESOLVERS, ProgramFacts},
     pins::make_root as make_pin_root,

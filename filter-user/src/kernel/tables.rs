@@ -41,7 +41,7 @@ use crate::name::Name;
 pub enum TlsPorts {
     /// These.
     List(Vec<u16>),
-    /// Every one.
+    /// Every one that DNS is not read on.
     Any,
 }
 
@@ -249,7 +249,9 @@ impl Tables {
         reading.dns.iter().for_each(|port| add(*port, PORT_DNS));
         match &reading.tls {
             TlsPorts::List(list) => list.iter().for_each(|port| add(*port, PORT_TLS)),
-            TlsPorts::Any => (0..=u16::MAX).for_each(|port| add(port, PORT_TLS)),
+            TlsPorts::Any => {
+                (0..=u16::MAX).filter(|port| !reading.dns.contains(port)).for_each(|port| add(port, PORT_TLS));
+            }
         }
         reading.quic.iter().for_each(|port| add(*port, PORT_QUIC));
         reading.encrypted_dns.iter().for_each(|port| add(*port, PORT_ENCRYPTED_DNS));

@@ -9,11 +9,16 @@ use filter_common::{
     verdict::{Protocol, Reason},
     walk::{HOST_STEPS, HostCheck, Walk},
 };
+use filter_user::kernel::TlsPorts;
 
 use super::{Image, Judged, array, listed, question};
 
 pub(super) fn segment(bytes: &Slice, network: &Network, port: u16, image: &Image, now: u64) -> Judged {
-    let (tls, dns) = (image.tls_ports.contains(&port), image.dns_ports.contains(&port));
+    let dns = image.dns_ports.contains(&port);
+    let tls = match &image.tls_ports {
+        TlsPorts::Any => !dns,
+        TlsPorts::List(ports) => ports.contains(&port),
+    };
     if !tls && !dns {
         return Err(Reason::NotWatched);
     }

@@ -31,7 +31,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Sent, Source};
-pub use filter::{Counters, Filter, order, order_of_each_action};
+pub use filter::{Counters, Filter, beside, order, order_of_each_action};
 pub use process::{Finished, Process};
 pub use quic::{Arrived, Asked, QuicServer};
 pub use servers::{CERTIFICATE, KEY, root_zone};

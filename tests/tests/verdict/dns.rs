@@ -3,9 +3,10 @@
 use cordon_tests::{
     harness::{Filter, Setup},
     order::order,
-    packet::{Edns, Ip, Packet, Query, Transport, kind, name_wire},
+    packet::{Edns, Hello, Ip, Packet, Query, Transport, kind, name_wire},
 };
 use filter_common::verdict::{Action, Reason};
+use filter_user::kernel::TlsPorts;
 
 const NAME: &str = "www.example.com";
 
@@ -301,9 +302,25 @@ fn d08_only_the_configured_ports() {
 
 #[test]
 fn d08_a_port_of_both_protocols() {
-    let setup = Setup { dns_ports: vec![53, 443], tls_ports: vec![443, 53], ..Setup::default() };
+    let setup = Setup { dns_ports: vec![53, 443], tls_ports: TlsPorts::List(vec![443, 53]), ..Setup::default() };
     let filter = Filter::with(setup, [&order("o", ["example.com"])]);
     filter.expect(&Packet::dns(Ip::v4(), &Query::new(NAME)).port(443), Reason::AnsweredNxdomain);
-    let hello = cordon_tests::packet::Hello::new(NAME);
+    let hello = Hello::new(NAME);
     filter.expect(&Packet::tls(Ip::v4(), &hello).port(53), Reason::Reset);
+}
+
+#[test]
+fn d08_tls_on_any_port_leaves_dns_its_own() {
+    let setup = Setup { tls_ports: TlsPorts::Any, ..Setup::default() };
+    let filter = Filter::with(setup, [&order("o", ["example.com"])]);
+    let query = Query::new(NAME).build();
+    let framed = [&(query.len() as u16).to_be_bytes()[..], &query].concat();
+    for ip in Ip::both() {
+        filter.expect(&Packet::new(ip.clone(), Transport::tcp(53), framed.clone()), Reason::Reset);
+        filter.expect(&Packet::tls(ip.clone(), &Hello::new(NAME)).port(53), Reason::DnsIncomplete);
+        for port in [0, 52, 54, 443, 65535] {
+            filter.expect(&Packet::new(ip.clone(), Transport::tcp(port), framed.clone()), Reason::TlsNotHello);
+            filter.expect(&Packet::tls(ip.clone(), &Hello::new(NAME)).port(port), Reason::Reset);
+        }
+    }
 }

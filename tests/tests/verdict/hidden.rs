@@ -12,6 +12,7 @@ use filter_common::verdict::{
     Reason::{self, NotListed, NotWatched, QuicNoTier, QuicVersion, Reset, TcpSyn, TlsNoSni},
     Tally,
 };
+use filter_user::kernel::TlsPorts;
 
 const NAME: &str = "dns.example.com";
 
@@ -61,7 +62,7 @@ fn d6_connections_of_dns_over_tls() {
 /// for cannot.
 #[test]
 fn d6_only_the_resolvers_own_name_is_visible() {
-    let filter = filter(Setup { tls_ports: vec![443, 853], ..Setup::default() });
+    let filter = filter(Setup { tls_ports: TlsPorts::List(vec![443, 853]), ..Setup::default() });
     for ip in Ip::both() {
         assert_eq!(judge(&filter, &ip, syn(853), &[], TcpSyn), [(Tally::Dot, 1)]);
         assert_eq!(judge(&filter, &ip, Transport::tcp(853), &Hello::new(NAME).build(), Reset), []);
@@ -74,7 +75,7 @@ fn d6_only_the_resolvers_own_name_is_visible() {
 
 #[test]
 fn d6_connections_to_known_resolvers() {
-    let filter = filter(Setup { tls_ports: vec![443, 8443], ..Setup::default() });
+    let filter = filter(Setup { tls_ports: TlsPorts::List(vec![443, 8443]), ..Setup::default() });
     for (known, other) in to_resolver().into_iter().zip(Ip::both()) {
         for port in [443, 8443] {
             assert_eq!(judge(&filter, &known, syn(port), &[], TcpSyn), [(Tally::Doh, 1)]);

@@ -1,9 +1,8 @@
-//! Messages over several segments: ClientHellos here, DNS over TCP and floods below. What is known of a flow is kept
+//! Messages over several segments: ClientHellos here, DNS over TCP below. What is known of a flow is kept
 //! from one frame to the next.
 
 mod dns;
 mod ech;
-mod flood;
 mod others;
 mod records;
 mod tier;

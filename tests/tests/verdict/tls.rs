@@ -6,6 +6,7 @@ use cordon_tests::{
     packet::{Hello, Ip, Packet, Transport, flag, server_name, server_name_list},
 };
 use filter_common::{layout::Hits, verdict::Reason};
+use filter_user::kernel::TlsPorts;
 
 const NAME: &str = "www.example.com";
 
@@ -291,7 +292,7 @@ fn t14_segments_with_options_and_any_flags() {
 
 #[test]
 fn t15_only_the_configured_ports() {
-    let setup = Setup { tls_ports: vec![443, 853, 8443, 65535], ..Setup::default() };
+    let setup = Setup { tls_ports: TlsPorts::List(vec![443, 853, 8443, 65535]), ..Setup::default() };
     let filter = Filter::with(setup, [&order("o", ["example.com"])]);
     for ip in Ip::both() {
         let packet = Packet::tls(ip, &Hello::new(NAME));
