@@ -83,12 +83,14 @@ struct Reader<'a> {
     /// Orders with puts that differ: line and id of each later one.
     conflicts: Vec<(u64, String)>,
     is_log: bool,
+    /// Refusals beyond [`MOST_REFUSALS`].
+    more_refusals: u64,
 }
 
 impl<'a> Reader<'a> {
     fn new(file: &str, context: &'a Context) -> Self {
         let (read, puts, conflicts) = (Read::default(), HashMap::new(), Vec::new());
-        Self { file: file.into(), context, read, puts, conflicts, is_log: false }
+        Self { file: file.into(), context, read, puts, conflicts, is_log: false, more_refusals: 0 }
     }
 
     fn take_all(mut self, input: impl BufRead, limit: usize) -> io::Result<Self> {
@@ -156,6 +158,10 @@ impl<'a> Reader<'a> {
         if !self.read.held.is_empty() {
             self.void();
         }
+        if self.more_refusals > 0 {
+            let why = format!("{} more lines and names are refused, and not told one by one", self.more_refusals);
+            self.read.refusals.push(Refusal::new(&self.file, 0, "", why));
+        }
         self.read.refusals.sort_by_key(|refusal| refusal.line);
         self.read
     }
@@ -190,9 +196,17 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&mut self, line: u64, text: &str, why: impl std::fmt::Display) {
-        self.read.refusals.push(Refusal::new(&self.file, line, text, why));
+        if self.read.refusals.len() < MOST_REFUSALS {
+            self.read.refusals.push(Refusal::new(&self.file, line, text, why));
+        } else {
+            self.more_refusals += 1;
+        }
     }
 }
+
+/// Refusals that are told one by one. Octets that are no feed at all, of which a packed file may hold very many, have
+/// one in each line.
+const MOST_REFUSALS: usize = 10_000;
 
 #[cfg(test)]
 pub(crate) mod tests;

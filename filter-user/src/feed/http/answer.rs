@@ -8,8 +8,11 @@ use std::{
 };
 
 use reqwest::{
-    RequestBuilder, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, RETRY_AFTER},
+    RequestBuilder, Response, StatusCode, Version,
+    header::{
+        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, RETRY_AFTER,
+        TRANSFER_ENCODING,
+    },
 };
 use tokio::time::timeout;
 
@@ -64,6 +67,11 @@ pub(super) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration
     // What is packed is recognised when it is read.
     if !matches!(coding.to_ascii_lowercase().as_str(), "" | "identity" | "gzip" | "x-gzip" | "zstd") {
         return Err(Failure::new(format_args!("the answer is packed by {coding}, which was not asked for")));
+    }
+    // Without a length of one kind or the other, an answer that ends early looks whole (RFC 9112 8).
+    let tells_length = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    if response.version() < Version::HTTP_2 && !tells_length {
+        return Err(Failure::new("the answer has neither Content-Length nor chunks, so that its end cannot be told"));
     }
     let limit = remote.max_size;
     if let Some(length) = response.content_length().filter(|length| *length > limit) {

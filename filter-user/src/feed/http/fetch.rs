@@ -62,13 +62,14 @@ impl Fetcher {
         let mut request = get(&mut self.client, remote, remote.url.clone())?;
         // A signature is of what is not packed.
         request = request.header(ACCEPT_ENCODING, if seal.is_some() { "identity" } else { "gzip, zstd" });
-        let has_version = self.meta.etag.is_some() || self.meta.last_modified.is_some();
+        // Increments go on from the whole: that it is as it was would say nothing of what happened since.
+        let has_version = !remote.incremental && (self.meta.etag.is_some() || self.meta.last_modified.is_some());
         for (name, value) in [(IF_NONE_MATCH, &self.meta.etag), (IF_MODIFIED_SINCE, &self.meta.last_modified)] {
-            if let Some(value) = value {
+            if let Some(value) = value.as_ref().filter(|_| has_version) {
                 request = request.header(name, value);
             }
         }
-        let hold = remote.long_poll.filter(|_| has_version && !remote.incremental);
+        let hold = remote.long_poll.filter(|_| has_version);
         let held = hold.is_some();
         let body = match ask(held_for(request, hold), remote, hold.unwrap_or_default()).await? {
             Answer::Content(body) => body,
@@ -86,7 +87,7 @@ impl Fetcher {
         if length == 0 {
             return Err(Failure::new("the server answered with an empty file"));
         }
-        if sha256 == self.meta.sha256 && self.meta.appended == 0 {
+        if !remote.incremental && sha256 == self.meta.sha256 {
             (self.meta.etag, self.meta.last_modified) = (etag, last_modified);
             return Ok(Outcome { news: None, held });
         }
@@ -148,7 +149,12 @@ impl Fetcher {
             file.write_all(&lines)?;
             Ok(file)
         };
-        let file = write().map_err(at(&draft))?;
+        let written = write();
+        if !path.exists() {
+            // Somebody has taken away what the events come behind.
+            self.meta.seq = None;
+        }
+        let file = written.map_err(at(&draft))?;
         let meta = Meta {
             sha256: file_hash(&draft).map_err(at(&draft))?,
             changed: Some(Timestamp::now()),

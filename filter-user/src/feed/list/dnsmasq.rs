@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 
-use super::{Reach, Rows};
+use super::{Reach, Rows, plain::without_comment};
 
 pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
-    let text = line.trim();
-    if text.is_empty() || text.starts_with('#') {
+    let text = without_comment(line);
+    if text.is_empty() {
         return;
     }
     rows.lines += 1;

@@ -116,12 +116,13 @@ fn f1_hosts_files_stop_what_leads_nowhere() {
 fn f1_dnsmasq_options_stop_and_leave_out() {
     let text = "# made by a script\naddress=/a.example/\naddress = /b.example/c.example/0.0.0.0\naddress=/d.example/#\n\
                 server=/e.example/\nlocal=/f.example/\nserver=/ok.a.example/#\nserver=/corp.example/192.0.2.53\n\
-                server=192.0.2.1\naddress=/#/0.0.0.0\ncache-size=1000\naddress=/g.example/evil\n";
+                server=192.0.2.1\naddress=/#/0.0.0.0\ncache-size=1000\naddress=/g.example/evil\n\
+                local=/h.example/ # order 12/25\n";
     check(
         "subtree",
         None,
         text,
-        &["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"],
+        &["a.example", "b.example", "c.example", "d.example", "e.example", "f.example", "h.example"],
         &["corp.example", "ok.a.example"],
         &[
             (8, "is sent to a server of its own: the name is left out as a whole"),

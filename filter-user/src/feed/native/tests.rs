@@ -486,6 +486,14 @@ pub(crate) fn any_order() -> impl Strategy<Value = Order> {
     )
 }
 
+#[test]
+fn f1_refusals_without_number_are_counted() {
+    let text = ["x\n".repeat(MOST_REFUSALS + 5), format!("{PUT}\n")].concat();
+    let read = read(text);
+    assert_eq!((read.entries.len(), read.unidentified, read.refusals.len()), (1, true, MOST_REFUSALS + 1));
+    assert_eq!(read.refusals[0].why, "5 more lines and names are refused, and not told one by one");
+}
+
 proptest! {
     #[test]
     fn an_order_that_is_written_is_read_back(known in any_order()) {

@@ -27,6 +27,10 @@ async fn f4_the_last_good_state_stays() {
         (Box::new(|_| Reply::content("bad\n", &[]).cut(2, true)), "nothing came from the server for 0.3 s"),
         (Box::new(|_| Reply::content("bad\n", &[]).cut(2, false)), "the answer is not whole"),
         (Box::new(|_| Reply::chunked(&["bad\n", "bad\n"])), "the answer is not whole"),
+        (
+            Box::new(|_| Reply::Raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbad\n".into())),
+            "neither Content-Length nor chunks",
+        ),
         (Box::new(|_| Reply::Close), "error sending request"),
         (Box::new(|_| Reply::Raw("junk\r\n\r\n".into())), "error sending request"),
         (Box::new(|_| Reply::Endless), "the answer is longer than 1048576 octets"),

@@ -214,13 +214,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: &Script,
         Reply::Silence => std::future::pending().await,
         Reply::Close => Ok(()),
         Reply::Endless => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
-            while stream.write_all(&[b'x'; 1 << 14]).await.is_ok() {}
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            let chunk = [&b"4000\r\n"[..], &[b'x'; 1 << 14], b"\r\n"].concat();
+            while stream.write_all(&chunk).await.is_ok() {}
             Ok(())
         }
         Reply::Drip => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
-            while stream.write_all(b"x").await.is_ok() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
                 sleep(Duration::from_millis(100)).await;
             }
             Ok(())
