@@ -1,6 +1,9 @@
 //! What guards hold of a change.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     BookError, Delta,
@@ -9,7 +12,7 @@ use super::{
     writer::{Origin, Writer},
 };
 use crate::{
-    feed::Refusal,
+    feed::{Entry, Event, Refusal},
     guard::{Guard, Ruling},
     name::Name,
     order::{Order, Terms},
@@ -82,12 +85,7 @@ impl Writer<'_> {
                 reaching.extend(why.filter(|_| order.names.contains(&name)).map(|why| format!("{name} {why}")));
                 Ok(())
             })?;
-            let held = match reaching.first() {
-                Some(first) if reaching.len() == 1 => Some((Guard::Reach, first.clone())),
-                Some(first) => Some((Guard::Reach, format!("{first}; and {} names more", reaching.len() - 1))),
-                None => None,
-            };
-            wide_except = held;
+            wide_except = held::reached_text(&reaching).map(|why| (Guard::Reach, why));
         }
         let widens = !except.removed.is_empty() || is_wider(before, after);
         if wide_except.is_none() && !policy.hold.is_zero() && widens {
@@ -163,6 +161,17 @@ impl Writer<'_> {
         if names.added.is_empty() {
             return Ok(());
         }
+        self.screen_names(origin, known, names)?;
+        self.hold_growth(origin, known, names)
+    }
+
+    /// Holds or refuses single names that come to an order, by its terms as they are.
+    pub(super) fn screen_names(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        names: &mut Delta,
+    ) -> Result<(), BookError> {
         let guarded = self.guards.of(&origin.source);
         let mut except = BTreeSet::new();
         rows::read_names(&self.transaction, known.number, Kind::Except, |name| {
@@ -178,11 +187,27 @@ impl Writer<'_> {
             }
         });
         self.sort_out(origin, out);
-        self.hold_growth(origin, known, names)
+        Ok(())
     }
 
-    /// Notes an order to which a reading adds too much, so that each of its events is held.
-    pub(super) fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
+    /// Notes the orders to which these events together add too much, so that each of them is held.
+    pub(super) fn note_growth_by(&mut self, source: &str, entries: &[Entry]) -> Result<(), BookError> {
+        if self.guards.of(source).policy.growth.is_none() {
+            return Ok(());
+        }
+        let mut coming: BTreeMap<&str, BTreeSet<&Name>> = BTreeMap::new();
+        for entry in entries {
+            let names = match &entry.event {
+                Event::Put(order) => &order.names,
+                Event::Add { names, .. } => names,
+                Event::Remove { .. } | Event::Extend { .. } | Event::Revoke { .. } => continue,
+            };
+            coming.entry(entry.event.order_id()).or_default().extend(names);
+        }
+        coming.into_iter().try_for_each(|(id, names)| self.note_growth(source, id, &names))
+    }
+
+    fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
         let Some(limit) = self.guards.of(source).policy.growth else { return Ok(()) };
         if names.len() as u64 <= limit.rows {
             return Ok(());

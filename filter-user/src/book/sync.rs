@@ -23,7 +23,6 @@ use crate::{
         native::Read,
     },
     guard::Guard,
-    name::Name,
 };
 
 /// A file as it is now.
@@ -244,11 +243,7 @@ fn take(
                 let mut all = true;
                 // A put that came later than a revoke of another source has the last word.
                 let again = last.is_some_and(|last| last.hash == hash);
-                let added = entries.iter().flat_map(|entry| match &entry.event {
-                    crate::feed::Event::Add { names, .. } => names.iter().collect::<BTreeSet<&Name>>(),
-                    _ => BTreeSet::new(),
-                });
-                writer.note_growth(&source, &id, &added.collect())?;
+                writer.note_growth_by(&source, &entries)?;
                 for entry in entries.into_iter().filter(|entry| !(again && entry.event.op() == "revoke")) {
                     origin.place = entry.place();
                     all &= writer.event(&origin, entry.event)?;
