@@ -41,6 +41,8 @@ pub struct Held {
     pub deadline: Option<Timestamp>,
     /// When it was rejected, and by whom. It is not asked for again.
     pub rejected: Option<(Timestamp, String)>,
+    /// Of a growth or shrink: how many names came or went, and how many there were before.
+    pub(super) figures: Option<(u64, u64)>,
     /// Terms that the order would have.
     pub terms: Option<Arc<Terms>>,
     /// What comes and goes, the first of it where that was asked for.
@@ -145,8 +147,8 @@ impl Held {
     /// Writes it as a new one.
     pub(super) fn insert(&mut self, transaction: &Transaction<'_>) -> Result<(), BookError> {
         let mut write = transaction.prepare_cached(
-            "INSERT INTO held (source, id, guard, hash, line, why, terms, since, until, deadline) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING number",
+            "INSERT INTO held (source, id, guard, hash, line, why, terms, since, until, deadline, changed, before) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING number",
         )?;
         let terms = self.terms.as_deref().map(rows::terms_json).transpose()?;
         let micros = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);
@@ -160,7 +162,9 @@ impl Held {
             terms,
             self.since.as_microsecond(),
             micros(self.until),
-            micros(self.deadline)
+            micros(self.deadline),
+            self.figures.map(|(changed, _)| changed as i64),
+            self.figures.map(|(_, before)| before as i64)
         ];
         self.number = write.query_row(row, |row| row.get(0))?;
         let mut write = transaction
@@ -247,6 +251,7 @@ impl Held {
             id: row.get(4)?,
             line: row.get::<_, i64>(5)? as u64,
             why: row.get(6)?,
+            figures: row.get::<_, Option<i64>>(13)?.zip(row.get(14)?).map(|(a, b): (i64, i64)| (a as u64, b as u64)),
             terms: terms.transpose()?,
             since: rows::time(row.get(8)?)?,
             until: time(9)?,
@@ -299,8 +304,7 @@ pub(super) enum Of<'a> {
 
 /// The held changes, oldest first, each with so many of its items at most.
 pub(super) fn held(connection: &Connection, of: &Of<'_>, most: usize) -> Result<Vec<Held>, BookError> {
-    const COLUMNS: &str =
-        "number, source, id, guard, hash, line, why, terms, since, until, deadline, rejected, rejected_by";
+    const COLUMNS: &str = "number, source, id, guard, hash, line, why, terms, since, until, deadline, rejected, rejected_by, changed, before";
     let (condition, source, id) = match of {
         Of::All => ("TRUE OR ?1 = ?2", "", ""),
         Of::Source(source, id) => ("source = ?1 AND id = ?2", *source, *id),

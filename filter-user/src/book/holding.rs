@@ -30,7 +30,10 @@ impl Writer<'_> {
         let mut merged: BTreeMap<(Guard, bool), Hold> = BTreeMap::new();
         for hold in self.holds.drain(..) {
             match merged.get_mut(&(hold.guard, hold.is_of_terms())) {
-                Some(first) => first.items.extend(hold.items),
+                Some(first) => {
+                    first.items.extend(hold.items);
+                    first.figures = first.figures.max(hold.figures);
+                }
                 None => _ = merged.insert((hold.guard, hold.is_of_terms()), hold),
             }
         }
@@ -62,6 +65,7 @@ impl Writer<'_> {
                 until: None,
                 deadline: None,
                 rejected: None,
+                figures: hold.figures,
                 terms: hold.terms,
                 items: hold.items,
                 counts: [0; 4],

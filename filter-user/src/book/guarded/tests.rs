@@ -392,6 +392,47 @@ fn f2_a_list_that_shrank_or_is_empty_waits_but_removals_by_name_do_not() {
 }
 
 #[test]
+fn f2_what_waits_goes_on_waiting_when_the_order_has_grown_or_shrunk_since() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put_many("o", &many(0..100))]);
+    // 40 of 100 stay, and 30 come: of the 130 that the book has then, 60 are less than a half.
+    let mut said: Vec<String> = many(0..40);
+    said.extend(many(200..230));
+    lab.write("a.jsonl", &[put_many("o", &said)]);
+    assert_eq!((lab.names("o").len(), lab.only().counts), (130, [0, 60, 0, 0]));
+    let held = lab.only();
+    lab.restart();
+    assert_eq!(lab.release(Timestamp::now()).changes, []);
+    assert_eq!(lab.only(), held);
+    // Nor does the next name that the source lists let them go, nor that some of them went by name.
+    said.push("new.example".to_owned());
+    lab.write("a.jsonl", &[put_many("o", &said)]);
+    assert_eq!((lab.names("o").len(), lab.only()), (131, held));
+    let gone = many(40..60).iter().map(|name| Name::parse(name).unwrap()).collect();
+    lab.cli(Event::Remove { order: "o".to_owned(), names: gone });
+    lab.restart();
+    assert_eq!((lab.release(Timestamp::now()).changes, lab.only().counts), (vec![], [0, 40, 0, 0]));
+    // A limit that is raised above what it was lets them go.
+    lab.configure(Policy { shrink: Some(Limit { rows: 5, percent: 60 }), ..lab.policy.clone() });
+    lab.release(Timestamp::now());
+    assert_eq!((lab.names("o").len(), lab.waiting()), (71, vec![]));
+
+    // Growth likewise: 1,001 names to 5,000.
+    lab.configure(Policy::default());
+    lab.write("p.jsonl", &[put_many("p", &many(0..5000))]);
+    lab.write("p.jsonl", &[put_many("p", &many(0..6001))]);
+    let held = lab.only();
+    assert_eq!((held.guard, held.counts), (Guard::Growth, [1001, 0, 0, 0]));
+    let some = many(5000..5500).iter().map(|name| Name::parse(name).unwrap()).collect();
+    lab.cli(Event::Add { order: "p".to_owned(), names: some });
+    lab.restart();
+    assert_eq!((lab.release(Timestamp::now()).changes, lab.only().counts), (vec![], [501, 0, 0, 0]));
+    lab.configure(Policy { growth: Some(Limit { rows: 1001, percent: 5 }), ..lab.policy.clone() });
+    lab.release(Timestamp::now());
+    assert_eq!((lab.names("p").len(), lab.waiting()), (6001, vec![]));
+}
+
+#[test]
 fn f2_orders_that_a_file_lists_no_longer_wait_where_they_are_many() {
     let mut lab = Lab::new(Policy::default());
     let orders: Vec<String> = (0..10).map(|number| put(&format!("o{number}"), &["x.example"])).collect();
