@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,11 +11,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    book::{Applied, Book, Held},
+    book::{Applied, Book, Held, sync::Snapshot},
     feed::{
         Context, Entry, Event,
         file::{Files, Which},
         fold::Place,
+        native::read_log,
     },
     guard::{Guards, Limit, Policy, Protected},
 };
@@ -688,4 +694,44 @@ fn the_operator_s_own_slip_is_held_too() {
         lab.approve(&held.id);
     }
     assert_eq!(lab.names("mine").len(), 4);
+}
+
+#[test]
+fn what_follows_in_a_log_is_all_that_it_says_anew() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put("o", &["x.example", "y.example"])]);
+    let order = lab.copy["o"].clone();
+    let mut log = vec![
+        event("add", "o", &["big.example", "z.example"]),
+        event("remove", "o", &["x.example"]),
+        json!({"op": "revoke", "order": "o"}).to_string() + "\n",
+    ];
+    let write = |lab: &mut Lab, log: &[String]| {
+        let source = lab.path("log.jsonl").to_str().unwrap().to_owned();
+        let context = Context { scopes: None, targets: None, guards: lab.guards() };
+        let read = read_log(&source, log.concat().as_bytes(), &context).unwrap();
+        let snapshot = Snapshot { source: source.into(), read: Some(read), looked: Instant::now() };
+        let (applied, again) = lab.book().sync(vec![snapshot]).unwrap();
+        assert_eq!(again.len(), 0);
+        lab.follow(applied);
+    };
+    write(&mut lab, &log[..2]);
+    assert_eq!(lab.names("o"), ["y.example", "z.example"]);
+    let held = lab.only();
+    // What the operator puts after the log's events stays when more events follow; so does what is held of them.
+    lab.cli(Event::Add { order: "o".to_owned(), names: [Name::parse("x.example").unwrap()].into() });
+    log.insert(2, event("add", "o", &["v.example"]));
+    write(&mut lab, &log[..3]);
+    assert_eq!(lab.names("o"), ["v.example", "x.example", "y.example", "z.example"]);
+    assert_eq!(lab.only(), held);
+    write(&mut lab, &log);
+    assert_eq!(lab.copy.len(), 0);
+    lab.cli(Event::Put(order));
+    log.push(event("add", "o", &["w.example"]));
+    write(&mut lab, &log);
+    assert_eq!(lab.names("o"), ["w.example", "x.example", "y.example"]);
+    // Another beginning is another log: all of it is new.
+    log.remove(0);
+    write(&mut lab, &log[..2]);
+    assert_eq!(lab.names("o"), ["v.example", "w.example", "y.example"]);
 }
