@@ -282,10 +282,16 @@ impl Book {
     pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
         let source: Arc<str> = source.into();
         let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
-        for entry in entries {
-            let (id, place, whole) = (entry.event.order_id().to_owned(), entry.place(), entry.event.op() == "put");
+        writer.note_growth_by(&source, &entries)?;
+        let mut entries = entries.into_iter().peekable();
+        while let Some(entry) = entries.next() {
+            let (id, place, op) = (entry.event.order_id().to_owned(), entry.place(), entry.event.op());
             writer.event(&Origin { source: source.clone(), place }, entry.event)?;
-            writer.write_holds(&source, &id, place, whole)?;
+            // What is held of names that come one by one is one change.
+            let goes_on = |next: &Entry| op == "add" && next.event.op() == "add" && next.event.order_id() == id;
+            if !entries.peek().is_some_and(goes_on) {
+                writer.write_holds(&source, &id, place, op == "put")?;
+            }
         }
         writer.commit(&mut self.ahead)
     }

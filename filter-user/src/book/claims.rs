@@ -82,11 +82,21 @@ pub(super) fn hash_order(order: &Order, state: u8) -> Result<[u8; 16], BookError
 }
 
 pub(super) fn hash_events(entries: &[Entry]) -> [u8; 16] {
+    hashes(entries).last().unwrap_or_else(|| Fnv::new().finish())
+}
+
+/// How many of these events, from the first on, a source had said when it said what has this hash.
+pub(super) fn said_before(entries: &[Entry], hash: [u8; 16]) -> usize {
+    hashes(entries).position(|known| known == hash).map_or(0, |last| last + 1)
+}
+
+/// Hash up to each event.
+fn hashes(entries: &[Entry]) -> impl Iterator<Item = [u8; 16]> {
     let mut hash = Fnv::new();
-    for entry in entries {
+    entries.iter().map(move |entry| {
         hash.octets(format!("{:?}", entry.event).as_bytes());
-    }
-    hash.finish()
+        hash.finish()
+    })
 }
 
 /// FNV-1a with 128 bits, but over words of eight octets, the last of which holds the length. It tells whether a

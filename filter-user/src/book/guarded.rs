@@ -1,6 +1,9 @@
 //! What guards hold of a change.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     BookError, Delta,
@@ -9,7 +12,7 @@ use super::{
     writer::{Origin, Writer},
 };
 use crate::{
-    feed::Refusal,
+    feed::{Entry, Event, Refusal},
     guard::{Guard, Ruling},
     name::Name,
     order::{Order, Terms},
@@ -19,6 +22,7 @@ use crate::{
 pub(super) struct Hold {
     pub(super) guard: Guard,
     pub(super) why: String,
+    pub(super) figures: Option<(u64, u64)>,
     pub(super) terms: Option<Arc<Terms>>,
     pub(super) items: Vec<Item>,
 }
@@ -82,12 +86,7 @@ impl Writer<'_> {
                 reaching.extend(why.filter(|_| order.names.contains(&name)).map(|why| format!("{name} {why}")));
                 Ok(())
             })?;
-            let held = match reaching.first() {
-                Some(first) if reaching.len() == 1 => Some((Guard::Reach, first.clone())),
-                Some(first) => Some((Guard::Reach, format!("{first}; and {} names more", reaching.len() - 1))),
-                None => None,
-            };
-            wide_except = held;
+            wide_except = held::reached_text(&reaching).map(|why| (Guard::Reach, why));
         }
         let widens = !except.removed.is_empty() || is_wider(before, after);
         if wide_except.is_none() && !policy.hold.is_zero() && widens {
@@ -100,7 +99,7 @@ impl Writer<'_> {
             narrow = Arc::new(narrowed(before, after));
             let held = (*narrow != *after).then(|| order.terms.clone());
             terms = (*narrow != *before).then(|| narrow.clone());
-            self.holds.push(Hold { guard, why, terms: held, items });
+            self.holds.push(Hold { guard, why, figures: None, terms: held, items });
         }
 
         // Names that come.
@@ -124,26 +123,10 @@ impl Writer<'_> {
 
         // Names that go, and that nobody took out by name.
         let left: Vec<_> = names.removed.extract_if(.., |name| !removed.contains(name)).collect();
-        let held = if left.is_empty() {
-            None
-        } else if order.names.is_empty() && policy.empty {
-            Some((Guard::Empty, "the list is empty".to_owned()))
-        } else if let Some(limit) = policy.shrink.filter(|limit| left.len() as u64 > limit.rows) {
-            let base = rows::count_names(&self.transaction, known.number)?;
-            let why = format!(
-                "{} of {base} names are listed no longer: over {} and {} percent",
-                left.len(),
-                limit.rows,
-                limit.percent
-            );
-            limit.is_exceeded(left.len() as u64, base).then_some((Guard::Shrink, why))
-        } else {
-            None
-        };
-        match held {
-            Some((guard, why)) => {
+        match self.held_to_leave(origin, known, left.len() as u64, order.names.is_empty())? {
+            Some(hold) => {
                 let items = left.iter().map(|name| item(ItemKind::Removed, name, String::new())).collect();
-                self.holds.push(Hold { guard, why, terms: None, items });
+                self.holds.push(Hold { items, ..hold });
             }
             None => {
                 names.removed.extend(left);
@@ -151,6 +134,31 @@ impl Writer<'_> {
             }
         }
         Ok(Some(Admitted { terms, names, except }))
+    }
+
+    /// Why so many names are not to leave an order yet.
+    fn held_to_leave(
+        &self,
+        origin: &Origin,
+        known: &OrderRow,
+        left: u64,
+        is_empty: bool,
+    ) -> Result<Option<Hold>, BookError> {
+        let policy = self.guards.of(&origin.source).policy;
+        let hold = |guard, why, figures| Some(Hold { guard, why, figures, terms: None, items: Vec::new() });
+        if left > 0 && is_empty && policy.empty {
+            return Ok(hold(Guard::Empty, "the list is empty".to_owned(), None));
+        }
+        let Some(limit) = policy.shrink.filter(|limit| left > limit.rows) else { return Ok(None) };
+        // Names that have come beside those that wait to go do not make them fewer.
+        let waiting = held::held(&self.transaction, &Of::Source(&origin.source, &known.terms.id), 0)?;
+        let before = waiting.iter().filter(|held| held.guard == Guard::Shrink).filter_map(|held| held.figures);
+        let before = before.map(|(_, before)| before).min();
+        let now = rows::count_names(&self.transaction, known.number)?;
+        let base = before.map_or(now, |before| before.min(now));
+        let why =
+            format!("{left} of {base} names are listed no longer: over {} and {} percent", limit.rows, limit.percent);
+        Ok(if limit.is_exceeded(left, base) { hold(Guard::Shrink, why, Some((left, base))) } else { None })
     }
 
     /// What is not held of names that come to an order by an event.
@@ -163,6 +171,17 @@ impl Writer<'_> {
         if names.added.is_empty() {
             return Ok(());
         }
+        self.screen_names(origin, known, names)?;
+        self.hold_growth(origin, known, names)
+    }
+
+    /// Holds or refuses single names that come to an order, by its terms as they are.
+    pub(super) fn screen_names(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        names: &mut Delta,
+    ) -> Result<(), BookError> {
         let guarded = self.guards.of(&origin.source);
         let mut except = BTreeSet::new();
         rows::read_names(&self.transaction, known.number, Kind::Except, |name| {
@@ -178,11 +197,27 @@ impl Writer<'_> {
             }
         });
         self.sort_out(origin, out);
-        self.hold_growth(origin, known, names)
+        Ok(())
     }
 
-    /// Notes an order to which a reading adds too much, so that each of its events is held.
-    pub(super) fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
+    /// Notes the orders to which these events together add too much, so that each of them is held.
+    pub(super) fn note_growth_by(&mut self, source: &str, entries: &[Entry]) -> Result<(), BookError> {
+        if self.guards.of(source).policy.growth.is_none() {
+            return Ok(());
+        }
+        let mut coming: BTreeMap<&str, BTreeSet<&Name>> = BTreeMap::new();
+        for entry in entries {
+            let names = match &entry.event {
+                Event::Put(order) => &order.names,
+                Event::Add { names, .. } => names,
+                Event::Remove { .. } | Event::Extend { .. } | Event::Revoke { .. } => continue,
+            };
+            coming.entry(entry.event.order_id()).or_default().extend(names);
+        }
+        coming.into_iter().try_for_each(|(id, names)| self.note_growth(source, id, &names))
+    }
+
+    fn note_growth(&mut self, source: &str, id: &str, names: &BTreeSet<&Name>) -> Result<(), BookError> {
         let Some(limit) = self.guards.of(source).policy.growth else { return Ok(()) };
         if names.len() as u64 <= limit.rows {
             return Ok(());
@@ -190,8 +225,9 @@ impl Writer<'_> {
         let Some(known) = OrderRow::find(&self.transaction, id)? else { return Ok(()) };
         let names = names.iter().map(|name| (*name).clone()).collect();
         let fresh = rows::fresh(&self.transaction, known.number, &names, &BTreeSet::new())?;
-        if limit.is_exceeded(fresh.added.len() as u64, rows::count_names(&self.transaction, known.number)?) {
-            self.overgrown.insert(id.to_owned());
+        let (coming, base) = (fresh.added.len() as u64, rows::count_names(&self.transaction, known.number)?);
+        if limit.is_exceeded(coming, base) {
+            self.overgrown.insert(id.to_owned(), (coming, base));
         }
         Ok(())
     }
@@ -199,17 +235,20 @@ impl Writer<'_> {
     fn hold_growth(&mut self, origin: &Origin, known: &OrderRow, names: &mut Delta) -> Result<(), BookError> {
         let policy = self.guards.of(&origin.source).policy;
         let coming = names.added.len() as u64;
-        let overgrown = self.overgrown.contains(&known.terms.id);
-        if let Some(limit) = policy.growth.filter(|limit| coming > limit.rows || overgrown) {
-            let base = rows::count_names(&self.transaction, known.number)?;
-            if overgrown || limit.is_exceeded(coming, base) {
+        let overgrown = self.overgrown.get(&known.terms.id).copied();
+        if let Some(limit) = policy.growth.filter(|limit| coming > limit.rows || overgrown.is_some()) {
+            let figures = match overgrown {
+                Some(figures) => figures,
+                None => (coming, rows::count_names(&self.transaction, known.number)?),
+            };
+            if limit.is_exceeded(figures.0, figures.1) {
                 let items = std::mem::take(&mut names.added);
                 let items = items.iter().map(|name| item(ItemKind::Added, name, String::new())).collect();
                 let why = format!(
-                    "more names come at once to the {base} that are there than {} and {} percent",
-                    limit.rows, limit.percent
+                    "more names come at once to the {} that are there than {} and {} percent",
+                    figures.1, limit.rows, limit.percent
                 );
-                self.holds.push(Hold { guard: Guard::Growth, why, terms: None, items });
+                self.holds.push(Hold { guard: Guard::Growth, why, figures: Some(figures), terms: None, items });
             }
         }
         if !policy.hold.is_zero() && !names.added.is_empty() {
@@ -222,7 +261,7 @@ impl Writer<'_> {
     fn hold_in_window<'n>(&mut self, origin: &Origin, names: impl Iterator<Item = &'n Name>) {
         let items = names.map(|name| item(ItemKind::Added, name, String::new())).collect();
         let why = window_text(self.guards.of(&origin.source).policy.hold);
-        self.holds.push(Hold { guard: Guard::Window, why, terms: None, items });
+        self.holds.push(Hold { guard: Guard::Window, why, figures: None, terms: None, items });
     }
 
     /// Refuses or holds names, and gives the number of those refused.
@@ -242,7 +281,7 @@ impl Writer<'_> {
                         _ => "a rule is a private suffix, under which its owner gives names to others",
                     };
                     let items = vec![item(ItemKind::Added, &name, why)];
-                    self.holds.push(Hold { guard, why: general.to_owned(), terms: None, items });
+                    self.holds.push(Hold { guard, why: general.to_owned(), figures: None, terms: None, items });
                 }
             }
         }
@@ -266,7 +305,7 @@ impl Writer<'_> {
     /// That orders go which a source lists no longer is held.
     pub(super) fn hold_orders(&mut self, guard: Guard, why: String, ids: impl Iterator<Item = String>) {
         let items = ids.map(|name| Item { kind: ItemKind::Order, name, why: String::new() }).collect();
-        self.holds.push(Hold { guard, why, terms: None, items });
+        self.holds.push(Hold { guard, why, figures: None, terms: None, items });
     }
 }
 

@@ -8,10 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
     BookError,
-    rows::{self, OrderRow, damaged},
+    rows::{self, Kind, OrderRow, damaged},
 };
 use crate::{
-    guard::Guard,
+    guard::{Guard, Guards},
     order::{Terms, json::RawOrder},
 };
 
@@ -41,6 +41,8 @@ pub struct Held {
     pub deadline: Option<Timestamp>,
     /// When it was rejected, and by whom. It is not asked for again.
     pub rejected: Option<(Timestamp, String)>,
+    /// Of a growth or shrink: how many names came or went, and how many there were before.
+    pub(super) figures: Option<(u64, u64)>,
     /// Terms that the order would have.
     pub terms: Option<Arc<Terms>>,
     /// What comes and goes, the first of it where that was asked for.
@@ -95,8 +97,9 @@ impl Held {
         self.items.iter().filter(move |item| item.kind == kind).map(|item| item.name.as_str())
     }
 
-    /// Hash of what an approval would bring about. The order's reach is part of it: by it the names stop more or less.
-    pub(super) fn hash(&self, transaction: &Transaction<'_>) -> Result<String, BookError> {
+    /// Hash of what an approval would bring about. The order's reach is part of it: by it the names stop more or less;
+    /// and so is what the order's names, also those that came since, would stop by terms that reach further.
+    pub(super) fn hash(&self, transaction: &Transaction<'_>, guards: &Guards) -> Result<String, BookError> {
         let mut context = digest::Context::new(&digest::SHA256);
         let mut field = |text: &str| {
             context.update(&(text.len() as u64).to_be_bytes());
@@ -110,15 +113,42 @@ impl Held {
             field(["+", "-", "except -", "order -"][item.kind as usize]);
             field(&item.name);
         }
+        if self.guard == Guard::Reach {
+            self.reached(transaction, guards)?.iter().for_each(|reached| field(reached));
+        }
         let hash = context.finish();
         Ok(hash.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect())
+    }
+
+    /// What of the order's names, as they are now, would stop more protected names than it does, and which.
+    pub(super) fn reached(&self, transaction: &Transaction<'_>, guards: &Guards) -> Result<Vec<String>, BookError> {
+        let mut reached = Vec::new();
+        let Some(row) = OrderRow::find(transaction, &self.order)?.filter(|_| self.is_of_terms()) else {
+            return Ok(reached);
+        };
+        let guarded = guards.of(&self.source);
+        let mut except = BTreeSet::new();
+        rows::read_names(transaction, row.number, Kind::Except, |name| {
+            except.insert(rows::name(name)?);
+            Ok(())
+        })?;
+        let gone: BTreeSet<&str> = self.names(ItemKind::ExceptRemoved).collect();
+        let left = except.iter().filter(|name| !gone.contains(name.as_str())).cloned().collect();
+        let reach = self.terms.as_ref().map_or(row.terms.reach, |terms| terms.reach);
+        rows::read_names(transaction, row.number, Kind::Listed, |name| {
+            let name = rows::name(name)?;
+            let why = guarded.widens(&name, (row.terms.reach, &except), (reach, &left));
+            reached.extend(why.map(|why| format!("{name} {why}")));
+            Ok(())
+        })?;
+        Ok(reached)
     }
 
     /// Writes it as a new one.
     pub(super) fn insert(&mut self, transaction: &Transaction<'_>) -> Result<(), BookError> {
         let mut write = transaction.prepare_cached(
-            "INSERT INTO held (source, id, guard, hash, line, why, terms, since, until, deadline) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING number",
+            "INSERT INTO held (source, id, guard, hash, line, why, terms, since, until, deadline, changed, before) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING number",
         )?;
         let terms = self.terms.as_deref().map(rows::terms_json).transpose()?;
         let micros = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);
@@ -132,7 +162,9 @@ impl Held {
             terms,
             self.since.as_microsecond(),
             micros(self.until),
-            micros(self.deadline)
+            micros(self.deadline),
+            self.figures.map(|(changed, _)| changed as i64),
+            self.figures.map(|(_, before)| before as i64)
         ];
         self.number = write.query_row(row, |row| row.get(0))?;
         let mut write = transaction
@@ -153,6 +185,7 @@ impl Held {
     pub(super) fn keep(
         mut self,
         transaction: &Transaction<'_>,
+        guards: &Guards,
         keep: impl Fn(&Item) -> bool,
     ) -> Result<Option<Self>, BookError> {
         let before = self.items.len();
@@ -164,7 +197,7 @@ impl Held {
             self.delete(transaction)?;
             return Ok(None);
         }
-        self.id = self.hash(transaction)?;
+        self.id = self.hash(transaction, guards)?;
         self.delete(transaction)?;
         let rejected = self.rejected.clone();
         self.insert(transaction)?;
@@ -174,11 +207,14 @@ impl Held {
         Ok(Some(self))
     }
 
-    /// What approves it must be of its order's reach as that is now. A rejected one stays as it was asked for.
-    pub(super) fn rehash(&self, transaction: &Transaction<'_>) -> Result<(), BookError> {
-        if self.rejected.is_none() {
-            let hash = self.hash(transaction)?;
-            transaction.execute("UPDATE held SET hash = ?2 WHERE number = ?1", params![self.number, hash])?;
+    /// What approves it must be of its order as that is now.
+    pub(super) fn rehash(&self, transaction: &Transaction<'_>, guards: &Guards) -> Result<(), BookError> {
+        let hash = self.hash(transaction, guards)?;
+        if hash != self.id {
+            let reached = if self.guard == Guard::Reach { self.reached(transaction, guards)? } else { Vec::new() };
+            let why = reached_text(&reached).unwrap_or_else(|| self.why.clone());
+            transaction
+                .execute("UPDATE held SET hash = ?2, why = ?3 WHERE number = ?1", params![self.number, hash, why])?;
         }
         Ok(())
     }
@@ -215,6 +251,7 @@ impl Held {
             id: row.get(4)?,
             line: row.get::<_, i64>(5)? as u64,
             why: row.get(6)?,
+            figures: row.get::<_, Option<i64>>(13)?.zip(row.get(14)?).map(|(a, b): (i64, i64)| (a as u64, b as u64)),
             terms: terms.transpose()?,
             since: rows::time(row.get(8)?)?,
             until: time(9)?,
@@ -247,6 +284,15 @@ impl Held {
     }
 }
 
+/// What an operator is told of names that reach protected ones.
+pub(super) fn reached_text(reached: &[String]) -> Option<String> {
+    match reached {
+        [] => None,
+        [only] => Some(only.clone()),
+        [first, more @ ..] => Some(format!("{first}; and {} names more", more.len())),
+    }
+}
+
 /// Which held changes.
 pub(super) enum Of<'a> {
     All,
@@ -258,8 +304,7 @@ pub(super) enum Of<'a> {
 
 /// The held changes, oldest first, each with so many of its items at most.
 pub(super) fn held(connection: &Connection, of: &Of<'_>, most: usize) -> Result<Vec<Held>, BookError> {
-    const COLUMNS: &str =
-        "number, source, id, guard, hash, line, why, terms, since, until, deadline, rejected, rejected_by";
+    const COLUMNS: &str = "number, source, id, guard, hash, line, why, terms, since, until, deadline, rejected, rejected_by, changed, before";
     let (condition, source, id) = match of {
         Of::All => ("TRUE OR ?1 = ?2", "", ""),
         Of::Source(source, id) => ("source = ?1 AND id = ?2", *source, *id),

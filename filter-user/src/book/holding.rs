@@ -30,7 +30,10 @@ impl Writer<'_> {
         let mut merged: BTreeMap<(Guard, bool), Hold> = BTreeMap::new();
         for hold in self.holds.drain(..) {
             match merged.get_mut(&(hold.guard, hold.is_of_terms())) {
-                Some(first) => first.items.extend(hold.items),
+                Some(first) => {
+                    first.items.extend(hold.items);
+                    first.figures = first.figures.max(hold.figures);
+                }
                 None => _ = merged.insert((hold.guard, hold.is_of_terms()), hold),
             }
         }
@@ -62,11 +65,12 @@ impl Writer<'_> {
                 until: None,
                 deadline: None,
                 rejected: None,
+                figures: hold.figures,
                 terms: hold.terms,
                 items: hold.items,
                 counts: [0; 4],
             };
-            held.id = held.hash(&self.transaction)?;
+            held.id = held.hash(&self.transaction, self.guards)?;
             if let Some(same) = known.iter().position(|known| known.guard == guard && known.id == held.id) {
                 known.remove(same);
                 continue;
@@ -106,7 +110,7 @@ impl Writer<'_> {
             let names: BTreeSet<String> = old.items.iter().map(|item| item.name.clone()).collect();
             if whole {
                 let said = held::set_of(&hold.items);
-                old.keep(&self.transaction, |item| said.contains(&(item.kind, item.name.as_str())))?;
+                old.keep(&self.transaction, self.guards, |item| said.contains(&(item.kind, item.name.as_str())))?;
             }
             hold.items.retain(|item| !names.contains(&item.name));
         }
@@ -119,10 +123,30 @@ impl Writer<'_> {
             Origin { source: held.source.as_str().into(), place: Place { line: held.line, ..Place::default() } };
         let id = held.order.as_str();
         let Some(known) = self.in_force(&origin, id)? else { return Ok(false) };
+        if op == "approve" && held.hash(&self.transaction, self.guards)? != held.id {
+            held.rehash(&self.transaction, self.guards)?;
+            return self.refuse(&origin, id, "the order has changed since the held change was shown: look at it again");
+        }
+        if held.guard != Guard::Reach
+            && let Some(why) = held::reached_text(&held.reached(&self.transaction, self.guards)?)
+        {
+            held.delete(&self.transaction)?;
+            let mut reach = Held { guard: Guard::Reach, why: why.clone(), until: None, rejected: None, ..held.clone() };
+            reach.id = reach.hash(&self.transaction, self.guards)?;
+            reach.insert(&self.transaction)?;
+            self.record(&origin, "hold", id, held_json(&reach))?;
+            self.note_held(reach);
+            return self.refuse(&origin, id, format_args!("names have come to the order since: {why}"));
+        }
         held.delete(&self.transaction)?;
         let parsed = |kind| held.names(kind).map(rows::name).collect::<Result<BTreeSet<Name>, _>>();
-        let names =
+        let mut names =
             rows::fresh(&self.transaction, known.number, &parsed(ItemKind::Added)?, &parsed(ItemKind::Removed)?)?;
+        // By terms that came since, they may stop more than they would have.
+        if matches!(held.guard, Guard::Window | Guard::Growth) {
+            self.screen_names(&origin, &known, &mut names)?;
+            self.write_holds(&origin.source, id, origin.place, false)?;
+        }
         let gone = parsed(ItemKind::ExceptRemoved)?;
         let mut except = Delta::default();
         rows::read_names(&self.transaction, known.number, Kind::Except, |name| {
@@ -173,8 +197,11 @@ impl Writer<'_> {
                 ItemKind::Added | ItemKind::Removed => open.contains(item.name.as_str()),
                 ItemKind::ExceptRemoved | ItemKind::Order => true,
             };
-            if let Some(held) = held.keep(&self.transaction, is_open)? {
-                held.rehash(&self.transaction)?;
+            if let Some(held) = held.keep(&self.transaction, self.guards, is_open)? {
+                // A rejected one stays as it was asked for.
+                if held.rejected.is_none() {
+                    held.rehash(&self.transaction, self.guards)?;
+                }
             }
         }
         Ok(())
@@ -188,7 +215,7 @@ impl Writer<'_> {
         let names: BTreeSet<&str> = names.iter().map(Name::as_str).collect();
         for held in held::held(&self.transaction, &Of::Order(id), usize::MAX)? {
             let stays = |item: &Item| item.kind != ItemKind::Added || !names.contains(item.name.as_str());
-            held.keep(&self.transaction, stays)?;
+            held.keep(&self.transaction, self.guards, stays)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     feed::fold::Place,
-    guard::{Guard, Guards, Ruling},
+    guard::{Guard, Guards, Limit, Ruling},
 };
 
 impl Book {
@@ -140,11 +140,9 @@ impl Still<'_, '_> {
         let guarded = self.guards.of(&held.source);
         let policy = guarded.policy;
         let transaction = &self.writer.transaction;
-        let count = |kind: ItemKind| held.names(kind).count() as u64;
-        let is_over = |limit: Option<crate::guard::Limit>, kind| -> Result<bool, BookError> {
-            let Some(limit) = limit else { return Ok(false) };
-            let Some(row) = OrderRow::find(transaction, &held.order)? else { return Ok(true) };
-            Ok(limit.is_exceeded(count(kind), rows::count_names(transaction, row.number)?))
+        // As it was when it was held: an order that has grown since does not make a shrink of it smaller.
+        let is_over = |limit: Option<Limit>| {
+            limit.is_some_and(|limit| held.figures.is_none_or(|(changed, before)| limit.is_exceeded(changed, before)))
         };
         match held.guard {
             Guard::Protected | Guard::PrivateSuffix => {
@@ -163,9 +161,8 @@ impl Still<'_, '_> {
                 Ok(false)
             }
             Guard::Reach => Ok(policy.protected),
-            Guard::Growth => is_over(policy.growth, ItemKind::Added),
-            Guard::Shrink if held.order.is_empty() => Ok(policy.shrink.is_some()),
-            Guard::Shrink => is_over(policy.shrink, ItemKind::Removed),
+            Guard::Growth => Ok(is_over(policy.growth)),
+            Guard::Shrink => Ok(is_over(policy.shrink)),
             Guard::Empty => Ok(policy.empty),
             Guard::Window => Ok(!policy.hold.is_zero()),
         }

@@ -13,7 +13,7 @@ use super::BookError;
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 2] = [TABLES, HELD];
+const STEPS: [&str; 3] = [TABLES, HELD, FIGURES];
 
 /// How long another program is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -141,4 +141,11 @@ CREATE TABLE held_names (
     why TEXT NOT NULL,
     PRIMARY KEY (held, kind, name)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// How many names a held growth or shrink would have brought or taken, and how many there were before it: a limit is
+/// asked about these again, not about what the order has become since.
+const FIGURES: &str = "
+ALTER TABLE held ADD COLUMN changed INTEGER;
+ALTER TABLE held ADD COLUMN before INTEGER;
 ";

@@ -11,7 +11,9 @@ use rusqlite::{Transaction, TransactionBehavior::Immediate};
 use super::{
     Applied, Book, BookError, What,
     absence::Absences,
-    claims::{Claim, ClaimKind, REVOKED, claim, claims, forget, hash_events, hash_order, other_claims, set_claim},
+    claims::{
+        Claim, ClaimKind, REVOKED, claim, claims, forget, hash_events, hash_order, other_claims, said_before, set_claim,
+    },
     held, rows,
     rows::OrderRow,
     writer::{Origin, Writer},
@@ -23,7 +25,6 @@ use crate::{
         native::Read,
     },
     guard::Guard,
-    name::Name,
 };
 
 /// A file as it is now.
@@ -43,6 +44,7 @@ struct Plan {
     orders: BTreeMap<String, Folded>,
     held: BTreeMap<String, u64>,
     refusals: Vec<Refusal>,
+    is_log: bool,
 }
 
 /// An order that its source puts no longer.
@@ -122,7 +124,7 @@ fn plan(
     let Snapshot { source, read, looked } = snapshot;
     let gone = read.is_none();
     let why = if gone { "the file is gone" } else { "the file puts the order no longer" };
-    let Read { entries, mut refusals, mut held, unidentified, lines } =
+    let Read { entries, mut refusals, mut held, unidentified, lines, is_log } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
@@ -170,7 +172,7 @@ fn plan(
         }
         dropped.push(Dropped { source: source.clone(), id, claim, why });
     }
-    Ok(Plan { source, orders, held, refusals })
+    Ok(Plan { source, orders, held, refusals, is_log })
 }
 
 /// Why the orders that a file puts no longer are not to go yet.
@@ -195,7 +197,7 @@ fn take(
     dropped: &HashMap<&str, &Dropped>,
     again: &mut BTreeSet<String>,
 ) -> Result<(), BookError> {
-    let Plan { source, orders, held, mut refusals } = plan;
+    let Plan { source, orders, held, mut refusals, is_log } = plan;
     let before = writer.refusals().len();
     for (id, folded) in orders {
         let (kind, hash) = match &folded {
@@ -226,6 +228,7 @@ fn take(
             writer.tell(&origin, &id, What::Unchanged);
             continue;
         }
+        let mut whole = !held;
         let taken = match folded {
             Folded::Put { order, place, removed } => {
                 origin.place = place;
@@ -240,23 +243,26 @@ fn take(
                 origin.place = place;
                 writer.revoke(&origin, &id, &why)?
             }
-            Folded::Events(entries) => {
+            Folded::Events(mut entries) => {
                 let mut all = true;
-                // A put that came later than a revoke of another source has the last word.
-                let again = last.is_some_and(|last| last.hash == hash);
-                let added = entries.iter().flat_map(|entry| match &entry.event {
-                    crate::feed::Event::Add { names, .. } => names.iter().collect::<BTreeSet<&Name>>(),
-                    _ => BTreeSet::new(),
-                });
-                writer.note_growth(&source, &id, &added.collect())?;
-                for entry in entries.into_iter().filter(|entry| !(again && entry.event.op() == "revoke")) {
+                let before = last.map_or(0, |last| said_before(&entries, last.hash));
+                // What follows what the book has taken is all that a log says anew.
+                let taken = last.filter(|last| is_log && last.kind == ClaimKind::Events).map_or(0, |_| before);
+                whole &= taken == 0;
+                let entries = entries.split_off(taken);
+                writer.note_growth_by(&source, &entries)?;
+                for (at, entry) in (taken..).zip(entries) {
+                    // A put that came later than a revoke of another source has the last word.
+                    if at < before && entry.event.op() == "revoke" {
+                        continue;
+                    }
                     origin.place = entry.place();
                     all &= writer.event(&origin, entry.event)?;
                 }
                 all
             }
         };
-        writer.write_holds(&source, &id, origin.place, !held)?;
+        writer.write_holds(&source, &id, origin.place, whole)?;
         if !held {
             let kind = if taken { kind } else { ClaimKind::Refused };
             set_claim(&writer.transaction, &source, &id, Claim { kind, hash })?;

@@ -1,7 +1,7 @@
 //! One transaction on the book.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Writer<'a> {
     /// Orders that the source that put them puts no longer.
     pub(super) dropped: HashSet<String>,
     pub(super) guards: &'a Guards,
-    /// Orders to which this reading adds more than the growth limit lets in.
-    pub(super) overgrown: HashSet<String>,
+    /// Orders to which this reading adds more than the growth limit lets in: how many names, and how many there were.
+    pub(super) overgrown: HashMap<String, (u64, u64)>,
     /// What the guards have held and [`Writer::write_holds`] is to write.
     pub(super) holds: Vec<Hold>,
     pub(super) now: Timestamp,
@@ -49,7 +49,7 @@ impl<'a> Writer<'a> {
             transaction,
             dropped: HashSet::new(),
             guards,
-            overgrown: HashSet::new(),
+            overgrown: HashMap::new(),
             holds: Vec::new(),
             now: Timestamp::now(),
             applied: Applied::default(),

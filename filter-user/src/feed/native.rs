@@ -41,6 +41,8 @@ pub struct Read {
     pub unidentified: bool,
     /// Lines that are not blank.
     pub lines: u64,
+    /// It only ever grows: what follows what was read before is all that is new.
+    pub is_log: bool,
 }
 
 /// Reads a file of events. `file` names it in the refusals.
@@ -57,7 +59,7 @@ pub fn read(file: &str, input: impl BufRead, context: &Context) -> io::Result<Re
 /// As [`read`].
 pub fn read_log(file: &str, input: impl BufRead, context: &Context) -> io::Result<Read> {
     let reader = Reader { is_log: true, ..Reader::new(file, context) };
-    Ok(reader.take_all(input, MAX_LINE)?.finish())
+    Ok(Read { is_log: true, ..reader.take_all(input, MAX_LINE)?.finish() })
 }
 
 /// Writes an order as the line that puts it. An order without names can be written, but is refused when read.

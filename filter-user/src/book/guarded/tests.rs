@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,11 +11,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    book::{Applied, Book, Held},
+    book::{Applied, Book, Held, sync::Snapshot},
     feed::{
         Context, Entry, Event,
         file::{Files, Which},
         fold::Place,
+        native::read_log,
     },
     guard::{Guards, Limit, Policy, Protected},
 };
@@ -50,6 +56,7 @@ impl Lab {
     fn guards(&self) -> Guards {
         let mut protected = Protected::default();
         assert_eq!(protected.read("big.example  a front end\nwww.large.example  a shop\n"), []);
+        assert_eq!(protected.read("www.huge.example  a bank\nwww.vast.example  a school\n"), []);
         let feed = Policy { feed: "orders".to_owned(), ..self.policy.clone() };
         let control = ("cli".into(), Policy::control("control"));
         Guards::new(protected, vec![(self.path(""), feed), control])
@@ -322,6 +329,35 @@ fn f2_a_list_that_grew_by_thousands_waits_and_what_leaves_it_does_not() {
 }
 
 #[test]
+fn f2_names_that_a_feed_s_events_add_one_by_one_wait_as_one_change() {
+    let mut lab = Lab::new(Policy::default());
+    let known = many(0..100);
+    lab.write("a.jsonl", &[put_many("o", &known), put_many("p", &known)]);
+    let add =
+        |order: &str, name: &str| Event::Add { order: order.to_owned(), names: [Name::parse(name).unwrap()].into() };
+    let grown = many(100..8100);
+    let mut events: Vec<Event> = grown.iter().map(|name| add("o", name)).collect();
+    events.push(add("p", "x.example"));
+    let source = lab.path("b.jsonl").to_str().unwrap().to_owned();
+    let entry = |(at, event)| Entry { line: at as u64 + 1, seq: None, at: None, event };
+    let applied = lab.book().apply(&source, events.into_iter().enumerate().map(entry).collect()).unwrap();
+    lab.follow(applied);
+    assert_eq!((lab.names("o").len(), lab.names("p").len()), (100, 101));
+    let held = lab.only();
+    assert_eq!((held.guard, held.order.as_str(), held.counts), (Guard::Growth, "o", [8000, 0, 0, 0]));
+    // Reading the whole file asks for nothing anew.
+    let mut lines: Vec<String> = grown.iter().map(|name| event("add", "o", &[name])).collect();
+    lines.push(event("add", "p", &["x.example"]));
+    assert_eq!(lab.write("b.jsonl", &lines).held, []);
+    assert_eq!(lab.only(), held);
+    // The operator means what he adds.
+    let lines = grown.iter().enumerate().map(|(at, name)| entry((at, add("p", name))));
+    let applied = lab.book().apply("cli", lines.collect()).unwrap();
+    lab.follow(applied);
+    assert_eq!(lab.names("p").len(), 8101);
+}
+
+#[test]
 fn f2_a_list_that_shrank_or_is_empty_waits_but_removals_by_name_do_not() {
     let mut lab = Lab::new(Policy::default());
     lab.write("a.jsonl", &[put_many("o", &many(0..100))]);
@@ -359,6 +395,47 @@ fn f2_a_list_that_shrank_or_is_empty_waits_but_removals_by_name_do_not() {
     assert_eq!((held.guard, held.counts), (Guard::Empty, [0, 8, 0, 0]));
     lab.approve(&held.id);
     assert_eq!(lab.names("o"), [""; 0]);
+}
+
+#[test]
+fn f2_what_waits_goes_on_waiting_when_the_order_has_grown_or_shrunk_since() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put_many("o", &many(0..100))]);
+    // 40 of 100 stay, and 30 come: of the 130 that the book has then, 60 are less than a half.
+    let mut said: Vec<String> = many(0..40);
+    said.extend(many(200..230));
+    lab.write("a.jsonl", &[put_many("o", &said)]);
+    assert_eq!((lab.names("o").len(), lab.only().counts), (130, [0, 60, 0, 0]));
+    let held = lab.only();
+    lab.restart();
+    assert_eq!(lab.release(Timestamp::now()).changes, []);
+    assert_eq!(lab.only(), held);
+    // Nor does the next name that the source lists let them go, nor that some of them went by name.
+    said.push("new.example".to_owned());
+    lab.write("a.jsonl", &[put_many("o", &said)]);
+    assert_eq!((lab.names("o").len(), lab.only()), (131, held));
+    let gone = many(40..60).iter().map(|name| Name::parse(name).unwrap()).collect();
+    lab.cli(Event::Remove { order: "o".to_owned(), names: gone });
+    lab.restart();
+    assert_eq!((lab.release(Timestamp::now()).changes, lab.only().counts), (vec![], [0, 40, 0, 0]));
+    // A limit that is raised above what it was lets them go.
+    lab.configure(Policy { shrink: Some(Limit { rows: 5, percent: 60 }), ..lab.policy.clone() });
+    lab.release(Timestamp::now());
+    assert_eq!((lab.names("o").len(), lab.waiting()), (71, vec![]));
+
+    // Growth likewise: 1,001 names to 5,000.
+    lab.configure(Policy::default());
+    lab.write("p.jsonl", &[put_many("p", &many(0..5000))]);
+    lab.write("p.jsonl", &[put_many("p", &many(0..6001))]);
+    let held = lab.only();
+    assert_eq!((held.guard, held.counts), (Guard::Growth, [1001, 0, 0, 0]));
+    let some = many(5000..5500).iter().map(|name| Name::parse(name).unwrap()).collect();
+    lab.cli(Event::Add { order: "p".to_owned(), names: some });
+    lab.restart();
+    assert_eq!((lab.release(Timestamp::now()).changes, lab.only().counts), (vec![], [501, 0, 0, 0]));
+    lab.configure(Policy { growth: Some(Limit { rows: 1001, percent: 5 }), ..lab.policy.clone() });
+    lab.release(Timestamp::now());
+    assert_eq!((lab.names("p").len(), lab.waiting()), (6001, vec![]));
 }
 
 #[test]
@@ -457,6 +534,83 @@ fn additions_wait_for_the_feed_s_window_and_endings_do_not() {
     assert_eq!(lab.action("o"), "drop");
 }
 
+/// A name that another source adds to an order.
+fn add_exact(lab: &mut Lab, name: &str) {
+    let applied = lab.cli(Event::Add { order: "o".to_owned(), names: [Name::parse(name).unwrap()].into() });
+    assert_eq!(applied.changes.len(), 1);
+}
+
+#[test]
+fn wider_terms_whose_time_has_come_wait_on_for_a_name_that_they_would_make_reach_too_far() {
+    let hold = Duration::from_secs(1800);
+    let exact = json!({"match": "exact"});
+    for approves in [false, true] {
+        let mut lab = Lab::new(Policy { hold, deadline: Some(hold), ..Policy::default() });
+        lab.write("a.jsonl", &[put_as("o", &["shop.example"], exact.clone())]);
+        let id = lab.only().id;
+        lab.approve(&id);
+        lab.write("a.jsonl", &[put("o", &["shop.example"])]);
+        let window = lab.only();
+        assert_eq!((window.guard, window.terms.is_some()), (Guard::Window, true));
+        add_exact(&mut lab, "large.example");
+        let applied = if approves { lab.approve(&window.id) } else { lab.release(window.since + hold) };
+        assert_eq!((applied.changes.len(), applied.refusals.len(), applied.held.len()), (0, 1, 1));
+        let now = &lab.copy["o"];
+        assert_eq!((now.terms.reach.word(), now.names.len()), ("exact", 2));
+        let held = lab.only();
+        assert_eq!((held.guard, held.until, &held.terms), (Guard::Reach, None, &window.terms));
+        assert_eq!((held.since, held.deadline), (window.since, window.deadline));
+        assert_eq!(held.why, "large.example reaches over the protected name www.large.example: a shop");
+        assert_eq!(lab.release(window.since + hold + hold).changes, []);
+        lab.approve(&held.id);
+        assert_eq!(lab.copy["o"].terms.reach.word(), "subtree");
+    }
+}
+
+#[test]
+fn names_whose_time_has_come_are_judged_by_the_terms_that_came_since() {
+    let hold = Duration::from_secs(1800);
+    let mut lab = Lab::new(Policy { hold, ..Policy::default() });
+    lab.write("a.jsonl", &[put_as("o", &["shop.example"], json!({"match": "exact"}))]);
+    let id = lab.only().id;
+    lab.approve(&id);
+    lab.write("b.jsonl", &[event("add", "o", &["large.example", "x.example"])]);
+    let window = lab.only();
+    lab.write("a.jsonl", &[put("o", &["shop.example"])]);
+    let terms = lab.held().pop().unwrap();
+    lab.approve(&terms.id);
+    assert_eq!(lab.copy["o"].terms.reach.word(), "subtree");
+    lab.release(window.since + hold);
+    assert_eq!(lab.names("o"), ["shop.example", "x.example"]);
+    assert_eq!(lab.waiting(), [("protected", "o".to_owned(), "large.example".to_owned())]);
+}
+
+#[test]
+fn an_approval_of_wider_terms_is_for_the_names_that_were_shown() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put_as("o", &["large.example"], json!({"match": "exact"}))]);
+    lab.write("a.jsonl", &[put("o", &["large.example"])]);
+    let shown = lab.only();
+    assert_eq!(shown.guard, Guard::Reach);
+    // One that reaches nothing more is as good as none; one that does is to be looked at.
+    add_exact(&mut lab, "x.example");
+    assert_eq!(lab.only().id, shown.id);
+    add_exact(&mut lab, "huge.example");
+    let now = lab.only();
+    assert_ne!(now.id, shown.id);
+    assert!(now.why.starts_with("huge.example reaches over") && now.why.ends_with("; and 1 names more"), "{}", now.why);
+    let (applied, _) = lab.book().approve(&[shown], &json!({"user": "alice"})).unwrap();
+    assert_eq!((applied.changes, lab.copy["o"].terms.reach.word()), (vec![], "exact"));
+    // Nor is what was rejected of fewer names approved for more.
+    lab.reject(&now.id);
+    add_exact(&mut lab, "vast.example");
+    assert_eq!(lab.approve(&now.id).refusals.len(), 1);
+    assert_eq!(lab.copy["o"].terms.reach.word(), "exact");
+    let id = lab.only().id;
+    lab.approve(&id);
+    assert_eq!((lab.copy["o"].terms.reach.word(), lab.held()), ("subtree", vec![]));
+}
+
 #[test]
 fn what_others_do_to_an_order_is_done_to_what_is_held_of_it() {
     let mut lab = Lab::new(Policy::default());
@@ -540,4 +694,44 @@ fn the_operator_s_own_slip_is_held_too() {
         lab.approve(&held.id);
     }
     assert_eq!(lab.names("mine").len(), 4);
+}
+
+#[test]
+fn what_follows_in_a_log_is_all_that_it_says_anew() {
+    let mut lab = Lab::new(Policy::default());
+    lab.write("a.jsonl", &[put("o", &["x.example", "y.example"])]);
+    let order = lab.copy["o"].clone();
+    let mut log = vec![
+        event("add", "o", &["big.example", "z.example"]),
+        event("remove", "o", &["x.example"]),
+        json!({"op": "revoke", "order": "o"}).to_string() + "\n",
+    ];
+    let write = |lab: &mut Lab, log: &[String]| {
+        let source = lab.path("log.jsonl").to_str().unwrap().to_owned();
+        let context = Context { scopes: None, targets: None, guards: lab.guards() };
+        let read = read_log(&source, log.concat().as_bytes(), &context).unwrap();
+        let snapshot = Snapshot { source: source.into(), read: Some(read), looked: Instant::now() };
+        let (applied, again) = lab.book().sync(vec![snapshot]).unwrap();
+        assert_eq!(again.len(), 0);
+        lab.follow(applied);
+    };
+    write(&mut lab, &log[..2]);
+    assert_eq!(lab.names("o"), ["y.example", "z.example"]);
+    let held = lab.only();
+    // What the operator puts after the log's events stays when more events follow; so does what is held of them.
+    lab.cli(Event::Add { order: "o".to_owned(), names: [Name::parse("x.example").unwrap()].into() });
+    log.insert(2, event("add", "o", &["v.example"]));
+    write(&mut lab, &log[..3]);
+    assert_eq!(lab.names("o"), ["v.example", "x.example", "y.example", "z.example"]);
+    assert_eq!(lab.only(), held);
+    write(&mut lab, &log);
+    assert_eq!(lab.copy.len(), 0);
+    lab.cli(Event::Put(order));
+    log.push(event("add", "o", &["w.example"]));
+    write(&mut lab, &log);
+    assert_eq!(lab.names("o"), ["w.example", "x.example", "y.example"]);
+    // Another beginning is another log: all of it is new.
+    log.remove(0);
+    write(&mut lab, &log[..2]);
+    assert_eq!(lab.names("o"), ["v.example", "w.example", "y.example"]);
 }
