@@ -43,7 +43,7 @@ fn raw(frame: &[u8]) {
         fragment: network.fragment,
         ..Network::default()
     };
-    assert_eq!(frame::network(&Slice(&alone)), Ok(expected), "by itself");
+    assert_eq!(frame::read(&Slice(&alone)), Ok(expected), "by itself");
 }
 
 fn unwrapped(frame: &[u8]) -> Option<Network> {
