@@ -319,8 +319,8 @@ pub fn recall_connection(packet: &Packet, scratch: &mut Scratch) -> Recalled {
     let Some(words) = quic::id_words(packet, dcid + len, len) else { return Recalled::No };
     // SAFETY: the map's memory.
     let known_now = unsafe { &mut *known };
-    let is_origin = u32::from(known_now.origin_len) == len && is_same(known_now.origin, words);
-    // A server's id of no octets tells it from none.
+    // An id of no octets, which forged Initials and servers may have, tells no connection from another.
+    let is_origin = len > 0 && u32::from(known_now.origin_len) == len && is_same(known_now.origin, words);
     let is_server = len > 0 && u32::from(known_now.server_len) == len && is_same(known_now.server, words);
     let is_certain = scratch.quic.scid_len > 0 || is_origin || is_server;
     if !recall_quic(scratch, known_now) || REMEMBERED.get_ptr_mut(&scratch.connection) != Some(known) {

@@ -71,7 +71,7 @@ fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
         if stops && tells && scratch.choice.action != Action::Observe as u8 {
             return Err(doubtful(way)?);
         }
-        is_known = !stops && recalled == Recalled::Yes;
+        is_known = recalled != Recalled::No && (!stops || scratch.choice.action == Action::Observe as u8);
     }
     if short {
         return Err(Reason::QuicShort);

@@ -68,16 +68,17 @@ impl Share {
     }
 
     fn turn(&mut self, now: Instant, used: Duration) -> Turn {
-        if now.saturating_duration_since(self.began) >= PERIOD {
-            let was_over = self.is_over;
-            *self = Self::new(now, used);
-            return if was_over { Turn::Raise } else { Turn::Stay };
+        // First, so that work without a pause over a period's end is bounded, too.
+        if !self.is_over && used.saturating_sub(self.used) >= MOST {
+            *self = Self { began: now, used, is_over: true };
+            return Turn::Lower;
         }
-        if self.is_over || used.saturating_sub(self.used) < MOST {
+        if now.saturating_duration_since(self.began) < PERIOD {
             return Turn::Stay;
         }
-        self.is_over = true;
-        Turn::Lower
+        let was_over = self.is_over;
+        *self = Self::new(now, used);
+        if was_over { Turn::Raise } else { Turn::Stay }
     }
 }
 
@@ -113,9 +114,12 @@ mod tests {
         let mut share = Share::new(began, Duration::ZERO);
         let mut at = |after: u64, used| share.turn(began + Duration::from_millis(after), Duration::from_millis(used));
         assert_eq!([at(1, 1), at(5, 4), at(6, 5), at(12, 11)], [Turn::Stay, Turn::Stay, Turn::Lower, Turn::Stay]);
-        assert_eq!([at(20, 12), at(22, 14), at(30, 17)], [Turn::Raise, Turn::Stay, Turn::Lower]);
+        // What is used at ordinary priority counts for nothing.
+        assert_eq!([at(26, 12), at(28, 14), at(36, 17)], [Turn::Raise, Turn::Stay, Turn::Lower]);
         // Little is used, over many periods.
-        assert_eq!([at(45, 17), at(80, 20), at(120, 24)], [Turn::Raise, Turn::Stay, Turn::Stay]);
+        assert_eq!([at(56, 17), at(80, 20), at(120, 24)], [Turn::Raise, Turn::Stay, Turn::Stay]);
+        // Without a pause.
+        assert_eq!([at(200, 90), at(210, 95), at(220, 99)], [Turn::Lower, Turn::Stay, Turn::Raise]);
     }
 
     #[test]

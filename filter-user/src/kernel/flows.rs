@@ -80,21 +80,36 @@ impl Tables {
                 spots.insert((known.tag_line, known.tag));
             }
         })?;
-        self.remembered.delete_all(&past)?;
+        // Not those that have been remembered anew since they were looked at.
+        let mut gone = 0;
+        for key in past {
+            match self.remembered.get(&key)? {
+                Some(known) if now.saturating_sub(known.seen) > REMEMBERED_IDLE => {
+                    self.remembered.delete(&key)?;
+                    gone += 1;
+                }
+                Some(known) => drop(spots.insert((known.tag_line, known.tag))),
+                None => {}
+            }
+        }
         for (at, line) in (0..).zip(lines) {
             for (tag, kinds) in flow::entries(line) {
                 if kinds & REMEMBERED != 0 && !spots.contains(&(at, tag)) {
-                    self.withdraw_name(at, tag);
+                    self.withdraw_name(at, tag, line);
                 }
             }
         }
-        Ok(past.len())
+        Ok(gone)
     }
 
-    /// Has the tags no longer announce a name; a message in progress, or a mark, is left to the program.
-    fn withdraw_name(&self, at: u32, tag: u16) {
+    /// Has the tags of a line no longer announce a name, if they are as they were: else it may be a new one's. A message
+    /// in progress, or a mark, is left to the program.
+    fn withdraw_name(&self, at: u32, tag: u16, before: u64) {
         let Some(line) = self.shared.tags.get(at) else { return };
+        let others = |line| flow::entries(line).filter(|(other, _)| *other != tag).collect::<Vec<_>>();
         line.update(Relaxed, Relaxed, |line| match flow::kinds(line, tag) {
+            // Other tags of the line were withdrawn before this one.
+            _ if others(line).iter().any(|other| !others(before).contains(other)) => line,
             Some(REMEMBERED) => flow::without(line, tag),
             Some(kinds) => flow::with(line, tag, kinds & !REMEMBERED),
             None => line,

@@ -251,6 +251,17 @@ fn handshake(server: &[u8]) -> Vec<u8> {
     Client::new(server, &[]).opaque(2, 60)
 }
 
+#[test]
+fn o6_forged_hellos_do_not_push_out_the_one_that_a_handshake_belongs_to() {
+    let hello = |name: &str| crypto(0, &Hello::new(name).handshake());
+    let mut engine = Engine::new();
+    assert_eq!(engine.read(&browser(1).initial(&hello("other.example"))), named("other.example"));
+    for forged in 2..=4 {
+        assert_eq!(engine.read(&browser(forged).initial(&hello(NAME))), named(NAME));
+    }
+    assert_eq!(engine.read(&handshake(&[9; 8])), ambiguous());
+}
+
 fn ambiguous() -> Decision {
     Decision::NoName(NoName::Ambiguous)
 }

@@ -37,6 +37,8 @@ struct Attempt {
     ids: Ids,
     /// The server's id is from a Handshake packet, whose tag cannot be checked.
     is_guessed: bool,
+    /// An older one gave way under the same ids.
+    follows_forgotten: bool,
     state: State,
 }
 
@@ -157,7 +159,9 @@ impl Connections {
         let Some(attempt) = shown.or(last) else { return ambiguous };
         let decision = attempts.get(attempt).map(Attempt::decision);
         let agree = |other: &Attempt| is_other(other) || Some(other.decision()) == decision;
-        if shown.is_none() && !attempts.iter().all(agree) {
+        // One that is forgotten may have had another name.
+        let is_forgotten = attempts.iter().any(|attempt| attempt.follows_forgotten);
+        if shown.is_none() && (is_forgotten || !attempts.iter().all(agree)) {
             return ambiguous;
         }
         let Some((attempt, decision)) = attempts.get_mut(attempt).zip(decision) else { return ambiguous };
@@ -176,6 +180,7 @@ impl Connections {
             Some(attempts) => {
                 if attempts.len() >= MAX_ATTEMPTS {
                     attempts.remove(0);
+                    attempts.iter_mut().for_each(|attempt| attempt.follows_forgotten = true);
                 }
                 attempts.push(attempt);
             }
@@ -199,7 +204,8 @@ impl Attempt {
             largest: None,
             stream: Stream::new(Hello::bare(), MAX_CRYPTO),
         };
-        let mut attempt = Self { ids, is_guessed: false, state: State::Reading(Box::new(reading)) };
+        let mut attempt =
+            Self { ids, is_guessed: false, follows_forgotten: false, state: State::Reading(Box::new(reading)) };
         let decision = attempt.take(&opened, packet);
         Some((attempt, Found::sure(decision, ids)))
     }
