@@ -99,6 +99,8 @@ fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let begun = Instant::now();
         let revoked = scope.spawn(|| filter.cordon(&["order", "revoke", "ending", "--why", "settled"]));
+        // A query before it has arrived would wait for its answer as long as the daemon waits for the book.
+        thread::sleep(Duration::from_secs(1));
         eventually(PATIENCE, || assert_reached(&lab, address::CLIENT, "ending.example"))?;
         ensure!(!revoked.is_finished(), "the book was not locked: the order ended after {:?}", begun.elapsed());
         let revoked = revoked.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
