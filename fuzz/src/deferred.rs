@@ -103,6 +103,9 @@ fn segments(u: &mut Unstructured) -> Made<()> {
         stream.extend((record.len() as u16).to_be_bytes());
         stream.extend(record);
     }
+    if stream.len() > 16 << 10 {
+        return Ok(()); // Longer than what the tier keeps of a connection.
+    }
     let start: u32 = u.arbitrary()?;
     let mut segments = Segments::new(Limits::default());
     let mut last = Decision::Undecided;
