@@ -14,7 +14,8 @@ pub const TARGETS: [&str; 8] = ["frame", "dns", "tls", "answer", "flow", "quic",
 
 const VERSION: &str = "0.13.1";
 
-pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
+/// What the targets try is another each time, unless a seed is given.
+pub fn run(seconds: u32, seed: Option<u32>, targets: &[String]) -> Result<()> {
     if let Some(unknown) = targets.iter().find(|target| !TARGETS.contains(&target.as_str())) {
         bail!("no target `{unknown}`; there are {}", TARGETS.join(", "));
     }
@@ -27,7 +28,7 @@ pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
     }
     let mut failed = Vec::new();
     for target in targets {
-        if !fuzz(target, seconds)? {
+        if !fuzz(target, seconds, seed)? {
             failed.push(target);
         }
     }
@@ -74,7 +75,7 @@ fn build(cargo_fuzz: &Path, target: &str) -> Result<()> {
 }
 
 /// Whether nothing was found.
-fn fuzz(target: &str, seconds: u32) -> Result<bool> {
+fn fuzz(target: &str, seconds: u32, seed: Option<u32>) -> Result<bool> {
     let binary = folder().join(env!("XTASK_HOST")).join("debug").join(target);
     let [corpus, found] = ["corpus", "found"].map(|name| folder().join(name).join(target));
     for folder in [&corpus, &found] {
@@ -86,6 +87,7 @@ fn fuzz(target: &str, seconds: u32) -> Result<bool> {
     command
         .args(["-max_len=4096", "-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1"])
         .arg(format!("-max_total_time={seconds}"))
+        .args(seed.map(|seed| format!("-seed={seed}")))
         .arg(format!("-artifact_prefix={}/", found.display()));
     let status = command.stderr(output).status().with_context(|| binary.display().to_string())?;
     let text = fs::read(&log).with_context(|| log.display().to_string())?;

@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         Verb::Test { full } => test::run(full),
         Verb::Bench { quick } => bench::run(quick),
         Verb::Vm { series, quick } => vm::run(&series, if quick { vm::Extent::Ci } else { vm::Extent::Full }),
-        Verb::Fuzz { seconds, target } => fuzz::run(seconds, &target),
+        Verb::Fuzz { seconds, target } => fuzz::run(seconds, None, &target),
         Verb::Ci => ci::run(),
         Verb::Layout { accept } => layout::run(accept),
     };
