@@ -4,7 +4,11 @@
 use arbitrary::{Result as Made, Unstructured};
 use cordon_tests::packet::quic::{Client, crypto};
 use filter_common::layout::FlowKey;
-use filter_user::deferred::{Copied, Decision, Limits, NoName, quic::Connections, tcp::Segments};
+use filter_user::deferred::{
+    Copied, Decision, Limits, NoName,
+    quic::Connections,
+    tcp::{MAX_OCTETS, Segments},
+};
 
 use crate::flow::{cut, handshake};
 
@@ -103,8 +107,8 @@ fn segments(u: &mut Unstructured) -> Made<()> {
         stream.extend((record.len() as u16).to_be_bytes());
         stream.extend(record);
     }
-    if stream.len() > 16 << 10 {
-        return Ok(()); // Longer than what the tier keeps of a connection.
+    if stream.len() > MAX_OCTETS as usize {
+        return Ok(());
     }
     let start: u32 = u.arbitrary()?;
     let mut segments = Segments::new(Limits::default());

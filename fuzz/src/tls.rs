@@ -84,13 +84,13 @@ fn reference(data: &[u8]) -> Option<Vec<u8>> {
     // The extension holds the list and nothing behind it.
     let lengths = [0, list + 2, list].map(|value| (value as u16).to_be_bytes()).concat();
     let whole = [&lengths[..], &[0], &(name.len() as u16).to_be_bytes(), name].concat();
-    let is_whole = extension(block, 0)?.starts_with(&whole);
+    let is_whole = server_name_on(block)?.starts_with(&whole);
     (is_whole && (1..=253).contains(&name.len())).then(|| name.to_vec())
 }
 
-/// The block of extensions from the first of this type on.
-fn extension(mut block: &[u8], kind: u16) -> Option<&[u8]> {
-    while block.get(..2)? != kind.to_be_bytes() {
+/// The block of extensions from the first server_name, which is type 0 (RFC 6066 3), on.
+fn server_name_on(mut block: &[u8]) -> Option<&[u8]> {
+    while block.get(..2)? != [0, 0] {
         let len = u16::from_be_bytes(block.get(2..4)?.try_into().ok()?);
         block = block.get(4 + usize::from(len)..)?;
     }

@@ -32,7 +32,8 @@ pub fn run() -> Result<()> {
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 5;
-/// A check gives the same answer each time; looking for something new is `cargo xtask fuzz`'s.
+/// A check looks in the same places each time, as far as the machine gets in its seconds; looking for something new is
+/// `cargo xtask fuzz`'s.
 const FUZZ_SEED: u32 = 1;
 
 fn host_lints() -> Result<()> {

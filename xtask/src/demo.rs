@@ -8,6 +8,8 @@ pub fn run() -> Result<()> {
     setup::run(false)?;
     debian::install(&[debian::LAB])?;
     sh::run(&mut sh::cargo(["build", "--package", "filter-user"]))?;
+    // The QUIC client and server of the lab.
+    sh::run(&mut sh::cargo(["build", "--quiet", "--package", "cordon-tests", "--bin", "quic"]))?;
     let mut demo = sh::cargo(["run", "--quiet", "--package", "cordon-tests", "--bin", "demo"]);
     sh::run_built_as_root(&mut demo, &[])?;
     sh::run(&mut demo)

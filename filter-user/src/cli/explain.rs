@@ -51,7 +51,6 @@ fn text(explanation: &Explanation) -> String {
 
 fn where_read(line: &ProtocolExplanation) -> String {
     match &line.ports {
-        _ if !line.read && line.protocol == "quic" => "  not read yet: would be".to_owned(),
         _ if !line.read => "  not read: would be".to_owned(),
         None => "  any port".to_owned(),
         Some(ports) => format!("  port {}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")),
@@ -103,6 +102,6 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[3], "kernel  deepest node a.example; attached to NO INTERFACE");
         assert!(lines[7].starts_with("  port 53"), "{text}");
-        assert!(lines[9].starts_with("  not read yet: would be  kernel  drop"), "{text}");
+        assert!(lines[9].starts_with("  not read: would be  kernel  drop"), "{text}");
     }
 }

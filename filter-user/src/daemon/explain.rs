@@ -74,7 +74,6 @@ fn reading(ports: &Ports, protocol: Protocol) -> (bool, Option<Vec<u16>>) {
             TlsPorts::Any => return (true, None),
             TlsPorts::List(list) => list,
         },
-        // The program does not read it yet.
         Protocol::Quic => &ports.quic,
     };
     (!list.is_empty(), Some(list.clone()))

@@ -94,4 +94,4 @@ impl Segments {
 }
 
 /// Octets of a connection that are read: a TLS record, or many small ones.
-const MAX_OCTETS: u32 = 16 << 10;
+pub const MAX_OCTETS: u32 = 16 << 10;

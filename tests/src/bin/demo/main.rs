@@ -29,6 +29,7 @@ fn show() -> Result<()> {
     let begun = Instant::now();
     println!("The lab: client, border host and servers, each in a network namespace of its own.");
     let lab = Lab::new()?;
+    let _server = lab.quic_server()?;
     let orders = orders::in_force()?;
     let probes = probe::all();
 
@@ -63,9 +64,7 @@ fn show() -> Result<()> {
         })
         .collect();
     table::print(["client", "protocol, by", "name", "before", "after", "which rule"], &rows);
-    println!("\nQUIC is not read yet: whatever it asks for passes.\n");
-
-    println!("What the filter counted (cordon stats):");
+    println!("\nWhat the filter counted (cordon stats):");
     print!("{}", good(filter.cordon(&["stats"])?, "cordon stats")?);
 
     println!(
@@ -74,7 +73,10 @@ fn show() -> Result<()> {
     let capture = capture.to_str().context("the temporary folder's name is not UTF-8")?;
     let orders = filter.orders_file();
     let orders = orders.to_str().context("the temporary folder's name is not UTF-8")?;
-    print!("{}", good(filter.cordon(&["replay", "--orders", orders, "--pcap", capture])?, "cordon replay")?);
+    print!(
+        "{}",
+        good(filter.cordon(&["replay", "--lockstep", "--orders", orders, "--pcap", capture])?, "cordon replay")?
+    );
 
     for (((probe, before), after), decision) in probes.iter().zip(&before).zip(&after).zip(&decisions) {
         let stopped = before != after;

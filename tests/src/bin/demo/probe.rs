@@ -17,9 +17,11 @@ enum Client {
     Dig(&'static str),
     Curl,
     Openssl,
+    /// The lab's own, in Rust.
+    Quic,
 }
 
-use Client::{Curl, Dig, Openssl};
+use Client::{Curl, Dig, Openssl, Quic};
 use Family::{V4, V6};
 
 /// Those of the table, in its order.
@@ -40,6 +42,12 @@ pub fn all() -> Vec<Probe> {
         (subscriber, V6, Openssl, "motogp.example"),
         (other, V4, Curl, "tarjetarojaenvivo.lat"),
         (other, V6, Curl, "www.livetv821.me"),
+        (subscriber, V4, Quic, "livetv821.me"),
+        (subscriber, V6, Quic, "www.motogpstream.me"),
+        (subscriber, V4, Quic, "notmotogpstream.me"),
+        (subscriber, V6, Quic, "livetv821.me.example"),
+        (other, V4, Quic, "livetv821.me"),
+        (other, V6, Quic, "www.motogpstream.me"),
     ];
     rows.map(|(source, family, client, name)| Probe { client, family, source, name }).into()
 }
@@ -55,6 +63,7 @@ impl Probe {
         match self.client {
             Dig(_) => "dns",
             Curl | Openssl => "tls",
+            Quic => "quic",
         }
     }
 
@@ -64,6 +73,7 @@ impl Probe {
             Dig(kind) => format!("DNS {kind}, dig"),
             Curl => "TLS, curl".to_owned(),
             Openssl => "TLS, openssl".to_owned(),
+            Quic => "QUIC, quinn".to_owned(),
         }
     }
 
@@ -73,6 +83,10 @@ impl Probe {
             Dig(kind) => lab.dig(self.family, self.source, self.name, kind, &[])?.to_string(),
             Curl => lab.curl(self.family, self.source, self.name)?.to_string(),
             Openssl => lab.handshake(self.family, self.name)?.to_string(),
+            Quic => {
+                let asked = lab.ask_quic(self.family, self.source, &[self.name])?;
+                if asked.iter().all(|asked| asked.page.is_some()) { "page fetched" } else { "no page" }.to_owned()
+            }
         })
     }
 }
