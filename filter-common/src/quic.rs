@@ -69,7 +69,7 @@ impl Header {
             if first & FIXED == 0 {
                 return Err(Reason::QuicNotQuic);
             }
-            return Ok(Self { kind: kind::SHORT, start, dcid: start + 1, number: end, next: end, ..Self::default() });
+            return Ok(Self::short(rest));
         }
         let version = bytes.be32(start + 1).ok_or(Reason::QuicNotQuic)?;
         if version != V1 && version != V2 {
@@ -87,6 +87,19 @@ impl Header {
         }
         header.read_lengths(bytes, end)?;
         Ok(header)
+    }
+
+    /// A short header whose fixed bit is clear (RFC 9287), if that is what it is: only its connection can tell.
+    #[inline(always)]
+    pub fn greased<B: Bytes>(bytes: &B, rest: &Payload) -> Option<Self> {
+        let Payload { start, end } = *rest;
+        let is_long_enough = end >= start && end - start >= SHORTEST;
+        (is_long_enough && octet(bytes, start)? & (LONG | FIXED) == 0).then(|| Self::short(rest))
+    }
+
+    #[inline(always)]
+    fn short(&Payload { start, end }: &Payload) -> Self {
+        Self { kind: kind::SHORT, start, dcid: start + 1, number: end, next: end, ..Self::default() }
     }
 
     /// An Initial's token, and the length that all but Retry have (RFC 9000 17.2.2 to 17.2.5).

@@ -38,7 +38,7 @@ fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
     if roles & PORT_QUIC == 0 {
         return Err(Reason::NotWatched);
     }
-    read?;
+    let unknown = read?;
     let short = scratch.quic.kind == kind::SHORT;
     if roles & PORT_ENCRYPTED_DNS == 0
         && scratch.quic.kind == kind::INITIAL
@@ -48,7 +48,7 @@ fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
     }
     find(&way.packet, scratch)?;
     if short && !may_have(scratch, flow::REMEMBERED) {
-        return Err(Reason::QuicShort);
+        return Err(unknown);
     }
     identify(&way.packet, scratch)?;
     if !short {
@@ -74,24 +74,31 @@ fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
         is_known = recalled != Recalled::No && (!stops || scratch.choice.action == Action::Observe as u8);
     }
     if short {
-        return Err(Reason::QuicShort);
+        return Err(unknown);
     }
     undecided(way, is_known)
 }
 
-/// Reads the header of the packet that speaks for its datagram: an Initial, whatever lies before it.
+/// Reads the header of the packet that speaks for its datagram: an Initial, whatever lies before it. Gives what a short
+/// header counts as where its connection is not known.
 #[inline(always)]
-fn read(way: &Way) -> Result<(), Reason> {
+fn read(way: &Way) -> Result<Reason, Reason> {
     // SAFETY: as in `datagram`.
     let scratch = unsafe { &mut *way.scratch };
     scratch.payload = frame::udp(&way.packet, &scratch.network)?;
-    scratch.quic = Header::read(&way.packet, &scratch.payload)?;
+    scratch.quic = match Header::read(&way.packet, &scratch.payload) {
+        Err(Reason::QuicNotQuic) => {
+            scratch.quic = Header::greased(&way.packet, &scratch.payload).ok_or(Reason::QuicNotQuic)?;
+            return Ok(Reason::QuicNotQuic);
+        }
+        read => read?,
+    };
     if scratch.quic.kind != kind::SHORT
         && let Some(initial) = scratch.quic.initial(&way.packet, scratch.payload.end)
     {
         scratch.quic = initial;
     }
-    Ok(())
+    Ok(Reason::QuicShort)
 }
 
 /// Computes the connection's key: the client's source connection id is the one in what the client sends.

@@ -112,10 +112,23 @@ fn q1_short_headers_are_stopped_once_the_servers_id_is_known() {
         assert_eq!(border.settle(), 2);
         assert_eq!(border.datagram(&client.short(60)), Reason::Dropped, "{server:02x?}");
         assert_eq!(border.datagram(&client.short(20)), Reason::Dropped);
+        // The fixed bit may be clear (RFC 9287), as in half of the packets of quinn and others.
+        assert_eq!(border.datagram(&greased(&client)), Reason::Dropped);
         let mut other = client.clone();
         other.dcid[server.len() - 1] ^= 1;
         assert_eq!(border.datagram(&other.short(60)), Reason::QuicShort);
+        assert_eq!(border.datagram(&greased(&other)), Reason::QuicNotQuic);
+        assert_eq!(border.datagram(&[0; 60]), Reason::QuicNotQuic);
+        let hits = border.filter.hits("o");
+        assert_eq!((hits.decided, hits.concerned), (3, 3), "{server:02x?}");
     }
+}
+
+/// A short header whose fixed bit is clear.
+fn greased(client: &Client) -> Vec<u8> {
+    let mut packet = client.short(60);
+    packet[0] &= !0x40;
+    packet
 }
 
 #[test]
