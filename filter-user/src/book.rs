@@ -1,7 +1,8 @@
 //! The order book: the durable store of all orders and of what became of them. It is the truth; kernel tables are
 //! derived from it.
 //!
-//! One SQLite file. A change is one transaction, on the disk before it is told, and brings its own history.
+//! One SQLite file. A change is one transaction, on the disk before it is told, and brings its own history, whose
+//! entries are chained by their hashes.
 //!
 //! What happens in which case:
 //! - A put of an order that is there already changes it to what the put says; if that is the same, nothing happens.
@@ -42,10 +43,13 @@ use crate::{
 };
 
 mod absence;
+pub(crate) mod audit;
+pub(crate) mod chain;
 mod claims;
 mod guarded;
 mod held;
 mod holding;
+mod notes;
 mod release;
 mod rows;
 mod schema;
@@ -53,6 +57,7 @@ pub(crate) mod sync;
 mod writer;
 
 pub use held::{Held, Item, ItemKind};
+pub(crate) use notes::Note;
 
 /// The book, open.
 #[derive(Debug)]
@@ -62,6 +67,7 @@ pub struct Book {
     ahead: Ahead,
     absences: Absences,
     guards: Guards,
+    notes: Vec<Note>,
 }
 
 /// Who is told of orders that end before the disk has it.
@@ -125,7 +131,7 @@ pub struct Record {
     pub source: String,
     /// Line in the source; 0 where the source as a whole means it.
     pub line: u64,
-    /// `put`, `add`, `remove`, `extend`, `revoke`; of what guards hold `hold`, `unhold`, `approve`, `reject`, `release`.
+    /// Word of the event; docs/audit.md lists them.
     pub op: String,
     /// Order id.
     pub order: String,
@@ -144,6 +150,20 @@ pub struct Applied {
     pub refusals: Vec<Refusal>,
     /// What guards hold since now.
     pub held: Vec<Held>,
+    /// Number of the last entry that this made in the history; 0 if it made none.
+    pub entry: i64,
+}
+
+impl Applied {
+    /// Adds what was applied after this.
+    pub(crate) fn extend(&mut self, more: Self) {
+        let Self { changes, outcomes, refusals, held, entry } = more;
+        self.changes.extend(changes);
+        self.outcomes.extend(outcomes);
+        self.refusals.extend(refusals);
+        self.held.extend(held);
+        self.entry = self.entry.max(entry);
+    }
 }
 
 /// What became of one event.
@@ -249,7 +269,7 @@ impl Book {
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
         let (ahead, absences) = (Ahead::default(), Absences::new(PATIENCE));
-        Ok(Self { connection, clock_behind, ahead, absences, guards: Guards::none() })
+        Ok(Self { connection, clock_behind, ahead, absences, guards: Guards::none(), notes: Vec::new() })
     }
 
     /// Has these guards from now on; without this there are none.
@@ -280,8 +300,17 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub fn apply(&mut self, source: &str, entries: Vec<Entry>) -> Result<Applied, BookError> {
+        self.apply_by(source, entries, &Value::Null)
+    }
+
+    /// As [`Book::apply`]; the history has these fields of who gave the events.
+    ///
+    /// # Errors
+    /// As [`Book::apply`].
+    pub fn apply_by(&mut self, source: &str, entries: Vec<Entry>, by: &Value) -> Result<Applied, BookError> {
         let source: Arc<str> = source.into();
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?.by(by);
         writer.note_growth_by(&source, &entries)?;
         let mut entries = entries.into_iter().peekable();
         while let Some(entry) = entries.next() {
@@ -292,6 +321,10 @@ impl Book {
             if !entries.peek().is_some_and(goes_on) {
                 writer.write_holds(&source, &id, place, op == "put")?;
             }
+        }
+        // What a file is refused is kept and told when it is read whole.
+        if !source.starts_with('/') {
+            writer.record_own_refusals()?;
         }
         writer.commit(&mut self.ahead)
     }

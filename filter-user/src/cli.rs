@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod check;
 mod events;
 mod explain;
@@ -86,6 +87,9 @@ enum Command {
     /// Shows feeds, reads them, and approves or rejects what guards hold of them
     #[command(subcommand)]
     Feed(feed::Feed),
+    /// Checks and exports the history, whose entries are chained by their hashes; needs no daemon
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
     ///
     /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
@@ -141,6 +145,7 @@ impl Cli {
             Command::Detach(detach) => detach.run(&global),
             Command::Order(order) => order.run(&global),
             Command::Feed(feed) => feed.run(&global),
+            Command::Audit(audit) => audit.run(&global),
             Command::Explain(explain) => explain.run(&global),
             Command::Stats => stats::run(&global),
             Command::Events(events) => events.run(&global),

@@ -14,6 +14,7 @@ mod keeper;
 mod memory;
 mod numbers;
 pub mod off;
+mod record;
 mod requests;
 mod tasks;
 mod tier;

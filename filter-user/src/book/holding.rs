@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    BookError, Change, Delta, What,
+    BookError, Change, Delta, What, chain,
     guarded::Hold,
     held::{self, Held, Item, ItemKind, Of},
     rows::{self, Kind},
@@ -225,7 +225,7 @@ impl Writer<'_> {
 fn held_json(held: &Held) -> Value {
     let listed = |kind| {
         let names: Vec<&str> = held.names(kind).collect();
-        if names.len() <= LISTED { json!(names) } else { json!(names.len()) }
+        chain::digest_of(names.iter().copied())
     };
     let mut detail = json!({"held": held.id, "feed": held.feed, "guard": held.guard.word(), "why": held.why});
     if let Some(detail) = detail.as_object_mut() {
@@ -240,6 +240,3 @@ fn held_json(held: &Held) -> Value {
     }
     detail
 }
-
-/// Names that an entry of the history lists.
-const LISTED: usize = 1000;

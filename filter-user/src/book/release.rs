@@ -52,7 +52,8 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub fn reject(&mut self, changes: &[Held], by: &Value) -> Result<(), BookError> {
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
         let user = by["user"].as_str().unwrap_or_default();
         for held in changes.iter().filter(|held| held.rejected.is_none()) {
             held.reject(&writer.transaction, writer.now, user)?;
@@ -92,7 +93,8 @@ impl Book {
         &mut self,
         chosen: impl Fn(&Still<'_, '_>, &Held) -> Option<(&'static str, Value)>,
     ) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
         let mut again = BTreeSet::new();
         for held in held::held(&writer.transaction, &Of::All, usize::MAX)? {
             let still = Still { writer: &writer, guards: &self.guards };
@@ -113,6 +115,7 @@ impl Book {
                 writer.carry_out(&held, op, by)?;
             }
         }
+        writer.record_own_refusals()?;
         Ok((writer.commit(&mut self.ahead)?, again))
     }
 }

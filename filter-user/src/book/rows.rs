@@ -1,6 +1,10 @@
 //! Rows of the book, in and out.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -139,22 +143,6 @@ pub(super) fn read_names(
     Ok(())
 }
 
-/// Appends to the history.
-pub(super) fn write_event(
-    transaction: &Transaction<'_>,
-    now: Timestamp,
-    source: &str,
-    line: u64,
-    op: &str,
-    id: &str,
-    detail: &serde_json::Value,
-) -> Result<(), BookError> {
-    let mut write = transaction
-        .prepare_cached("INSERT INTO events (time, source, line, op, id, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    write.execute(params![now.as_microsecond(), source, line as i64, op, id, detail.to_string()])?;
-    Ok(())
-}
-
 pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, BookError> {
     let mut query = connection.prepare_cached(
         "SELECT number, time, source, line, op, id, detail FROM events WHERE id = ?1 ORDER BY number",
@@ -183,33 +171,53 @@ pub(super) fn revoked_by_operator(connection: &Connection, id: &str) -> Result<b
     Ok(query.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
-/// Time of the newest entry of the history.
+/// Time of the newest entry about what orders say. What the daemon itself does, it does under a wrong clock, too.
 pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, BookError> {
-    let newest: Option<i64> = connection
-        .query_row("SELECT time FROM events ORDER BY number DESC LIMIT 1", [], |row| row.get(0))
-        .optional()?;
+    const NEWEST: &str = "
+        SELECT time FROM events
+        WHERE op IN ('put', 'add', 'remove', 'extend', 'revoke', 'hold', 'unhold', 'approve', 'reject', 'release')
+        ORDER BY number DESC LIMIT 1";
+    let newest: Option<i64> = connection.query_row(NEWEST, [], |row| row.get(0)).optional()?;
     newest.map(time).transpose()
 }
 
-/// Puts a source's refusals in the place of its last ones.
-pub(super) fn write_refusals(
+/// Puts a source's refusals in the place of its last ones. Gives those that are new.
+pub(super) fn write_refusals<'a>(
     transaction: &Transaction<'_>,
     source: &str,
-    refusals: &[Refusal],
-) -> Result<(), BookError> {
+    refusals: &'a [Refusal],
+) -> Result<Vec<&'a Refusal>, BookError> {
     // What is not told of the source itself is told of a file in its folder.
     let folder = named(Path::new(source)).to_string_lossy();
-    transaction
-        .prepare_cached(
-            "DELETE FROM refusals WHERE source IN (?1, ?2) OR ?1 <> ?2 AND source > ?2 || '/' AND source < ?2 || '0'",
-        )?
-        .execute([source, &*folder])?;
+    let mut known = HashSet::new();
+    let mut take = transaction.prepare_cached(
+        "DELETE FROM refusals WHERE source IN (?1, ?2) OR ?1 <> ?2 AND source > ?2 || '/' AND source < ?2 || '0' \
+         RETURNING source, line, text, why",
+    )?;
+    let mut rows = take.query([source, &*folder])?;
+    while let Some(row) = rows.next()? {
+        let Refusal { file, text, why, .. } = read_refusal(row)?;
+        known.insert((file, text, why));
+    }
     let mut write =
         transaction.prepare_cached("INSERT INTO refusals (source, line, text, why) VALUES (?1, ?2, ?3, ?4)")?;
     for refusal in refusals {
         write.execute(params![refusal.file, refusal.line as i64, refusal.text, refusal.why])?;
     }
-    Ok(())
+    // A row that has moved is not new.
+    let is_known =
+        |refusal: &&Refusal| known.contains(&(refusal.file.clone(), refusal.text.clone(), refusal.why.clone()));
+    Ok(refusals.iter().filter(|refusal| !is_known(refusal)).collect())
+}
+
+/// From a row of source, line, text and why.
+fn read_refusal(row: &Row<'_>) -> Result<Refusal, BookError> {
+    Ok(Refusal {
+        file: row.get_ref(0)?.as_str().map_err(damaged)?.into(),
+        line: row.get::<_, i64>(1)? as u64,
+        text: row.get(2)?,
+        why: row.get(3)?,
+    })
 }
 
 pub(super) fn refusals(connection: &Connection) -> Result<Vec<Refusal>, BookError> {
@@ -218,12 +226,7 @@ pub(super) fn refusals(connection: &Connection) -> Result<Vec<Refusal>, BookErro
     let mut rows = query.query([])?;
     let mut refusals = Vec::new();
     while let Some(row) = rows.next()? {
-        refusals.push(Refusal {
-            file: row.get_ref(0)?.as_str().map_err(damaged)?.into(),
-            line: row.get::<_, i64>(1)? as u64,
-            text: row.get(2)?,
-            why: row.get(3)?,
-        });
+        refusals.push(read_refusal(row)?);
     }
     Ok(refusals)
 }

@@ -2,21 +2,25 @@
 
 use std::{path::Path, time::Duration};
 
+use jiff::Timestamp;
 use rusqlite::{
     Connection,
     ErrorCode::{CannotOpen, DatabaseBusy, DiskFull, SystemIoFailure},
 };
 
-use super::BookError;
+use super::{BookError, chain};
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = STEPS.len() as i64;
+pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 3] = [TABLES, HELD, FIGURES];
+pub(super) const STEPS: [&str; 4] = [TABLES, HELD, FIGURES, CHAIN];
+
+/// The version that has the history chained.
+const CHAINED: i64 = 4;
 
 /// How long another program is waited for.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the file and brings its tables to [`VERSION`].
 pub(super) fn open(file: &Path) -> Result<Connection, BookError> {
@@ -52,6 +56,10 @@ fn open_as(file: &Path, locking: &str) -> Result<Connection, BookError> {
         0..VERSION => {
             for step in STEPS.iter().skip(found as usize) {
                 transaction.execute_batch(step)?;
+            }
+            if found < CHAINED {
+                chain::begin(&transaction, Timestamp::now())?;
+                transaction.execute_batch(UNCHAINED)?;
             }
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
@@ -149,3 +157,51 @@ const FIGURES: &str = "
 ALTER TABLE held ADD COLUMN changed INTEGER;
 ALTER TABLE held ADD COLUMN before INTEGER;
 ";
+
+/// The history, chained: `hash` is the SHA-256 of the entry as it is exported, `previous` that of the entry before.
+/// What is fetched is found by its source.
+///
+/// `hits` is what orders met on each day since 1970 (UTC), without any client; `counted` is how much of what the
+/// kernel's counters say is in it, and `counting` since when they are looked at, and when that was last.
+const CHAIN: &str = "
+DROP TRIGGER events_stay;
+DROP TRIGGER events_keep;
+DROP INDEX events_id;
+DROP INDEX events_time;
+ALTER TABLE events RENAME TO events_unchained;
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    op TEXT NOT NULL,
+    id TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    previous BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_id ON events (id, number);
+CREATE INDEX events_fetched ON events (source, number) WHERE op = 'fetch';
+CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+CREATE TABLE hits (
+    id TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    decided INTEGER NOT NULL,
+    concerned INTEGER NOT NULL,
+    PRIMARY KEY (id, day)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counted (
+    id TEXT NOT NULL PRIMARY KEY,
+    decided INTEGER NOT NULL,
+    concerned INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counting (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    since INTEGER NOT NULL,
+    looked INTEGER NOT NULL
+) STRICT;
+";
+
+/// When the entries of [`CHAIN`]'s `events_unchained` are in the chain.
+const UNCHAINED: &str = "DROP TABLE events_unchained;";

@@ -45,6 +45,7 @@ struct Plan {
     held: BTreeMap<String, u64>,
     refusals: Vec<Refusal>,
     is_log: bool,
+    looked: Instant,
 }
 
 /// An order that its source puts no longer.
@@ -85,7 +86,8 @@ impl Book {
     }
 
     fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
@@ -96,6 +98,7 @@ impl Book {
         for plan in plans {
             take(&mut writer, plan, &claimed_before, &mut again)?;
         }
+        writer.arrived(None);
         for gone in &dropped {
             withdraw(&mut writer, gone, &mut again)?;
         }
@@ -172,7 +175,7 @@ fn plan(
         }
         dropped.push(Dropped { source: source.clone(), id, claim, why });
     }
-    Ok(Plan { source, orders, held, refusals, is_log })
+    Ok(Plan { source, orders, held, refusals, is_log, looked })
 }
 
 /// Why the orders that a file puts no longer are not to go yet.
@@ -197,7 +200,8 @@ fn take(
     dropped: &HashMap<&str, &Dropped>,
     again: &mut BTreeSet<String>,
 ) -> Result<(), BookError> {
-    let Plan { source, orders, held, mut refusals, is_log } = plan;
+    let Plan { source, orders, held, mut refusals, is_log, looked } = plan;
+    writer.arrived(Some(looked));
     let before = writer.refusals().len();
     for (id, folded) in orders {
         let (kind, hash) = match &folded {
@@ -270,7 +274,8 @@ fn take(
     }
     refusals.extend(writer.refusals().drain(before..));
     refusals.sort_by_key(|refusal| refusal.line);
-    rows::write_refusals(&writer.transaction, &source, &refusals)?;
+    let new = rows::write_refusals(&writer.transaction, &source, &refusals)?;
+    writer.record_refusals(&source, new.into_iter())?;
     writer.refusals().extend(refusals);
     Ok(())
 }

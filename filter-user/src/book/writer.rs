@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -11,8 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ahead, Applied, BookError, Change, Delta, Outcome, What,
+    chain::{self, Link, listed},
     guarded::{Admitted, Hold},
     held::Held,
+    notes::Note,
     rows::{self, Kind, OrderRow},
 };
 use crate::{
@@ -33,7 +36,10 @@ pub(super) struct Writer<'a> {
     /// What the guards have held and [`Writer::write_holds`] is to write.
     pub(super) holds: Vec<Hold>,
     pub(super) now: Timestamp,
+    /// What each entry says of who gave the events, or when they arrived, as fields.
+    by: Map<String, Value>,
     applied: Applied,
+    notes: &'a mut Vec<Note>,
 }
 
 /// Who gave an event, and where it stood.
@@ -44,15 +50,40 @@ pub(super) struct Origin {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(transaction: Transaction<'a>, guards: &'a Guards) -> Self {
-        Self {
+    /// Begins with what was noted before.
+    pub(super) fn open(
+        transaction: Transaction<'a>,
+        guards: &'a Guards,
+        notes: &'a mut Vec<Note>,
+    ) -> Result<Self, BookError> {
+        let mut writer = Self {
             transaction,
             dropped: HashSet::new(),
             guards,
             overgrown: HashMap::new(),
             holds: Vec::new(),
             now: Timestamp::now(),
+            by: Map::new(),
             applied: Applied::default(),
+            notes,
+        };
+        let noted = std::mem::take(writer.notes);
+        let written = writer.write(&noted);
+        *writer.notes = noted;
+        written.map(|()| writer)
+    }
+
+    /// Has each entry say who gave the events.
+    pub(super) fn by(mut self, by: &Value) -> Self {
+        self.by = by.as_object().cloned().unwrap_or_default();
+        self
+    }
+
+    /// Has each entry say when what it is about was looked at: to read much takes time.
+    pub(super) fn arrived(&mut self, looked: Option<Instant>) {
+        self.by.clear();
+        if let Some(arrived) = looked.and_then(|looked| Timestamp::now().checked_sub(looked.elapsed()).ok()) {
+            self.by.insert("arrived".to_owned(), json!(format!("{arrived:.6}")));
         }
     }
 
@@ -66,6 +97,7 @@ impl<'a> Writer<'a> {
             tell(self.applied.changes.iter().filter_map(revoked).collect());
         }
         self.transaction.commit()?;
+        self.notes.clear();
         Ok(self.applied)
     }
 
@@ -302,8 +334,13 @@ impl<'a> Writer<'a> {
         if let Some(detail) = detail.as_object_mut() {
             detail.extend(origin.place.seq.map(|seq| ("seq".to_owned(), json!(seq))));
             detail.extend(origin.place.at.map(|at| ("at".to_owned(), json!(at))));
+            detail.extend(self.by.clone());
         }
-        rows::write_event(&self.transaction, self.now, &origin.source, origin.place.line, op, id, &detail)
+        let (source, line, detail) = (&*origin.source, origin.place.line, detail.to_string());
+        let time = self.now.as_microsecond();
+        let head = chain::append(&self.transaction, &Link { time, source, line, op, id, detail: &detail })?;
+        self.applied.entry = head.number;
+        Ok(())
     }
 }
 
@@ -316,11 +353,3 @@ pub(super) fn changed(delta: &Delta) -> Value {
     }
     Value::Object(changed)
 }
-
-/// The names, or their number where they are many.
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>) -> Value {
-    if names.len() <= LISTED { json!(names.collect::<Vec<_>>()) } else { json!(names.len()) }
-}
-
-/// Names that an entry of the history lists.
-const LISTED: usize = 1000;

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::Global;
 use crate::control::{
     api::{DecideRequest, FeedStatus, HeldChange, HeldNames, Submitted, SyncRequest},
-    client::{Client, escaped},
+    client::{Client, escaped, own_name},
 };
 
 #[derive(Debug, Subcommand)]
@@ -196,11 +196,6 @@ pub(super) fn held_line(held: &HeldChange) -> String {
         text.push_str(&format!("problem: feed {}: {} misses its deadline of {deadline:.0}\n", held.feed, held.id));
     }
     text
-}
-
-/// Who types: behind sudo, the one who used it.
-fn own_name() -> Option<String> {
-    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok().filter(|name| !name.is_empty())
 }
 
 /// Lines of each kind that are shown.

@@ -6,13 +6,15 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Global, feed, output::table, stats::tier_text};
 use crate::{
-    config::Config,
+    book::{Book, Note},
+    config::{CONTROL_SOURCE, Config},
     control::{
         api::{AttachRequest, DetachRequest, Detached, FeedStatus, InterfaceStatus, Status},
-        client::ClientError,
+        client::{ClientError, own_name},
     },
     daemon::{interface_status, off},
     kernel::{self, Kernel, Mode},
@@ -193,6 +195,9 @@ impl Attach {
                     let mode = if generic { Mode::Generic } else { Mode::Native };
                     let attached = interface_status(&kernel.attach(interface, mode, self.replace)?);
                     off::unmark(&config.daemon.state_dir, interface)?;
+                    let mode = attached.mode.as_deref();
+                    let what = json!({"interface": interface, "mode": mode, "program": attached.program});
+                    note(&config, "attach", what);
                     attached
                 }
                 attached => attached?,
@@ -270,7 +275,25 @@ fn detach_alone(config: &Config, interface: &str) -> Result<bool> {
         let folder = config.daemon.state_dir.display();
         eprintln!("cordon: {interface}: {folder}: {error}; a daemon that runs may attach again");
     }
-    Ok(kernel::detach(&config.daemon.pin_root, interface)?)
+    let was_attached = kernel::detach(&config.daemon.pin_root, interface)?;
+    if was_attached {
+        note(config, "detach", json!({"interface": interface}));
+    }
+    Ok(was_attached)
+}
+
+/// Has the history tell what was done without the daemon, and by whom. It is done whether this works or not.
+fn note(config: &Config, op: &'static str, mut what: Value) {
+    let user = nix::unistd::getuid();
+    let name = nix::unistd::User::from_uid(user).ok().flatten().map_or(user.to_string(), |user| user.name);
+    if let Some(claimed) = own_name().filter(|claimed| *claimed != name) {
+        what["claimed"] = claimed.into();
+    }
+    (what["user"], what["uid"]) = (name.into(), user.as_raw().into());
+    let note = Note { source: CONTROL_SOURCE.to_owned(), op, order: String::new(), detail: what };
+    if let Err(error) = Book::note_past(&config.daemon.state_dir, note) {
+        eprintln!("cordon: the history does not have it: {error}");
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::api::Failure;
+use super::{api::Failure, server::peer::CLAIMED};
 
 /// No daemon answers.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +162,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, "cordon")
             .header(header::CONTENT_TYPE, "application/json")
+            .header(CLAIMED, escaped(&own_name().unwrap_or_default()))
             .body(Full::new(body))
             .map_err(io::Error::other)?;
         let response = sender.send_request(request).await?;
@@ -176,6 +177,11 @@ impl Client {
         };
         Err(ClientError::Refused { status, error })
     }
+}
+
+/// Who runs this program, by the shell's word: who used sudo, too.
+pub fn own_name() -> Option<String> {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok().filter(|name| !name.is_empty())
 }
 
 /// Text as part of a URL (RFC 3986 2.1).

@@ -27,7 +27,7 @@ use super::api::{
     OrderDetail, OrderSummary, Stats, Status, Submitted, SyncRequest,
 };
 use crate::observe::EventHub;
-use peer::{Peer, User};
+use peer::{By, Peer, User};
 
 pub mod peer;
 
@@ -49,13 +49,15 @@ pub enum Request {
     /// All orders that are not revoked, in the native format.
     Export(Reply<Vec<u8>>),
     /// Events in the native format.
-    Submit(Bytes, Reply<Submitted>),
+    Submit(Bytes, User, Reply<Submitted>),
     /// The end of one order.
     Revoke {
         /// Order id.
         id: String,
         /// For the book.
         why: String,
+        /// Who ends it.
+        user: User,
         /// What came of it.
         reply: Reply<Submitted>,
     },
@@ -71,9 +73,9 @@ pub enum Request {
     /// Counters.
     Stats(Reply<Stats>),
     /// Puts the filter on an interface.
-    Attach(AttachRequest, Reply<InterfaceStatus>),
+    Attach(AttachRequest, User, Reply<InterfaceStatus>),
     /// Takes the filter off an interface.
-    Detach(DetachRequest, Reply<Detached>),
+    Detach(DetachRequest, User, Reply<Detached>),
     /// Feeds.
     Feeds {
         /// With every name that is held.
@@ -232,8 +234,8 @@ fn router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-async fn submit(State(daemon): State<Handle>, body: Bytes) -> Result<Json<Submitted>, Failed> {
-    daemon.json(|reply| Request::Submit(body, reply)).await
+async fn submit(State(daemon): State<Handle>, By(user): By, body: Bytes) -> Result<Json<Submitted>, Failed> {
+    daemon.json(|reply| Request::Submit(body, user, reply)).await
 }
 
 async fn order(State(daemon): State<Handle>, UrlPath(id): UrlPath<String>) -> Result<Json<OrderDetail>, Failed> {
@@ -249,10 +251,11 @@ struct Why {
 
 async fn revoke(
     State(daemon): State<Handle>,
+    By(user): By,
     UrlPath(id): UrlPath<String>,
     Query(Why { why }): Query<Why>,
 ) -> Result<Json<Submitted>, Failed> {
-    daemon.json(|reply| Request::Revoke { id, why, reply }).await
+    daemon.json(|reply| Request::Revoke { id, why, user, reply }).await
 }
 
 async fn export(State(daemon): State<Handle>) -> Result<Response, Failed> {
@@ -276,18 +279,20 @@ async fn explain(
 
 async fn attach(
     State(daemon): State<Handle>,
+    By(user): By,
     request: Result<Json<AttachRequest>, JsonRejection>,
 ) -> Result<Json<InterfaceStatus>, Failed> {
     let Json(request) = request.map_err(|wrong| Failed::Invalid(wrong.body_text()))?;
-    daemon.json(|reply| Request::Attach(request, reply)).await
+    daemon.json(|reply| Request::Attach(request, user, reply)).await
 }
 
 async fn detach(
     State(daemon): State<Handle>,
+    By(user): By,
     request: Result<Json<DetachRequest>, JsonRejection>,
 ) -> Result<Json<Detached>, Failed> {
     let Json(request) = request.map_err(|wrong| Failed::Invalid(wrong.body_text()))?;
-    daemon.json(|reply| Request::Detach(request, reply)).await
+    daemon.json(|reply| Request::Detach(request, user, reply)).await
 }
 
 #[derive(Deserialize)]

@@ -161,6 +161,21 @@ impl Enforcer {
         is_long_over(order, self.now())
     }
 
+    /// Whether an order is in the tables.
+    pub fn is_compiled(&self, id: &str) -> bool {
+        self.compiled.contains(id)
+    }
+
+    /// The orders in the tables.
+    pub fn compiled(&self) -> impl Iterator<Item = &str> {
+        self.compiled.iter().map(String::as_str)
+    }
+
+    /// Whether the tables may be anything between two states, because a write has failed.
+    pub fn is_torn(&self) -> bool {
+        self.torn
+    }
+
     /// Takes in what the book took in. [`Enforcer::flush`] then writes it.
     pub fn take(&mut self, change: Change) {
         match change {

@@ -22,7 +22,9 @@ use super::{
     keeper::{Contents, Job},
     memory::Memory,
     numbers::Numbers,
-    off, refusal_line,
+    off,
+    record::Recorder,
+    refusal_line,
 };
 use crate::{
     book::{Applied, Held, Outcome, What},
@@ -88,6 +90,7 @@ pub(super) struct Engine {
     /// What else is wrong, by part.
     pub(super) problems: BTreeMap<&'static str, String>,
     pub(super) started: Timestamp,
+    pub(super) record: Recorder,
     slow_tick: Instant,
     /// The keeper is gone.
     is_alone: bool,
@@ -126,6 +129,7 @@ impl Engine {
             off: BTreeSet::new(),
             problems: BTreeMap::new(),
             started: Timestamp::now(),
+            record: Recorder::default(),
             slow_tick: Instant::now(),
             is_alone: false,
         };
@@ -137,6 +141,7 @@ impl Engine {
             engine.note("order book", Err(problem));
         }
         engine.remember();
+        engine.record_start();
         engine.settings()?;
         engine.refresh_targets();
         engine.refresh_addresses();
@@ -172,16 +177,35 @@ impl Engine {
     /// Works until [`Message::Stop`].
     pub fn run(mut self, messages: &Receiver<Message>, events: &EventHub) {
         while let Ok(message) = messages.recv() {
-            match message {
-                Message::End(ids) => self.end(&ids),
-                Message::Applied { applied, ended, reply } => self.applied(applied, &ended, reply),
-                Message::Request(request) => self.request(request, events),
-                Message::Reload(config, taken) => drop(taken.send(self.reload(*config))),
-                Message::ClockStep => self.follow_clock(),
-                Message::Tick => self.tick(),
+            let why = match message {
+                Message::End(ids) => {
+                    self.end(&ids);
+                    "orders ended"
+                }
+                Message::Applied { applied, ended, reply } => {
+                    self.applied(applied, &ended, reply);
+                    "orders changed"
+                }
+                Message::Request(request) => {
+                    self.request(request, events);
+                    "a request"
+                }
+                Message::Reload(config, taken) => {
+                    let _ = taken.send(self.reload(*config));
+                    "the configuration was read again"
+                }
+                Message::ClockStep => {
+                    self.follow_clock();
+                    "the clock was stepped"
+                }
+                Message::Tick => {
+                    self.tick();
+                    "time went by"
+                }
                 Message::Stop => return,
-            }
+            };
             self.remember();
+            self.record_tables(why);
             // The keeper ends before the engine does, unless something is very wrong.
             if self.is_alone {
                 return;
@@ -194,8 +218,12 @@ impl Engine {
         if std::mem::take(&mut self.enforcer.is_reassigned) {
             let slots = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             let memory = Memory { slots, totals: self.enforcer.totals.clone() };
-            self.is_alone |= self.keeper.send(Job::Remember(Box::new(memory))).is_err();
+            self.send(Job::Remember(Box::new(memory)));
         }
+    }
+
+    pub(super) fn send(&mut self, job: Job) {
+        self.is_alone |= self.keeper.send(job).is_err();
     }
 
     fn end(&mut self, ids: &[String]) {
@@ -203,6 +231,9 @@ impl Engine {
             tracing::error!("ending orders: {error}");
         }
         for id in ids {
+            if self.enforcer.is_compiled(id) {
+                self.record.open(id, 0);
+            }
             *self.enforcer.ending.entry(id.clone()).or_default() += 1;
             self.enforcer.end(id);
         }
@@ -211,8 +242,9 @@ impl Engine {
 
     fn applied(&mut self, applied: Applied, ended: &[String], reply: Option<Reply<Submitted>>) {
         let begun = Instant::now();
-        let Applied { changes, outcomes, refusals, held } = applied;
+        let Applied { changes, outcomes, refusals, held, entry } = applied;
         let changed: BTreeSet<String> = outcomes.iter().map(|outcome| outcome.order.clone()).collect();
+        self.record_outcomes(&outcomes, ended, entry);
         changes.into_iter().for_each(|change| self.enforcer.take(change));
         for id in ended {
             if let Some(count) = self.enforcer.ending.get_mut(id) {
@@ -221,6 +253,9 @@ impl Engine {
                     self.enforcer.ending.remove(id);
                     // Still in the book: a later put, or another feed's.
                     self.enforcer.restore(id);
+                    if self.enforcer.is_compiled(id) {
+                        self.record.open(id, entry);
+                    }
                 }
             }
         }
@@ -296,7 +331,7 @@ impl Engine {
         self.follow_clock();
         self.refresh_addresses();
         self.attach_again();
-        self.is_alone |= self.keeper.send(Job::Retry).is_err();
+        self.send(Job::Retry);
     }
 
     fn follow_clock(&mut self) {
@@ -397,6 +432,7 @@ impl Engine {
                 let mode = attached.mode.map_or("gone", Mode::word);
                 tracing::info!("{interface}: attached, {mode}");
                 self.unattached.remove(interface);
+                self.record_attached(&attached, &serde_json::Value::Null);
             }
             Err(error) => {
                 let problem = error.to_string();

@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
 };
 
 use anyhow::Result;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     refusal_line,
 };
 use crate::{
-    book::{Applied, Book, BookError, Change, Record, Stored},
+    book::{Applied, Book, BookError, Change, Note, Record, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
         api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
@@ -56,6 +57,8 @@ pub(super) enum Job {
         entries: Vec<Entry>,
         /// What was not taken of the request.
         refusals: Vec<Refusal>,
+        /// Who sent it.
+        user: User,
         /// Orders that were ended before.
         ended: Vec<String>,
         /// Who waits.
@@ -91,6 +94,21 @@ pub(super) enum Job {
     Reconfigure(Box<Config>),
     /// Write down what the slots of the kernel's tables stand for.
     Remember(Box<Memory>),
+    /// Write to the history what the daemon did.
+    Notes(Vec<Note>),
+    /// The same of a start, after which the tables hold these orders.
+    Started {
+        /// To be written.
+        notes: Vec<Note>,
+        /// Orders in the tables, as they should be.
+        standing: BTreeSet<String>,
+        /// Generation of the tables.
+        generation: u64,
+        /// When it was looked.
+        at: Timestamp,
+    },
+    /// Tell the journal how the history ends.
+    TellHead,
     /// Try again what failed.
     Retry,
     /// End.
@@ -119,14 +137,16 @@ pub(super) struct Keeper {
     read: Option<Timestamp>,
     /// Files could not be taken in.
     unread: bool,
-    /// Ends by the control socket that are not in the book yet.
-    unwritten: Vec<Entry>,
+    /// Ends by the control socket that are not in the book yet, and who gave them.
+    unwritten: Vec<(Vec<Entry>, serde_json::Value)>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
     /// Held changes whose deadline has passed, as far as that was told.
     missed: BTreeSet<String>,
     /// What was to be let through could not be.
     unreleased: bool,
+    /// The history could not be written.
+    unnoted: bool,
 }
 
 impl Keeper {
@@ -152,6 +172,7 @@ impl Keeper {
             ended_early,
             missed: BTreeSet::new(),
             unreleased: false,
+            unnoted: false,
         }
     }
 
@@ -167,9 +188,16 @@ impl Keeper {
         // The configuration may hold less than the last daemon's did.
         self.release();
         loop {
-            let job = match self.next_release() {
-                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(wait) => jobs.recv_timeout(wait),
+            let job = match jobs.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    // Nobody waits for what the history has beside the events.
+                    self.write_notes();
+                    match self.next_release() {
+                        None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                        Some(wait) => jobs.recv_timeout(wait),
+                    }
+                }
+                job => job.map_err(|_| RecvTimeoutError::Disconnected),
             };
             let job = match job {
                 Ok(job) => job,
@@ -183,7 +211,9 @@ impl Keeper {
                 Job::Sync(which) => self.sync(&which),
                 Job::Fetched(fetched) => self.fetched(fetched),
                 Job::Reach(reached) => drop(reached.send(())),
-                Job::Take { entries, refusals, ended, reply } => self.take(entries, refusals, ended, reply),
+                Job::Take { entries, refusals, user, ended, reply } => {
+                    self.take(entries, refusals, &user, ended, reply);
+                }
                 Job::Order(id, reply) => drop(reply.send(self.order(&id))),
                 Job::Export(reply) => drop(reply.send(self.export())),
                 Job::Feeds { whole, reply } => drop(reply.send(self.feeds(whole))),
@@ -207,8 +237,14 @@ impl Keeper {
                         tracing::warn!("hits of orders: {}: {error}", self.folder.display());
                     }
                 }
+                Job::Notes(notes) => notes.into_iter().for_each(|note| self.book.note(note)),
+                Job::Started { notes, standing, generation, at } => self.started(notes, &standing, generation, at),
+                Job::TellHead => self.tell_head(),
                 Job::Retry => self.retry(),
-                Job::Stop => return,
+                Job::Stop => {
+                    self.stopped();
+                    return;
+                }
             }
         }
     }
@@ -239,6 +275,7 @@ impl Keeper {
         match fetched {
             Fetched::File(path) => self.sync(&Which::Only([path].into())),
             Fetched::Later => self.sync(&Which::Only(BTreeSet::new())),
+            Fetched::Record { path, what } => self.book.note_fetch(&path.to_string_lossy(), what),
             Fetched::Events { path, lines } => {
                 // Beside a large file a few events would wait for all of it to be read. Reading it then finds that the
                 // book has them; it also tells what is refused.
@@ -293,10 +330,19 @@ impl Keeper {
         let _ = self.engine.send(message);
     }
 
-    fn take(&mut self, entries: Vec<Entry>, refusals: Vec<Refusal>, ended: Vec<String>, reply: Reply<Submitted>) {
+    fn take(
+        &mut self,
+        entries: Vec<Entry>,
+        refusals: Vec<Refusal>,
+        user: &User,
+        ended: Vec<String>,
+        reply: Reply<Submitted>,
+    ) {
         let is_end = |entry: &&Entry| matches!(entry.event, Event::Revoke { .. });
         let ends: Vec<Entry> = entries.iter().filter(is_end).cloned().collect();
-        match self.book.apply(CONTROL_SOURCE, entries) {
+        let by = json!(user);
+        self.book.note_refusals(CONTROL_SOURCE, &refusals);
+        match self.book.apply_by(CONTROL_SOURCE, entries, &by) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
                 applied.held.iter().for_each(log_held);
@@ -312,16 +358,16 @@ impl Keeper {
                     ..Submitted::default()
                 };
                 drop(reply.send(Ok(submitted)));
-                self.unwritten.extend(ends);
+                self.unwritten.push((ends, by));
             }
         }
     }
 
     fn retry(&mut self) {
-        if !self.unwritten.is_empty()
-            && let Ok(applied) = self.book.apply(CONTROL_SOURCE, self.unwritten.clone())
+        while let Some((entries, by)) = self.unwritten.first()
+            && let Ok(applied) = self.book.apply_by(CONTROL_SOURCE, entries.clone(), by)
         {
-            let entries = std::mem::take(&mut self.unwritten);
+            let (entries, _) = self.unwritten.remove(0);
             let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
             self.applied(applied, ended, None);
         }
@@ -378,7 +424,7 @@ impl Keeper {
         FeedStatus {
             name: feed.name.clone(),
             path: feed.path.clone(),
-            url: feed.remote.as_ref().map(|remote| without_query(&remote.url)),
+            url: feed.remote.as_ref().map(|remote| remote.address()),
             fetch: fetching.map(|state| FetchStatus {
                 checked: state.checked,
                 changed: state.changed,
@@ -391,13 +437,6 @@ impl Keeper {
             held: Vec::new(),
         }
     }
-}
-
-/// An address for reports: a query may hold what is nobody's business.
-fn without_query(url: &reqwest::Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.into()
 }
 
 /// All orders that are not revoked, as events that put them.
@@ -469,6 +508,7 @@ fn history_entry(record: Record) -> HistoryEntry {
 }
 
 mod guards;
+mod history;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::PoisonError};
 
 use filter_common::layout::LAYOUT_VERSION;
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{
     engine::Engine,
@@ -18,7 +19,7 @@ use crate::{
             AttachRequest, Detached, Explanation, InterfaceStatus, OrderCounts, OrderState, OrderSummary, Stats,
             Status, TargetStatus,
         },
-        server::{Failed, Request},
+        server::{Failed, Request, peer::User},
     },
     kernel::{self, Mode, TargetState},
     name::Name,
@@ -35,8 +36,8 @@ impl Engine {
             Request::Orders(reply) => drop(reply.send(Ok(self.orders()))),
             Request::Stats(reply) => drop(reply.send(self.stats(events))),
             Request::Explain { name, client, reply } => drop(reply.send(self.explain(&name, client))),
-            Request::Attach(request, reply) => drop(reply.send(self.attach_request(&request))),
-            Request::Detach(request, reply) => drop(reply.send(self.detach(&request.interface))),
+            Request::Attach(request, user, reply) => drop(reply.send(self.attach_request(&request, &user))),
+            Request::Detach(request, user, reply) => drop(reply.send(self.detach(&request.interface, &user))),
             Request::Order(id, reply) => drop(self.keeper.send(Job::Order(id, reply))),
             Request::Export(reply) => drop(self.keeper.send(Job::Export(reply))),
             Request::Feeds { whole, reply } => drop(self.keeper.send(Job::Feeds { whole, reply })),
@@ -142,10 +143,11 @@ impl Engine {
         explain::explain(&self.enforcer, &directory, &asked).map_err(impossible)
     }
 
-    fn attach_request(&mut self, request: &AttachRequest) -> Result<InterfaceStatus, Failed> {
+    fn attach_request(&mut self, request: &AttachRequest, user: &User) -> Result<InterfaceStatus, Failed> {
         let mode = if request.generic { Mode::Generic } else { Mode::Native };
         let attached = self.enforcer.kernel.attach(&request.interface, mode, request.replace).map_err(impossible)?;
         tracing::info!("{}: attached by hand", request.interface);
+        self.record_attached(&attached, &json!(user));
         self.off.remove(&request.interface);
         if let Err(error) = off::unmark(&self.config.daemon.state_dir, &request.interface) {
             tracing::warn!("{}: the mark of being detached: {error}", request.interface);
@@ -155,9 +157,12 @@ impl Engine {
         Ok(InterfaceStatus { configured, ..interface_status(&attached) })
     }
 
-    fn detach(&mut self, interface: &str) -> Result<Detached, Failed> {
+    fn detach(&mut self, interface: &str, user: &User) -> Result<Detached, Failed> {
         let was_attached = kernel::detach(self.pin_root(), interface).map_err(impossible)?;
         tracing::warn!("{interface}: detached by hand");
+        if was_attached {
+            self.record_detached(interface, &json!(user));
+        }
         self.off.insert(interface.to_owned());
         self.unattached.remove(interface);
         Ok(Detached { was_attached })

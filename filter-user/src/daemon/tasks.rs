@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Feed},
     control::{
         api::Submitted,
-        server::{Failed, Reply, Request, Socket},
+        server::{Failed, Reply, Request, Socket, peer::User},
     },
     feed::{Context, Entry, Event, file::Which, http, native, watch},
     kernel::{Clock, ClockWatch, Events, Tables},
@@ -64,6 +64,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     tokio::spawn(read_events(reader, directory, events.clone()));
     let mut ticking = tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
+    tokio::spawn(tell_head(to_keeper.clone()));
     tokio::spawn(sweep(Arc::new(Tables::open(&config.daemon.pin_root)?)));
     let context = Arc::new(RwLock::new(feed_context(&config)));
     tokio::spawn(dispatch(arriving, Arc::clone(&context), to_engine.clone(), to_keeper.clone()));
@@ -174,6 +175,20 @@ async fn tick(engine: blocking::Sender<Message>) {
     }
 }
 
+/// Has the end of the history told to the journal: whoever keeps that can show later that nothing was cut off.
+async fn tell_head(keeper: blocking::Sender<Job>) {
+    let mut interval = interval(HEAD);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        if keeper.send(Job::TellHead).is_err() {
+            return;
+        }
+    }
+}
+
+const HEAD: Duration = Duration::from_secs(3600);
+
 /// Takes names away that hold no more.
 async fn sweep(tables: Arc<Tables>) {
     let mut interval = interval(SWEEP);
@@ -215,15 +230,15 @@ async fn dispatch(
 ) {
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Submit(body, reply) => {
+            Request::Submit(body, user, reply) => {
                 let context = context.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let (engine, keeper) = (engine.clone(), keeper.clone());
-                tokio::task::spawn_blocking(move || submit(&body, &context, &engine, &keeper, reply));
+                tokio::task::spawn_blocking(move || submit(&body, &context, user, &engine, &keeper, reply));
             }
-            Request::Revoke { id, why, reply } => {
+            Request::Revoke { id, why, user, reply } => {
                 let event = Event::Revoke { order: id, why };
                 let entry = Entry { line: 0, seq: None, at: None, event };
-                take(vec![entry], Vec::new(), &engine, &keeper, reply);
+                take(vec![entry], Vec::new(), user, &engine, &keeper, reply);
             }
             request => drop(engine.send(Message::Request(request))),
         }
@@ -233,12 +248,13 @@ async fn dispatch(
 fn submit(
     body: &Bytes,
     context: &Context,
+    user: User,
     engine: &blocking::Sender<Message>,
     keeper: &blocking::Sender<Job>,
     reply: Reply<Submitted>,
 ) {
     match native::read(CONTROL_SOURCE, &body[..], context) {
-        Ok(native::Read { entries, refusals, .. }) => take(entries, refusals, engine, keeper, reply),
+        Ok(native::Read { entries, refusals, .. }) => take(entries, refusals, user, engine, keeper, reply),
         Err(error) => drop(reply.send(Err(Failed::Invalid(error.to_string())))),
     }
 }
@@ -247,6 +263,7 @@ fn submit(
 fn take(
     entries: Vec<Entry>,
     refusals: Vec<crate::feed::Refusal>,
+    user: User,
     engine: &blocking::Sender<Message>,
     keeper: &blocking::Sender<Job>,
     reply: Reply<Submitted>,
@@ -255,5 +272,5 @@ fn take(
     if !ended.is_empty() {
         let _ = engine.send(Message::End(ended.clone()));
     }
-    let _ = keeper.send(Job::Take { entries, refusals, ended, reply });
+    let _ = keeper.send(Job::Take { entries, refusals, user, ended, reply });
 }

@@ -110,10 +110,7 @@ impl Files {
             let snapshots =
                 wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
             let (next, again) = book.sync(snapshots.collect())?;
-            applied.changes.extend(next.changes);
-            applied.outcomes.extend(next.outcomes);
-            applied.refusals.extend(next.refusals);
-            applied.held.extend(next.held);
+            applied.extend(next);
             applied.refusals.retain(|refusal| !again.contains(&*refusal.file));
             wanted = again.into_iter().map(PathBuf::from).collect();
         }

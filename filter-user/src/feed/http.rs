@@ -60,6 +60,17 @@ pub struct Remote {
     pub incremental: bool,
 }
 
+impl Remote {
+    /// Its address for reports: a query may hold what is nobody's business, and so may what stands before the host.
+    pub(crate) fn address(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        // Both fail only where there is no host.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        url.into()
+    }
+}
+
 /// A feed to be fetched.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -84,6 +95,13 @@ pub enum Fetched {
         path: PathBuf,
         /// The events in the native format.
         lines: Vec<u8>,
+    },
+    /// What was fetched to a file, for the history; before the file is told of.
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Where it is from, its version, length and digest.
+        what: serde_json::Value,
     },
     /// Time has passed in which a file that lacks an order may be looked at again.
     Later,
@@ -156,6 +174,8 @@ async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send +
     let mut pace = Pace::new(&task.remote);
     let mut fetcher = Fetcher::new(task);
     states.update(&feed, |state| (state.changed, state.seq) = (fetcher.meta().changed, fetcher.meta().seq));
+    // An earlier daemon may have fetched it, and not have lived to tell.
+    fetcher.record().into_iter().for_each(&tell);
     loop {
         let asked = Instant::now();
         let outcome = fetcher.fetch().await;
@@ -179,6 +199,7 @@ async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send +
                 let is_new = outcome.news.is_some();
                 if let Some(news) = outcome.news {
                     tracing::info!("feed {feed}: something new");
+                    fetcher.record().into_iter().for_each(&tell);
                     tell(news);
                     tokio::spawn(look_again(tell.clone()));
                 }

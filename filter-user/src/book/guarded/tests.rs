@@ -386,7 +386,8 @@ fn f2_a_list_that_shrank_or_is_empty_waits_but_removals_by_name_do_not() {
     lab.cli(Event::Put(lab.copy["o"].clone()));
     let source: Arc<str> = lab.path("a.jsonl").to_str().unwrap().into();
     let book = lab.book();
-    let mut writer = Writer::new(book.connection.transaction().unwrap(), &book.guards);
+    let transaction = book.connection.transaction().unwrap();
+    let mut writer = Writer::open(transaction, &book.guards, &mut book.notes).unwrap();
     let origin = Origin { source: source.clone(), place: Place::default() };
     assert!(writer.put(&origin, empty, &BTreeSet::new()).unwrap());
     writer.write_holds(&source, "o", Place::default(), true).unwrap();

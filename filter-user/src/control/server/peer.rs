@@ -1,6 +1,12 @@
 //! Who is at the other end of the control socket.
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use std::convert::Infallible;
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, connect_info::Connected},
+    http::request::Parts,
+    serve::IncomingStream,
+};
 use nix::unistd::{Uid, User as UnixUser};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -29,6 +35,22 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
         Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
     }
 }
+
+/// The user who sent a request.
+pub(super) struct By(pub User);
+
+impl<S: Sync> FromRequestParts<S> for By {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let claimed = parts.headers.get(CLAIMED).and_then(|user| user.to_str().ok()).map(str::to_owned);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map_or(Peer { uid: None }, |info| info.0);
+        Ok(Self(peer.user(claimed)))
+    }
+}
+
+/// Header with the user that whoever sends a request says to be, escaped as in a URL.
+pub const CLAIMED: &str = "cordon-user";
 
 impl Peer {
     /// The user, who claims to be this one.

@@ -46,11 +46,11 @@ fn refused(error: ClientError) -> (u16, String) {
 #[test]
 fn requests_reach_the_daemon_whole() {
     let served = serve(|request| match request {
-        Request::Revoke { id, why, reply } => {
+        Request::Revoke { id, why, reply, .. } => {
             let outcome = OutcomeLine { line: 0, order: id, what: why };
             reply.send(Ok(Submitted { outcomes: vec![outcome], ..Submitted::default() })).unwrap();
         }
-        Request::Submit(body, reply) => {
+        Request::Submit(body, _, reply) => {
             let outcome = OutcomeLine { line: body.len() as u64, order: String::new(), what: String::new() };
             reply.send(Ok(Submitted { outcomes: vec![outcome], ..Submitted::default() })).unwrap();
         }

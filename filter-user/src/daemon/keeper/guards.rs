@@ -119,12 +119,7 @@ impl Keeper {
         }
         let which = Which::Only(again.into_iter().map(PathBuf::from).collect());
         match self.files.sync(&mut self.book, &self.context, &which) {
-            Ok(more) => {
-                applied.changes.extend(more.changes);
-                applied.outcomes.extend(more.outcomes);
-                applied.refusals.extend(more.refusals);
-                applied.held.extend(more.held);
-            }
+            Ok(more) => applied.extend(more),
             Err(error) => {
                 tracing::error!("files were not taken in: {error}");
                 self.unread = true;

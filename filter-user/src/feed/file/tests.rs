@@ -140,7 +140,11 @@ fn a_file_says_what_holds() {
     let history = lab.book.history("x").unwrap();
     let told: Vec<_> = history.iter().map(|record| (record.op.as_str(), record.line)).collect();
     assert_eq!(told, [("put", 1), ("put", 2), ("revoke", 0)]);
-    assert_eq!(history[1].detail, json!({"except": {}, "names": {"added": ["x.org"], "removed": ["x.com"]}}));
+    let detail = &history[1].detail;
+    assert_eq!(detail["except"], json!({}));
+    assert_eq!(detail["names"], json!({"added": ["x.org"], "removed": ["x.com"]}));
+    let arrived: jiff::Timestamp = detail["arrived"].as_str().unwrap().parse().unwrap();
+    assert!(arrived <= history[1].time, "{detail}");
     assert_eq!(history[2].detail, json!({"why": "the file puts the order no longer"}));
 }
 

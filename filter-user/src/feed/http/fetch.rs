@@ -12,6 +12,7 @@ use reqwest::{
     RequestBuilder, Url,
     header::{ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
+use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -45,6 +46,30 @@ impl Fetcher {
 
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// What was fetched last, for the history; `None` if nothing was yet.
+    pub(super) fn record(&self) -> Option<Fetched> {
+        let Meta { etag, last_modified, sha256, signed, seq, appended, .. } = &self.meta;
+        if sha256.is_empty() {
+            return None;
+        }
+        let Task { feed, remote, path, .. } = &self.task;
+        let octets = fs::metadata(path).map(|file| file.len()).ok();
+        let signed = signed.and_then(|seconds| Timestamp::from_second(seconds.try_into().ok()?).ok());
+        let mut what = json!({"feed": feed, "url": remote.address(), "sha256": sha256, "octets": octets});
+        for (word, value) in [
+            ("etag", json!(etag)),
+            ("last_modified", json!(last_modified)),
+            ("signed", json!(signed)),
+            ("seq", json!(seq)),
+            ("appended", json!((*appended > 0).then_some(appended))),
+        ] {
+            if !value.is_null() {
+                what[word] = value;
+            }
+        }
+        Some(Fetched::Record { path: path.clone(), what })
     }
 
     /// Asks once.

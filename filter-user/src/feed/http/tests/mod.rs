@@ -71,7 +71,7 @@ impl Lab {
         let next = async {
             loop {
                 match told.recv().await.expect("the fetcher lives") {
-                    Fetched::Later => {}
+                    Fetched::Later | Fetched::Record { .. } => {}
                     fetched => return fetched,
                 }
             }

@@ -1,0 +1,208 @@
+//! What the history has beside the events of orders: what was fetched and refused, what the kernel's tables hold, and
+//! where the filter was put and taken off.
+//!
+//! Nobody waits for these. They are written with the next transaction, or when there is nothing else to do; until then,
+//! also while the disk is full, they are kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior::Immediate};
+use serde_json::{Value, json};
+
+use super::{
+    Ahead, Book, BookError, FILE,
+    chain::{self, DAEMON, Head},
+    schema,
+    writer::{Origin, Writer},
+};
+use crate::{
+    feed::{Refusal, fold::Place},
+    guard::Guards,
+};
+
+/// An entry to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// Who did it: `daemon`, `cli`, or the file that it is about.
+    pub(crate) source: String,
+    /// The entry's word.
+    pub(crate) op: &'static str,
+    /// Order id; empty where it is about no order.
+    pub(crate) order: String,
+    /// What.
+    pub(crate) detail: Value,
+}
+
+impl Note {
+    /// Of something that the daemon did.
+    pub(crate) fn of_daemon(op: &'static str, detail: Value) -> Self {
+        Self { source: DAEMON.to_owned(), op, order: String::new(), detail }
+    }
+
+    /// The same, about an order.
+    #[must_use]
+    pub(crate) fn about(self, order: &str) -> Self {
+        Self { order: order.to_owned(), ..self }
+    }
+}
+
+impl Book {
+    /// Has an entry written with the next transaction.
+    pub(crate) fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// The same of what was fetched to the file `source`, unless the history has it already.
+    pub(crate) fn note_fetch(&mut self, source: &str, detail: Value) {
+        // Where the book cannot be read, once too often does no harm.
+        let last = self.last_fetch(source).unwrap_or_default();
+        if last.as_ref().is_none_or(|last| last["sha256"] != detail["sha256"]) {
+            self.note(Note { source: source.to_owned(), op: "fetch", order: String::new(), detail });
+        }
+    }
+
+    /// The same of what was refused before it came to the book.
+    pub(crate) fn note_refusals(&mut self, source: &str, refusals: &[Refusal]) {
+        if !refusals.is_empty() {
+            let detail = refusals_json(&self.guards.of(source).policy.feed, refusals.iter());
+            self.note(Note { source: source.to_owned(), op: "refuse", order: String::new(), detail });
+        }
+    }
+
+    /// Writes an entry where no daemon has the book, or one that does not answer. Nothing is made or brought to another
+    /// version for that: without a book of this version, nothing is written.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn note_past(folder: &Path, note: Note) -> Result<(), BookError> {
+        let file = folder.join(FILE);
+        if !file.exists() {
+            return Ok(());
+        }
+        let mut connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        let transaction = connection.transaction_with_behavior(Immediate)?;
+        if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == schema::VERSION {
+            let guards = Guards::none();
+            let mut notes = vec![note];
+            Writer::open(transaction, &guards, &mut notes)?.commit(&mut Ahead::default())?;
+        }
+        Ok(())
+    }
+
+    /// Whether there are entries to be written.
+    pub(crate) fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Writes them now.
+    ///
+    /// # Errors
+    /// They stay to be written.
+    pub(crate) fn write_notes(&mut self) -> Result<(), BookError> {
+        if self.has_notes() {
+            let transaction = self.connection.transaction_with_behavior(Immediate)?;
+            Writer::open(transaction, &self.guards, &mut self.notes)?.commit(&mut self.ahead)?;
+        }
+        Ok(())
+    }
+
+    /// The last entry of the history.
+    pub(crate) fn head(&self) -> Result<Option<Head>, BookError> {
+        chain::head(&self.connection)
+    }
+
+    /// The orders of which the history does not have yet that the kernel's tables hold them as they are now (`true`), or
+    /// hold them no more (`false`). `standing` are those that they do hold.
+    pub(crate) fn untold(&self, standing: &BTreeSet<String>) -> Result<Vec<(String, bool)>, BookError> {
+        let mut query = self.connection.prepare(LAST)?;
+        let mut rows = query.query([])?;
+        let mut untold = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (id, is_revoked, last): (String, bool, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            match (standing.contains(&id), last.as_str()) {
+                (true, "enforce") => {}
+                (true, _) => untold.push((id, true)),
+                (false, "revoke") if is_revoked => untold.push((id, false)),
+                (false, _) => {}
+            }
+        }
+        Ok(untold)
+    }
+
+    fn last_fetch(&self, source: &str) -> Result<Option<Value>, BookError> {
+        let noted = self.notes.iter().rev().find(|note| note.op == "fetch" && note.source == source);
+        if let Some(note) = noted {
+            return Ok(Some(note.detail.clone()));
+        }
+        let mut query = self.connection.prepare_cached(
+            "SELECT detail FROM events WHERE op = 'fetch' AND source = ?1 ORDER BY number DESC LIMIT 1",
+        )?;
+        let detail: Option<String> = query.query_row([source], |row| row.get(0)).optional()?;
+        Ok(detail.and_then(|detail| serde_json::from_str(&detail).ok()))
+    }
+}
+
+impl Writer<'_> {
+    /// Writes what was noted before.
+    pub(super) fn write(&mut self, notes: &[Note]) -> Result<(), BookError> {
+        for Note { source, op, order, detail } in notes {
+            let origin = Origin { source: source.as_str().into(), place: Place::default() };
+            self.record(&origin, op, order, detail.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Appends what a source's feed refused.
+    pub(super) fn record_refusals<'r>(
+        &mut self,
+        source: &str,
+        refusals: impl ExactSizeIterator<Item = &'r Refusal>,
+    ) -> Result<(), BookError> {
+        if refusals.len() == 0 {
+            return Ok(());
+        }
+        let detail = refusals_json(&self.guards.of(source).policy.feed, refusals);
+        self.record(&Origin { source: source.into(), place: Place::default() }, "refuse", "", detail)
+    }
+
+    /// Appends what the book itself has refused in this transaction.
+    pub(super) fn record_own_refusals(&mut self) -> Result<(), BookError> {
+        let mut by_source: BTreeMap<Arc<str>, Vec<Refusal>> = BTreeMap::new();
+        for refusal in self.refusals() {
+            by_source.entry(refusal.file.clone()).or_default().push(refusal.clone());
+        }
+        by_source.iter().try_for_each(|(source, refusals)| self.record_refusals(source, refusals.iter()))
+    }
+}
+
+fn refusals_json<'r>(feed: &str, refusals: impl ExactSizeIterator<Item = &'r Refusal>) -> Value {
+    let more = refusals.len().saturating_sub(ROWS);
+    let row = |refusal: &Refusal| json!({"file": refusal.file, "line": refusal.line, "text": refusal.text, "why": refusal.why});
+    let rows: Vec<Value> = refusals.take(ROWS).map(row).collect();
+    let mut detail = json!({"feed": feed, "rows": rows});
+    if more > 0 {
+        detail["more"] = more.into();
+    }
+    detail
+}
+
+/// Each order, whether it is revoked, and the word of the last entry that concerns what the tables hold of it.
+const LAST: &str = "
+SELECT id, revoked IS NOT NULL, coalesce((
+    SELECT op FROM events
+    WHERE events.id = orders.id AND op NOT IN ('hold', 'unhold', 'reject')
+    ORDER BY number DESC LIMIT 1
+), '') FROM orders ORDER BY id";
+
+/// How long a daemon that does not answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Refused rows that an entry tells one by one.
+const ROWS: usize = 1000;

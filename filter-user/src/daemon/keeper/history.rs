@@ -1,0 +1,53 @@
+//! What the history is told of the daemon itself.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Keeper;
+use crate::book::Note;
+
+impl Keeper {
+    /// Writes what is to be written, and keeps it if that cannot be.
+    pub(super) fn write_notes(&mut self) {
+        match self.book.write_notes() {
+            Ok(()) => self.unnoted = false,
+            Err(error) if !self.unnoted => {
+                tracing::error!("the history cannot be written, and is kept until it can be: {error}");
+                self.unnoted = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A daemon that was killed may have changed the tables, and not have told.
+    pub(super) fn started(&mut self, notes: Vec<Note>, standing: &BTreeSet<String>, generation: u64, at: Timestamp) {
+        notes.into_iter().for_each(|note| self.book.note(note));
+        let untold = match self.book.untold(standing) {
+            Ok(untold) => untold,
+            Err(error) => return tracing::error!("what the history lacks cannot be told: {error}"),
+        };
+        let entry = self.book.head().ok().flatten().map_or(0, |head| head.number);
+        for (id, stands) in untold {
+            let op = if stands { "enforce" } else { "lift" };
+            let detail = json!({"generation": generation, "at": at, "entry": entry, "found": "at the start"});
+            self.book.note(Note::of_daemon(op, detail).about(&id));
+        }
+    }
+
+    pub(super) fn stopped(&mut self) {
+        self.book.note(Note::of_daemon("stop", json!({})));
+        self.write_notes();
+        self.tell_head();
+    }
+
+    pub(super) fn tell_head(&mut self) {
+        self.write_notes();
+        match self.book.head() {
+            Ok(Some(head)) => tracing::info!("audit head {head}"),
+            Ok(None) => {}
+            Err(error) => tracing::error!("the history cannot be read: {error}"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The history of what a daemon did, and its proof.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use cordon_tests::lab::{ACCESS_INTERFACE, Family, Filter, Lab, address, eventually, order};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_was_done_is_in_the_history_and_can_be_proven() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
+    let of_first = eventually(PATIENCE, || {
+        let entries = of_order(&filter, "first")?;
+        ensure!(entries.len() == 2, "{entries:?}");
+        Ok(entries)
+    })?;
+    let [put, enforce] = &of_first[..] else { unreachable!("there are two") };
+    assert_eq!(
+        (&put["op"], &enforce["op"], &enforce["detail"]["names"]),
+        (&json!("put"), &json!("enforce"), &json!(1))
+    );
+    let generation = filter.json(&["status"])?["generation"].as_u64().context("generation")?;
+    assert_eq!(enforce["detail"]["generation"], generation);
+    let times = [&put["time"], &enforce["detail"]["at"]].map(|time| time.as_str()?.parse::<jiff::Timestamp>().ok());
+    assert!(times[0].is_some() && times[0] <= times[1], "{times:?}");
+
+    // Who ends an order, and who takes the filter off and puts it on, is the user at the socket.
+    filter.json(&["order", "revoke", "first", "--why", "settled"])?;
+    filter.json(&["detach", ACCESS_INTERFACE])?;
+    filter.json(&["attach", ACCESS_INTERFACE])?;
+    let entries = eventually(PATIENCE, || {
+        let entries = entries(&filter)?;
+        ensure!(entries.iter().filter(|entry| entry["op"] == "attach").count() == 2, "{entries:?}");
+        Ok(entries)
+    })?;
+    let ops: Vec<&str> = entries.iter().filter_map(|entry| entry["op"].as_str()).collect();
+    assert_eq!(ops[0], "start", "{ops:?}");
+    for (op, source) in [("revoke", "cli"), ("detach", "cli"), ("attach", "cli")] {
+        let found = entries.iter().rfind(|entry| entry["op"] == op).with_context(|| format!("no {op} in {ops:?}"))?;
+        let by = (&found["source"], &found["detail"]["user"], &found["detail"]["uid"]);
+        assert_eq!(by, (&json!(source), &json!("root"), &json!(0)), "{found}");
+    }
+    let lift = entries.iter().find(|entry| entry["op"] == "lift").with_context(|| format!("{ops:?}"))?;
+    assert_eq!(lift["order"], "first");
+    assert!(lift["detail"]["generation"].as_u64() > Some(generation), "{lift}");
+
+    // A killed daemon, none at all, and the next one: the history is whole, and the head that the log had is in it.
+    let head = filter.cordon(&["audit", "head"])?.stdout.trim().to_owned();
+    let log = filter.log();
+    let told = log.lines().find(|line| line.contains("audit head ")).context("no head in the log")?.to_owned();
+    let journal = lab.folder().join("journal");
+    fs::write(&journal, format!("{told}\n"))?;
+    let journal = journal.to_str().context("the temporary folder's name is not UTF-8")?.to_owned();
+    let is_proven = |filter: &Filter<'_>| -> Result<u64> {
+        let verified = filter.json(&["audit", "verify", "--head", &head, "--head", &journal])?;
+        assert_eq!((&verified["problems"], &verified["chained_from"]), (&json!([]), &json!(1)), "{verified}");
+        verified["entries"].as_u64().context("entries")
+    };
+    let running = is_proven(&filter)?;
+    filter.stop(libc::SIGKILL)?;
+    let killed = is_proven(&filter)?;
+    assert_eq!(killed, running);
+
+    // The off switch without a daemon is in the history, too.
+    let detached = filter.cordon(&["detach", ACCESS_INTERFACE])?;
+    assert!(detached.success() && detached.stderr.is_empty(), "{detached}");
+    assert_eq!(is_proven(&filter)?, killed + 1);
+    filter.run()?;
+    eventually(PATIENCE, || {
+        let now = is_proven(&filter)?;
+        ensure!(now > killed + 2, "{now} entries");
+        Ok(())
+    })?;
+    filter.stop(libc::SIGTERM)?;
+    let entries = self::entries(&filter)?;
+    assert_eq!(entries.last().map(|entry| &entry["op"]), Some(&json!("stop")));
+
+    // A cut end is told by the head alone, and makes the exit code.
+    let book = filter.state().join("book.sqlite");
+    cut(&book, head.split(':').next().context("a head")?)?;
+    let verified = filter.cordon(&["audit", "verify"])?;
+    assert!(verified.code() == 0 && verified.stdout.contains("without --head, nothing is known"), "{verified}");
+    let verified = filter.cordon(&["audit", "verify", "--head", &head])?;
+    assert!(verified.code() == 1 && verified.stdout.contains("the end of the history was cut off"), "{verified}");
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_daemon_did_not_tell_the_next_one_tells() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
+    filter.stop(libc::SIGKILL)?;
+    // As if it had been killed before it told that the order is enforced.
+    let book = filter.state().join("book.sqlite");
+    let put = of_order(&filter, "first")?[0]["number"].as_i64().context("number")?;
+    cut(&book, &(put + 1).to_string())?;
+    filter.run()?;
+    let entries = eventually(PATIENCE, || {
+        let entries = of_order(&filter, "first")?;
+        ensure!(entries.len() == 2, "{entries:?}");
+        Ok(entries)
+    })?;
+    assert_eq!((&entries[1]["op"], &entries[1]["detail"]["found"]), (&json!("enforce"), &json!("at the start")));
+    let answer = lab.dig(Family::V4, address::CLIENT, "first.example", "A", &["+tries=1", "+time=5"])?;
+    ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{answer}");
+    // What is told once is not told again.
+    filter.stop(libc::SIGTERM)?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    assert_eq!(of_order(&filter, "first")?.len(), 2);
+    assert_eq!(filter.json(&["audit", "verify"])?["problems"], json!([]));
+    Ok(())
+}
+
+/// Takes the entries from this number on away, as whoever can write the file can.
+fn cut(book: &Path, from: &str) -> Result<()> {
+    let book = rusqlite::Connection::open(book)?;
+    book.execute_batch(&format!("DROP TRIGGER events_stay; DELETE FROM events WHERE number >= {from}"))?;
+    Ok(())
+}
+
+fn of_order(filter: &Filter<'_>, id: &str) -> Result<Vec<Value>> {
+    let mut entries = entries(filter)?;
+    entries.retain(|entry| entry["order"] == id);
+    Ok(entries)
+}
+
+fn entries(filter: &Filter<'_>) -> Result<Vec<Value>> {
+    let exported = filter.cordon(&["audit", "export"])?;
+    ensure!(exported.success(), "{exported}");
+    exported.stdout.lines().map(|line| serde_json::from_str(line).context("a line of the history")).collect()
+}
