@@ -141,6 +141,12 @@ pub fn with(line: u64, tag: u16, kinds: u16) -> u64 {
     line & above | (line & below) << 16 | entry
 }
 
+/// Whether [`with`] takes another flow's place.
+#[inline(always)]
+pub fn displaces(line: u64, tag: u16) -> bool {
+    lanes_with(line, tag) == 0 && lanes_with(line, 0) == 0
+}
+
 /// The line without the flow.
 #[inline(always)]
 pub fn without(line: u64, tag: u16) -> u64 {
@@ -178,6 +184,7 @@ mod tests {
             let mut line = 0;
             let mut held: std::vec::Vec<u16> = std::vec![];
             for tag in tags {
+                prop_assert_eq!(displaces(line, tag), held.len() == 4 && !held.contains(&tag));
                 line = with(line, tag, 0);
                 if !held.contains(&tag) {
                     held.insert(0, tag);

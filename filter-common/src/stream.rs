@@ -75,6 +75,11 @@ pub fn place(base: u32, next: u32, sequence: u32, len: u32) -> Place {
 /// No segment of the same message is further away.
 const NEAR: u32 = 1 << 17;
 
+/// Octets of a connection, from its first one or its hello's on, that the deferred tier puts in order: a TLS record, or
+/// many small ones. What lies behind them is not copied, so that a connection whose first segment took another way
+/// costs a few copies and no more.
+pub const PUT_IN_ORDER: u32 = 16 << 10;
+
 /// Reads the field that comes next, of `want` octets, at most five; `None` if the segment, or the room of `most`
 /// octets, ends before it does.
 #[inline(always)]

@@ -124,6 +124,16 @@ impl Extensions {
         Ok(hello)
     }
 
+    /// Whether the segment is one change_cipher_spec record and no more: common in the middle of a connection, but where
+    /// its data starts, a hello may follow.
+    #[inline(always)]
+    pub fn is_lone_change<B: Bytes>(bytes: &B, payload: &Payload) -> bool {
+        let at = payload.start;
+        payload.end.wrapping_sub(at) == 6
+            && bytes.be32(at).is_some_and(|head| head & 0xffff_00ff == 0x1403_0000)
+            && bytes.be16(at + 4) == Some(0x0101)
+    }
+
     /// Where the hello starts, in a segment that [`Extensions::begin`] found to begin one.
     #[inline(always)]
     pub fn start<B: Bytes>(bytes: &B, payload: &Payload) -> u32 {

@@ -159,7 +159,7 @@ reasons! {
     TcpSyn = "tcp_syn" => Pass,
     /// A TCP segment of a hello or DNS message in progress that brings nothing new.
     TcpRepeated = "tcp_repeated" => Pass,
-    /// A TCP segment before whose data some is missing: the deferred tier puts them in order.
+    /// A TCP segment before whose data some is missing: the deferred tier puts a connection's first ones in order.
     TcpOutOfOrder = "tcp_out_of_order" => Pass,
     /// Not a well-formed DNS query (RFC 1035 4.1).
     DnsMalformed = "dns_malformed" => Pass,
@@ -307,6 +307,9 @@ tallies! {
     OverBudget = "over_budget",
     /// Packets that were not: the ring was full.
     RingFull = "ring_full",
+    /// Flows whose tag in `FLOW_TAGS` gave way to another flow's: what is kept of them is not found any more, and their
+    /// packets are judged by themselves.
+    TagsDisplaced = "tags_displaced",
 }
 
 impl Reason {

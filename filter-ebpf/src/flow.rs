@@ -117,9 +117,13 @@ const LINK_WORDS: u32 = 6;
 /// Has the tags announce these kinds of state.
 #[inline(always)]
 fn announce(scratch: &Scratch, kinds: u16) {
-    if let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) {
-        // SAFETY: the map's memory. Another CPU may write the line meanwhile; then one flow's state is not found.
-        unsafe { *line = flow::with(*line, scratch.spot.tag, kinds) };
+    let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) else { return };
+    // SAFETY: the map's memory. Another CPU may write the line meanwhile; then one flow's state is not found.
+    let before = unsafe { *line };
+    // SAFETY: as above.
+    unsafe { *line = flow::with(before, scratch.spot.tag, kinds) };
+    if flow::displaces(before, scratch.spot.tag) {
+        tally(Tally::TagsDisplaced);
     }
 }
 

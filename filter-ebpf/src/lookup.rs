@@ -112,28 +112,39 @@ pub fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
     }
 }
 
-/// Weighs these orders. `Ok` if one holds; it is in [`Scratch::choice`].
+/// Weighs these orders, and counts the packet as theirs. `Ok` if one holds; it is in [`Scratch::choice`].
 #[inline(always)]
 pub fn decide(way: &Way, protocol: Protocol) -> Result<(), Reason> {
     // SAFETY: the context is the program's.
     seam::decode(unsafe { seam::choose_order(way.packet.raw(), protocol as u32) })
 }
 
+/// As [`decide`], of a packet that may be another connection's: it is not counted.
+#[inline(always)]
+pub fn weigh(way: &Way, protocol: Protocol) -> Result<(), Reason> {
+    // SAFETY: as in `decide`.
+    seam::decode(unsafe { seam::choose_order(way.packet.raw(), protocol as u32 | UNCOUNTED) })
+}
+
+/// Beside a protocol's code.
+const UNCOUNTED: u32 = 1 << 8;
+
 /// See [`seam::choose_order`].
 #[inline(always)]
 pub fn choose_seam(context: *mut xdp_md, protocol: u32) -> u32 {
     const DNS: u32 = Protocol::Dns as u32;
     const TLS: u32 = Protocol::Tls as u32;
-    let protocol = match protocol {
+    let is_uncounted = protocol & UNCOUNTED != 0;
+    let protocol = match protocol & !UNCOUNTED {
         DNS => Protocol::Dns,
         TLS => Protocol::Tls,
         _ => Protocol::Quic,
     };
-    seam::encode(seam::way(context).and_then(|mut way| choose(&mut way, protocol)))
+    seam::encode(seam::way(context).and_then(|mut way| choose(&mut way, protocol, is_uncounted)))
 }
 
 #[inline(always)]
-fn choose(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
+fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     // SAFETY: a helper without arguments.
@@ -141,11 +152,12 @@ fn choose(way: &mut Way, protocol: Protocol) -> Result<(), Reason> {
     scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
+    scratch.is_uncounted = is_uncounted.into();
     repeat(MAX_ENTRIES, consider, way);
     if scratch.choice.action == 0 {
         return Err(scratch.choice.passed());
     }
-    if let Some(hits) = HITS.get_ptr_mut(scratch.choice.entry.order) {
+    if !is_uncounted && let Some(hits) = HITS.get_ptr_mut(scratch.choice.entry.order) {
         // SAFETY: this CPU's counter.
         unsafe { (*hits).decided += 1 };
     }
@@ -180,6 +192,7 @@ unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
     let Some(order) = ORDERS.get(entry.order) else { return 0 };
     let asker = scratch.asker;
     if scratch.choice.consider(*entry, order, &asker)
+        && scratch.is_uncounted == 0
         && let Some(hits) = HITS.get_ptr_mut(entry.order)
     {
         // SAFETY: this CPU's counter.

@@ -137,6 +137,8 @@ pub struct Scratch {
     pub asker: Asker,
     /// The choice so far.
     pub choice: Choice,
+    /// 1: the packet is not counted as the orders'.
+    pub is_uncounted: u32,
     /// The flow's place in `FLOW_TAGS`.
     pub spot: Spot,
     /// IPv6 addresses behind their first eight octets, once the flow's key was needed.

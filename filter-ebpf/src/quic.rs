@@ -12,13 +12,13 @@ use filter_common::{
 use crate::{
     filter::Outcome,
     flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
-    lookup::Way,
+    lookup::{Way, weigh},
     maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch, tally},
     packet::Packet,
     seam,
     tcp::goes_to_resolver,
     tier,
-    tls::judge_held,
+    tls::{judge_held, look_up_held},
 };
 
 /// See [`seam::quic_datagram`].
@@ -62,7 +62,11 @@ fn datagram(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
             true => Recalled::No,
             false => recall_connection(&way.packet, scratch),
         };
-        let stops = recalled != Recalled::No && judge_held(way, Protocol::Quic).is_ok();
+        let stops = match recalled {
+            Recalled::No => false,
+            Recalled::Yes => judge_held(way, Protocol::Quic).is_ok(),
+            Recalled::Doubtful => look_up_held(way).is_ok() && weigh(way, Protocol::Quic).is_ok(),
+        };
         if stops && recalled == Recalled::Yes {
             return Ok(Outcome::ACT);
         }

@@ -9,7 +9,7 @@ use filter_common::{
     flow,
     frame::Payload,
     layout::StreamReader,
-    stream::{self, Place, Segment, place},
+    stream::{self, PUT_IN_ORDER, Place, Segment, place},
     tls::{Extensions, MAX_EXTENSIONS, Step},
     verdict::{Action, Protocol, Reason, Tally},
     walk::{HOST_STEPS, HostCheck, STEPS, Step as WalkStep, Walk},
@@ -92,9 +92,9 @@ fn follow(way: &mut Way, alone: Reason) -> Result<Outcome, Reason> {
         Ok(()) => Ok(Outcome::ACT),
     };
     // The deferred tier puts segments in order, for which it needs those in order as well.
-    if matches!(judged, Err(Reason::TcpOutOfOrder))
-        || matches!(judged, Err(Reason::TlsIncomplete)) && scratch.stream.copied == 1
-    {
+    let is_for_tier = matches!(judged, Err(Reason::TcpOutOfOrder))
+        || matches!(judged, Err(Reason::TlsIncomplete)) && scratch.stream.copied == 1;
+    if is_for_tier && scratch.sequence.wrapping_sub(scratch.start) < PUT_IN_ORDER {
         tier::copy(way, Protocol::Tls, false);
     }
     if let Err(reason) = judged {
@@ -152,9 +152,15 @@ pub fn held_seam(context: *mut xdp_md) -> u32 {
 /// Looks up a host name that is held, and chooses among its orders.
 #[inline(always)]
 pub fn judge_held(way: &Way, protocol: Protocol) -> Result<(), Reason> {
-    // SAFETY: the context is the program's.
-    seam::decode(unsafe { seam::held_name(way.packet.raw()) })?;
+    look_up_held(way)?;
     lookup::decide(way, protocol)
+}
+
+/// Looks up a host name that is held.
+#[inline(always)]
+pub fn look_up_held(way: &Way) -> Result<(), Reason> {
+    // SAFETY: the context is the program's.
+    seam::decode(unsafe { seam::held_name(way.packet.raw()) })
 }
 
 /// Judges a segment by what is known of its flow. `alone` is what it came to by itself.
@@ -236,7 +242,7 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             Place::Elsewhere => return Err(alone),
         }
     } else {
-        let (mut anchored, mut copied) = (0, 0);
+        let (mut begins, mut anchored, mut copied) = (begins, 0, 0);
         if !may_have(scratch, flow::STREAM)
             && scratch.kinds != NO_STATE
             && let Some(mark) = marked(scratch)
@@ -250,6 +256,7 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
             copied = mark.copied as u8;
             finish(scratch);
             anchored = u8::from(is_first);
+            begins |= is_first && Extensions::is_lone_change(&way.packet, &scratch.payload);
         }
         if !begins {
             return Err(alone);
@@ -290,15 +297,17 @@ fn begin(way: &mut Way) {
 }
 
 #[inline(always)]
-fn begin_with(way: &mut Way, reader: StreamReader) {
+fn begin_with(way: &mut Way, mut reader: StreamReader) {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     let payload = scratch.payload;
-    let start = Extensions::start(&way.packet, &payload);
-    scratch.stream.base = scratch.sequence.wrapping_add(start.wrapping_sub(payload.start));
+    // What lies before the hello is part of the stream: the deferred tier has it, too.
+    let before = Extensions::start(&way.packet, &payload).wrapping_sub(payload.start);
+    reader.next = reader.next.wrapping_add(before);
+    scratch.stream.base = scratch.sequence;
     scratch.stream.copied = 0;
     scratch.stream.anchored = 0;
-    scratch.segment = Segment { at: start.wrapping_add(reader.next), end: payload.end };
+    scratch.segment = Segment { at: payload.start.wrapping_add(reader.next), end: payload.end };
     scratch.stream.reader = reader;
 }
 

@@ -3,12 +3,8 @@
 
 use arbitrary::{Result as Made, Unstructured};
 use cordon_tests::packet::quic::{Client, crypto};
-use filter_common::layout::FlowKey;
-use filter_user::deferred::{
-    Copied, Decision, Limits, NoName,
-    quic::Connections,
-    tcp::{MAX_OCTETS, Segments},
-};
+use filter_common::{layout::FlowKey, stream::PUT_IN_ORDER};
+use filter_user::deferred::{Copied, Decision, Limits, NoName, quic::Connections, tcp::Segments};
 
 use crate::flow::{cut, handshake};
 
@@ -107,7 +103,7 @@ fn segments(u: &mut Unstructured) -> Made<()> {
         stream.extend((record.len() as u16).to_be_bytes());
         stream.extend(record);
     }
-    if stream.len() > MAX_OCTETS as usize {
+    if stream.len() > PUT_IN_ORDER as usize {
         return Ok(());
     }
     let start: u32 = u.arbitrary()?;

@@ -13,10 +13,13 @@ use cordon_tests::{
 };
 use filter_common::{
     bytes::Slice,
-    flow::{REMEMBERED, entries, kinds, spot},
+    flow::{LINES, REMEMBERED, entries, kinds, spot, with, without},
     frame::network,
     layout::REMEMBERED_IDLE,
-    verdict::Reason::{self, NotListed, Reset, TcpSyn, TlsIncomplete, TlsNotHello},
+    verdict::{
+        Reason::{self, NotListed, Reset, TcpSyn, TlsIncomplete, TlsNotHello},
+        Tally,
+    },
 };
 use filter_user::kernel::Capacity;
 
@@ -177,6 +180,37 @@ fn o06_floods() {
     flood("SYNs", Flow(vec![any.syn()]), &[TcpSyn]);
     flood("first halves of hellos", Flow(vec![any.data(0, &other[..HALF])]), &[TlsIncomplete]);
     flood("listed split hellos", Flow(any.cut(&listed, &[HALF])), &[TlsIncomplete, Reset]);
+}
+
+/// What the tags have no room for shows in a number.
+#[test]
+fn o06_tags_that_give_way_are_counted() {
+    const FLOWS: u32 = 40_000;
+    let capacity = Capacity { connections: 1 << 16, ..Setup::default().capacity };
+    let filter = Filter::with(Setup { capacity, ..Setup::default() }, [&order("o", ["example.com"])]);
+    let tables = filter.kernel().tables();
+    let mut flow = Flow(vec![Connection::new(Ip::v4(), 443).syn()]);
+    let network = network(&Slice(&flow.0[0])).expect("a good frame");
+    let mut lines = vec![0; LINES as usize];
+    let mut displaced = 0;
+    for n in 0..FLOWS {
+        let frame = &flow.frames(n)[0];
+        filter.kernel().run(frame, 1).expect("the kernel takes the frame");
+        let spot = spot(&Slice(frame), &network, tables.hash_key()).expect("a good frame");
+        let line = &mut lines[spot.line as usize];
+        // A SYN ends what the tag announced before.
+        *line = without(*line, spot.tag);
+        displaced += u64::from(entries(*line).count() == 4);
+        *line = with(*line, spot.tag, 0);
+    }
+    assert_eq!(tables.flow_tags(), lines);
+    let counted = tables.tallies().expect("the map");
+    assert_eq!(
+        counted.iter().find(|(tally, _)| *tally == Tally::TagsDisplaced).map(|(_, count)| *count),
+        Some(displaced)
+    );
+    println!("{displaced} of {FLOWS} flows without a tag");
+    assert!(displaced >= u64::from(FLOWS - 4 * LINES), "no more than four in a line");
 }
 
 /// After ordinary connections nothing is left but what must be remembered: the names of those that were stopped.

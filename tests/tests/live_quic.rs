@@ -204,7 +204,7 @@ fn the_tiers_numbers_are_shown() -> Result<()> {
     assert_eq!((copied, decided, listed), (1, 1, 1));
     assert_eq!([over_budget, ring_full, incomplete, restarts], [0; 4]);
     let text = filter.cordon(&["stats"])?.stdout;
-    assert!(text.contains("deferred tier: alive; 1 names, 1 of them listed"), "{text}");
+    assert!(text.contains("deferred tier: alive; 1 connections with a name, 1 of them listed"), "{text}");
     Ok(())
 }
 

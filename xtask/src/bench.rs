@@ -1,16 +1,32 @@
 //! `cargo xtask bench`: builds for release and measures what Cordon costs.
 
+mod compare;
+mod rows;
+
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 
 use crate::{setup, sh};
 
-pub fn run(quick: bool) -> Result<()> {
+pub fn run(quick: bool, revision: Option<&str>) -> Result<()> {
     setup::run(false)?;
-    sh::run(&mut sh::cargo(["build", "--release", "--package", "filter-user"]))?;
-    let mut bench = sh::cargo(["run", "--release", "--package", "cordon-tests", "--bin", "bench"]);
-    if quick {
-        bench.args(["--", "--quick"]);
+    if let Some(revision) = revision {
+        return compare::run(revision, quick);
     }
-    sh::run_built_as_root(&mut bench, &[])?;
-    sh::run(&mut bench)
+    let bench = build(sh::workspace())?;
+    sh::run(&mut sh::as_root(&bench, options(quick))?)
+}
+
+/// Builds the benchmark of the source in this folder, and the program that it starts, which stands beside it.
+fn build(source: &Path) -> Result<PathBuf> {
+    for package in [&["filter-user"][..], &["cordon-tests", "--bin", "bench"]] {
+        let mut cargo = sh::cargo(["build", "--release", "--package"]);
+        sh::run(cargo.args(package).current_dir(source))?;
+    }
+    Ok(source.join("target/release/bench"))
+}
+
+fn options(quick: bool) -> Option<&'static str> {
+    quick.then_some("--quick")
 }

@@ -2,20 +2,21 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{fuzz, layout, setup, sh, test, vm};
+use crate::{demo, fuzz, layout, setup, sh, test, vm};
 
 /// A name and what to run.
 type Check = (&'static str, fn() -> Result<()>);
 
 pub fn run() -> Result<()> {
     setup::run(true)?;
-    let checks: [Check; 8] = [
+    let checks: [Check; 9] = [
         ("layout", || layout::run(false)),
         ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
         ("lints of the host's packages", host_lints),
         ("lints of the XDP program", bpf_lints),
         ("documentation", documentation),
         ("tests", || test::all(false)),
+        ("demo", demo::show),
         ("fuzzing", || fuzz::run(FUZZ_SECONDS, Some(FUZZ_SEED), &[])),
         ("kernel matrix", || vm::run(&vm::SERIES, vm::Extent::Ci)),
     ];

@@ -40,6 +40,9 @@ enum Verb {
         /// Smaller counts, within half a minute after the build
         #[arg(long)]
         quick: bool,
+        /// Runs an earlier revision's benchmark and this one's in turn, seven times each, and shows the difference
+        #[arg(long, value_name = "REV")]
+        compare: Option<String>,
     },
     /// The kernel matrix: boots Debian's cloud kernels under qemu, loads every program and judges frames there
     Vm {
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
         Verb::Setup { tests } => setup::run(tests),
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
-        Verb::Bench { quick } => bench::run(quick),
+        Verb::Bench { quick, compare } => bench::run(quick, compare.as_deref()),
         Verb::Vm { series, quick } => vm::run(&series, if quick { vm::Extent::Ci } else { vm::Extent::Full }),
         Verb::Fuzz { seconds, target } => fuzz::run(seconds, None, &target),
         Verb::Ci => ci::run(),

@@ -33,11 +33,11 @@ pub fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command
 }
 
 /// A command with root's rights: as it is where we have them, else through sudo.
-pub fn as_root<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<Command> {
+pub fn as_root<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Result<Command> {
     if is_root()? {
-        return Ok(command(program, arguments));
+        return Ok(command(program.as_ref(), arguments));
     }
-    let mut sudo = command("sudo", [program]);
+    let mut sudo = command("sudo", [program.as_ref()]);
     sudo.args(arguments);
     ensure!(found("sudo"), "{} needs root: run this as root, or install sudo", shown(&sudo));
     Ok(sudo)

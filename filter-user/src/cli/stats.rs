@@ -104,8 +104,8 @@ pub(super) fn tier_text(tier: &TierStatus) -> String {
     let TierStatus { alive, restarts, decided, listed, undecided, nameless, junk, incomplete, failed } = tier;
     let life = if *alive { "alive" } else { "NO SIGN OF LIFE" };
     let mut text = format!(
-        "deferred tier: {life}; {decided} names, {listed} of them listed; {undecided} copies undecided, {nameless} \
-         without a name, {junk} junk; {incomplete} connections incomplete\n"
+        "deferred tier: {life}; {decided} connections with a name, {listed} of them listed, {nameless} without one, \
+         {incomplete} incomplete; {undecided} copies undecided, {junk} junk\n"
     );
     if *failed > 0 {
         text.push_str(&format!("deferred tier: {failed} NAMES COULD NOT BE WRITTEN\n"));

@@ -39,13 +39,13 @@ pub struct TierStatus {
     pub alive: bool,
     /// How often it failed and began anew.
     pub restarts: u64,
-    /// Names that it found.
+    /// Connections whose name it found.
     pub decided: u64,
-    /// Of these, names that orders cover.
+    /// Of these, connections whose name orders cover.
     pub listed: u64,
     /// Copies after which the name was still to come.
     pub undecided: u64,
-    /// Copies of connections without a name that could be judged.
+    /// Connections without a name that could be judged.
     pub nameless: u64,
     /// Copies that told nothing.
     pub junk: u64,

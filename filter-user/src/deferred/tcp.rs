@@ -1,6 +1,9 @@
 //! TCP: the ClientHello of a connection whose segments did not come in order.
 
-use filter_common::layout::{self, FlowKey};
+use filter_common::{
+    layout::{self, FlowKey},
+    stream::PUT_IN_ORDER,
+};
 
 use super::{
     Copied, Decision, Junk, Limits,
@@ -13,6 +16,7 @@ use super::{
 #[derive(Debug)]
 pub struct Segments {
     table: Table<Connection>,
+    ended: u64,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,7 @@ enum State {
 impl Segments {
     /// None.
     pub fn new(limits: Limits) -> Self {
-        Self { table: Table::new(limits) }
+        Self { table: Table::new(limits), ended: 0 }
     }
 
     /// Whether a connection is held whose first octet has this sequence number.
@@ -44,14 +48,14 @@ impl Segments {
         self.table.expire(copied.time);
         let key = copied.connection;
         let at = sequence.wrapping_sub(start);
-        if at >= MAX_OCTETS || copied.payload.is_empty() {
+        if at >= PUT_IN_ORDER || copied.payload.is_empty() {
             return Decision::Junk(Junk::Place);
         }
         // Another start: another connection, with the same addresses and ports.
         if self.table.get_mut(&key).is_none_or(|connection| connection.start != start) {
             let stream = match begun {
-                Some(begun) => Stream::at(begun.reader.next, Hello::resumed(begun), MAX_OCTETS),
-                None => Stream::new(Hello::in_records(), MAX_OCTETS),
+                Some(begun) => Stream::at(begun.reader.next, Hello::resumed(begun), PUT_IN_ORDER),
+                None => Stream::new(Hello::in_records(), PUT_IN_ORDER),
             };
             let state = State::Reading(stream);
             self.table.insert(key, copied.client, copied.time, Connection { start, state });
@@ -61,7 +65,7 @@ impl Segments {
             State::Done(decision) => return decision.clone(),
             State::Reading(stream) => stream,
         };
-        let room = (MAX_OCTETS - at) as usize;
+        let room = (PUT_IN_ORDER - at) as usize;
         let decision = match stream.put(at, copied.payload.get(..room).unwrap_or(copied.payload)) {
             Known::Nothing => Decision::Undecided,
             Known::Name(name) => Decision::Name(name),
@@ -72,6 +76,7 @@ impl Segments {
             self.table.note(&key, weight, true);
         } else {
             connection.state = State::Done(decision.clone());
+            self.ended += 1;
             self.table.note(&key, 0, false);
         }
         decision
@@ -87,11 +92,13 @@ impl Segments {
         self.len() == 0
     }
 
+    /// Connections that were read to their name, or until it was clear that they have none.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// Connections that were forgotten before their name was known: for want of room, or because it did not come.
     pub fn incomplete(&self) -> u64 {
         self.table.incomplete
     }
 }
-
-/// Octets of a connection that are read: a TLS record, or many small ones.
-pub const MAX_OCTETS: u32 = 16 << 10;

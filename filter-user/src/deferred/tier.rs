@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use filter_common::{layout::Deferred, verdict::Protocol};
 
 use super::{
-    Copied, Decision, Limits,
+    Copied, Decision, Limits, NoName,
     quic::{Connections, Found},
     tcp::Segments,
 };
@@ -18,9 +18,9 @@ use crate::{
 /// What has been made of the copies.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Names that were found.
+    /// Connections whose name was found.
     pub decided: AtomicU64,
-    /// Of these, names that orders cover: the kernel remembers them.
+    /// Of these, connections whose name orders cover: the kernel remembers it.
     pub listed: AtomicU64,
     /// Copies after which the name is still to come.
     pub undecided: AtomicU64,
@@ -56,6 +56,7 @@ impl Tier {
         let is_quic = copy.protocol == Protocol::Quic as u8;
         let connection = if is_quic { copy.connection } else { copy.flow };
         let copied = Copied { time: copy.time, connection, client: copy.client, payload };
+        let ended = self.ended();
         let found = if is_quic {
             self.connections.read(&copied)
         } else {
@@ -67,22 +68,27 @@ impl Tier {
             Found { decision, ids: None, is_guess: false }
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
-        let count = match found.decision {
-            Decision::Name(_) => &counts.decided,
-            Decision::Undecided => &counts.undecided,
-            Decision::NoName(_) => &counts.nameless,
-            Decision::Junk(_) => &counts.junk,
+        // Further copies of a connection whose name is known are not counted again.
+        let is_news = self.ended() > ended;
+        match found.decision {
+            Decision::Undecided => counts.undecided.fetch_add(1, Relaxed),
+            Decision::Junk(_) | Decision::NoName(NoName::Ambiguous) => counts.junk.fetch_add(1, Relaxed),
+            Decision::Name(_) => counts.decided.fetch_add(is_news.into(), Relaxed),
+            Decision::NoName(_) => counts.nameless.fetch_add(is_news.into(), Relaxed),
         };
-        count.fetch_add(1, Relaxed);
         match found.decision {
             // What the kernel has forgotten since, another connection has taken the place of.
             Decision::Name(name) if tables.is_covered(&name)? && (!found.is_guess || tables.remembers(copy)?) => {
                 tables.remember(copy, &name, found.ids.as_ref())?;
-                counts.listed.fetch_add(1, Relaxed);
+                counts.listed.fetch_add(is_news.into(), Relaxed);
                 Ok(Some(name))
             }
             Decision::Name(_) | Decision::NoName(_) if is_quic && copy.held == 1 => tables.clear(copy).map(|()| None),
             _ => Ok(None),
         }
+    }
+
+    fn ended(&self) -> u64 {
+        self.connections.ended() + self.segments.ended()
     }
 }

@@ -208,6 +208,48 @@ fn t17_later_and_tiny_fragments_pass() {
     }
 }
 
+/// Fragments of one packet that do not agree: each first one is judged by itself, and the others pass, whatever they lay
+/// over it.
+#[test]
+fn t17_overlapping_fragments() {
+    let filter = Filter::new([&order("o", ["example.com"]).both(Action::Drop)]);
+    let other = "www.example.net";
+    for ip in Ip::both() {
+        let first = ip.clone().fragment(Fragment::First);
+        // Eight octets in: over the first fragment's payload of UDP, and from the sequence numbers of TCP on.
+        let over = |protocol: u8, octets: &[u8]| {
+            let mut ip = ip.clone();
+            match &mut ip {
+                Ip::V4 { fragment, .. } => *fragment = 1,
+                Ip::V6 { .. } => {
+                    let mut header = Fragment::Atomic.ipv6();
+                    header.octets[2..4].copy_from_slice(&8_u16.to_be_bytes());
+                    ip = ip.extensions(&[header]);
+                }
+            }
+            Packet::new(ip, Transport::Raw(protocol), octets.to_vec())
+        };
+        let listed =
+            [over(17, &Query::new(NAME).build()), over(6, &[&[0; 12][..], &Hello::new(NAME).build()].concat())];
+        let others = [Packet::dns(first.clone(), &Query::new(other)), Packet::tls(first.clone(), &Hello::new(other))];
+        for (named, overlapping) in others.iter().zip(&listed) {
+            for (packet, reason) in [(named, Reason::NotListed), (overlapping, Reason::FragmentLater)] {
+                filter.expect(packet, reason);
+            }
+            // In the other order.
+            filter.expect(overlapping, Reason::FragmentLater);
+            filter.expect(named, Reason::NotListed);
+        }
+        // A second first fragment.
+        for packet in [query(first.clone()), hello(first.clone())] {
+            filter.expect(&packet, Reason::Dropped);
+        }
+        for named in &others {
+            filter.expect(named, Reason::NotListed);
+        }
+    }
+}
+
 #[test]
 fn t17_every_offset_is_a_later_fragment() {
     let filter = filter();

@@ -28,6 +28,7 @@ use crate::name::Name;
 #[derive(Debug)]
 pub struct Connections {
     table: Table<Vec<Attempt>>,
+    ended: u64,
     /// The packet that is being opened.
     packet: Vec<u8>,
 }
@@ -80,7 +81,7 @@ struct Reading {
 impl Connections {
     /// None.
     pub fn new(limits: Limits) -> Self {
-        Self { table: Table::new(limits), packet: Vec::with_capacity(2048) }
+        Self { table: Table::new(limits), ended: 0, packet: Vec::with_capacity(2048) }
     }
 
     /// Reads a datagram.
@@ -123,6 +124,11 @@ impl Connections {
         self.table.octets()
     }
 
+    /// Connections that were read to their name, or until it was clear that they have none. An attempt counts as one.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// Connections that were forgotten before their name was known: for want of room, or because it did not come.
     pub fn incomplete(&self) -> u64 {
         self.table.incomplete
@@ -132,8 +138,13 @@ impl Connections {
         let key = copied.connection;
         let attempts = self.table.get_mut(&key);
         if let Some(attempts) = attempts {
-            let known = attempts.iter_mut().rev().find_map(|attempt| attempt.read(initial, &mut self.packet));
-            if let Some(found) = known {
+            let known = attempts.iter_mut().rev().find_map(|attempt| {
+                let was_open = attempt.is_open();
+                let found = attempt.read(initial, &mut self.packet)?;
+                Some((found, was_open && !attempt.is_open()))
+            });
+            if let Some((found, ends)) = known {
+                self.ended += u64::from(ends);
                 let weight = attempts.iter().map(Attempt::weight).sum();
                 let is_open = attempts.iter().any(Attempt::is_open);
                 self.table.note(&key, weight, is_open);
@@ -141,6 +152,7 @@ impl Connections {
             }
         }
         let Some((attempt, found)) = Attempt::begin(initial, &mut self.packet) else { return Found::junk(Junk::Tag) };
+        self.ended += u64::from(!attempt.is_open());
         self.add(copied, attempt);
         found
     }

@@ -79,11 +79,13 @@ fn show() -> Result<()> {
     );
 
     for (((probe, before), after), decision) in probes.iter().zip(&before).zip(&after).zip(&decisions) {
-        let stopped = before != after;
-        let ordered = decision["verdict"] != "pass";
-        ensure!(stopped == ordered, "{} to {}: {before}, then {after}: {decision}", probe.address(), probe.name);
+        let is_as_ordered = probe.is_served(before)
+            && after == probe.stopped.unwrap_or(before)
+            && (decision["verdict"] == "pass") == probe.stopped.is_none();
+        let (address, kind, name) = (probe.address(), probe.kind(), probe.name);
+        ensure!(is_as_ordered, "not as ordered: {address}, {kind}, {name}: {before}, then {after}: {decision}");
     }
-    let stopped = decisions.iter().filter(|decision| decision["verdict"] != "pass").count();
+    let stopped = probes.iter().filter(|probe| probe.stopped.is_some()).count();
     let others = probes.len() - stopped;
     println!("\n{stopped} stopped and {others} untouched, each as ordered; {} s.", begun.elapsed().as_secs());
     Ok(())

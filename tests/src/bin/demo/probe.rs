@@ -1,5 +1,7 @@
 //! What the demonstration's clients do.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use cordon_tests::lab::{Family, Lab, Source, address};
 
@@ -9,6 +11,8 @@ pub struct Probe {
     family: Family,
     source: Source,
     pub name: &'static str,
+    /// What the orders make of it; none for what they leave alone.
+    pub stopped: Option<&'static str>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,28 +32,28 @@ use Family::{V4, V6};
 pub fn all() -> Vec<Probe> {
     let [subscriber, other] = [address::CLIENT, address::OTHER_CLIENT];
     let rows = [
-        (subscriber, V4, Dig("A"), "motogpstream.me"),
-        (subscriber, V6, Dig("AAAA"), "live.motogpstream.me"),
-        (subscriber, V4, Dig("A"), "notmotogpstream.me"),
-        (subscriber, V6, Dig("AAAA"), "motogp.example"),
-        (other, V4, Dig("A"), "motogpstream.me"),
-        (other, V6, Dig("AAAA"), "livetv821.me"),
-        (subscriber, V4, Curl, "tarjetarojaenvivo.lat"),
-        (subscriber, V6, Curl, "www.livetv821.me"),
-        (subscriber, V4, Openssl, "motogpstream.me"),
-        (subscriber, V6, Openssl, "tarjetarojaenvivo.lat"),
-        (subscriber, V4, Curl, "tarjetarojaenvivo.lat.example"),
-        (subscriber, V6, Openssl, "motogp.example"),
-        (other, V4, Curl, "tarjetarojaenvivo.lat"),
-        (other, V6, Curl, "www.livetv821.me"),
-        (subscriber, V4, Quic, "livetv821.me"),
-        (subscriber, V6, Quic, "www.motogpstream.me"),
-        (subscriber, V4, Quic, "notmotogpstream.me"),
-        (subscriber, V6, Quic, "livetv821.me.example"),
-        (other, V4, Quic, "livetv821.me"),
-        (other, V6, Quic, "www.motogpstream.me"),
+        (subscriber, V4, Dig("A"), "motogpstream.me", Some("NXDOMAIN")),
+        (subscriber, V6, Dig("AAAA"), "live.motogpstream.me", Some("NXDOMAIN")),
+        (subscriber, V4, Dig("A"), "notmotogpstream.me", None),
+        (subscriber, V6, Dig("AAAA"), "motogp.example", None),
+        (other, V4, Dig("A"), "motogpstream.me", None),
+        (other, V6, Dig("AAAA"), "livetv821.me", None),
+        (subscriber, V4, Curl, "tarjetarojaenvivo.lat", Some("connection reset")),
+        (subscriber, V6, Curl, "www.livetv821.me", Some("connection reset")),
+        (subscriber, V4, Openssl, "motogpstream.me", Some("connection reset")),
+        (subscriber, V6, Openssl, "tarjetarojaenvivo.lat", Some("connection reset")),
+        (subscriber, V4, Curl, "tarjetarojaenvivo.lat.example", None),
+        (subscriber, V6, Openssl, "motogp.example", None),
+        (other, V4, Curl, "tarjetarojaenvivo.lat", None),
+        (other, V6, Curl, "www.livetv821.me", None),
+        (subscriber, V4, Quic, "livetv821.me", Some("no page")),
+        (subscriber, V6, Quic, "www.motogpstream.me", Some("no page")),
+        (subscriber, V4, Quic, "notmotogpstream.me", None),
+        (subscriber, V6, Quic, "livetv821.me.example", None),
+        (other, V4, Quic, "livetv821.me", None),
+        (other, V6, Quic, "www.motogpstream.me", None),
     ];
-    rows.map(|(source, family, client, name)| Probe { client, family, source, name }).into()
+    rows.map(|(source, family, client, name, stopped)| Probe { client, family, source, name, stopped }).into()
 }
 
 impl Probe {
@@ -74,6 +78,15 @@ impl Probe {
             Curl => "TLS, curl".to_owned(),
             Openssl => "TLS, openssl".to_owned(),
             Quic => "QUIC, quinn".to_owned(),
+        }
+    }
+
+    /// Whether it got what it asked for.
+    pub fn is_served(&self, outcome: &str) -> bool {
+        match self.client {
+            Dig(_) => outcome.parse::<IpAddr>().is_ok(),
+            Curl | Quic => outcome == "page fetched",
+            Openssl => outcome == "handshake done",
         }
     }
 
