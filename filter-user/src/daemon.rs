@@ -15,6 +15,7 @@ mod memory;
 mod numbers;
 pub mod off;
 mod requests;
+mod standing;
 mod tasks;
 mod tier;
 

@@ -32,6 +32,7 @@ use crate::{
         server::{Reply, Request},
     },
     deferred::reader::Watch,
+    feed::tickets::{Asked, Standings},
     kernel::{self, Behaviour, Kernel, Mode, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };
@@ -48,6 +49,15 @@ pub(super) enum Message {
         ended: Vec<String>,
         /// Who waits.
         reply: Option<Reply<Submitted>>,
+    },
+    /// What has become of names of orders?
+    Standing {
+        /// The names.
+        asked: Vec<Asked>,
+        /// What the book knows of them, which holds for those that the kernel does not stop.
+        known: Standings,
+        /// Who waits.
+        reply: oneshot::Sender<Standings>,
     },
     /// A request of the control socket that needs no book.
     Request(Request),
@@ -175,6 +185,7 @@ impl Engine {
             match message {
                 Message::End(ids) => self.end(&ids),
                 Message::Applied { applied, ended, reply } => self.applied(applied, &ended, reply),
+                Message::Standing { asked, known, reply } => drop(reply.send(self.standing(&asked, known))),
                 Message::Request(request) => self.request(request, events),
                 Message::Reload(config, taken) => drop(taken.send(self.reload(*config))),
                 Message::ClockStep => self.follow_clock(),
