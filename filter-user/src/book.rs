@@ -354,6 +354,11 @@ impl Book {
         OrderRow::find(&self.connection, id)?.map(|row| self.stored(row)).transpose()
     }
 
+    /// Whether an order is revoked.
+    pub(crate) fn revoked(&self, id: &str) -> Result<bool, BookError> {
+        Ok(OrderRow::find(&self.connection, id)?.is_some_and(|row| row.revoked.is_some()))
+    }
+
     /// The terms of one order, if it is there.
     pub(crate) fn terms(&self, id: &str) -> Result<Option<Arc<Terms>>, BookError> {
         Ok(OrderRow::find(&self.connection, id)?.map(|row| row.terms))

@@ -10,12 +10,14 @@ mod raw;
 mod remote;
 mod resolvers;
 mod scopes;
+mod ticketing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use filter_common::layout::{MAX_SCOPES, client_detail, quic_mode};
@@ -28,6 +30,7 @@ use crate::{
     feed::{
         Input, Kind, Seal,
         http::{Remote, Task},
+        tickets::{self, Platform},
     },
     guard::{self, Guards, Policy, Protected},
     kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
@@ -184,6 +187,8 @@ pub struct Feed {
     pub remote: Option<Remote>,
     /// What is in them.
     pub kind: Kind,
+    /// It is a platform's tickets, which are put there as orders.
+    pub tickets: Option<Arc<Platform>>,
     /// They must be signed.
     pub seal: Option<Seal>,
     /// Its guards.
@@ -193,8 +198,18 @@ pub struct Feed {
 impl Feed {
     /// What is fetched for it.
     pub fn task(&self) -> Option<Task> {
+        if self.tickets.is_some() {
+            return None;
+        }
         let (feed, seal, path) = (self.name.clone(), self.seal.clone(), self.path.clone());
         self.remote.clone().map(|remote| Task { feed, remote, seal, path })
+    }
+
+    /// The platform that is asked for it.
+    pub fn platform(&self, guards: &Guards) -> Option<tickets::Task> {
+        let (platform, remote) = (self.tickets.clone()?, self.remote.clone()?);
+        let (feed, path, guards) = (self.name.clone(), self.path.clone(), guards.clone());
+        Some(tickets::Task { feed, remote, platform, path, guards })
     }
 
     /// What is read for it. What is fetched was checked then.

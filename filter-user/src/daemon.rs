@@ -16,6 +16,7 @@ mod numbers;
 pub mod off;
 mod record;
 mod requests;
+mod standing;
 mod tasks;
 mod tier;
 

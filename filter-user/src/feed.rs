@@ -23,6 +23,7 @@ pub(crate) mod list;
 pub mod native;
 pub(crate) mod signature;
 mod spool;
+pub mod tickets;
 pub mod watch;
 
 pub use input::{Input, Kind};
@@ -152,7 +153,7 @@ impl Refusal {
 }
 
 /// `text` with what cannot be printed escaped, cut to so many characters.
-fn excerpt(text: &str, most: usize) -> String {
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
     let mut excerpt = String::new();
     let mut length = 0;
     for character in text.chars() {

@@ -47,6 +47,8 @@ pub struct Policy {
     pub protected: bool,
     /// What a reading may add to an order that the book has.
     pub growth: Option<Limit>,
+    /// A new order grows from nothing; else its size is meant.
+    pub is_new_growth: bool,
     /// What may leave an order, or how many orders a source, since it is listed no longer.
     pub shrink: Option<Limit>,
     /// That a list is empty now is held.
@@ -149,6 +151,7 @@ impl Policy {
             private_suffixes: false,
             protected: false,
             growth: None,
+            is_new_growth: false,
             shrink: None,
             empty: false,
             hold: Duration::ZERO,
@@ -173,6 +176,7 @@ impl Default for Policy {
             private_suffixes: true,
             protected: true,
             growth: Some(Limit { rows: 1000, percent: 5 }),
+            is_new_growth: false,
             shrink: Some(Limit { rows: 5, percent: 50 }),
             empty: true,
             hold: Duration::ZERO,

@@ -157,6 +157,13 @@ impl TestOrder {
     }
 }
 
+impl From<Order> for TestOrder {
+    fn from(order: Order) -> Self {
+        let Order { terms, names, except } = order;
+        Self { terms: (*terms).clone(), names, except }
+    }
+}
+
 fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<Name> {
     names.into_iter().map(|name| Name::parse(name).unwrap_or_else(|error| panic!("{name}: {error}"))).collect()
 }

@@ -51,6 +51,14 @@ impl Writer<'_> {
         if self.sort_out(origin, out) == given && given > 0 {
             return false;
         }
+        let limit = guarded.policy.growth.filter(|_| guarded.policy.is_new_growth);
+        let coming = order.names.len() as u64;
+        if let Some(limit) = limit.filter(|limit| limit.is_exceeded(coming, 0)) {
+            let names = std::mem::take(&mut order.names);
+            let items = names.iter().map(|name| item(ItemKind::Added, name, String::new())).collect();
+            let why = format!("a new order has {coming} names, over {}", limit.rows);
+            self.holds.push(Hold { guard: Guard::Growth, why, figures: Some((coming, 0)), terms: None, items });
+        }
         if window && !order.names.is_empty() {
             let names = std::mem::take(&mut order.names);
             self.hold_in_window(origin, names.iter());

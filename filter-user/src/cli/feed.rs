@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::Global;
 use crate::control::{
-    api::{DecideRequest, FeedStatus, HeldChange, HeldNames, Submitted, SyncRequest},
+    api::{DecideRequest, FeedStatus, HeldChange, HeldNames, Submitted, SyncRequest, TicketCounts},
     client::{Client, escaped, own_name},
 };
 
@@ -126,13 +126,17 @@ pub(super) fn is_well(feed: &FeedStatus) -> bool {
 }
 
 fn status_text(feed: &FeedStatus) -> String {
-    let FeedStatus { name, path, read, problem, refusals, held, .. } = feed;
+    let FeedStatus { name, path, read, tickets, problem, refusals, held, .. } = feed;
     let read = read.map_or("not read yet".to_owned(), |read| format!("read {read:.0}"));
     let mut text = if path.as_os_str().is_empty() {
         format!("{name}: what `cordon order` gave\n")
     } else {
         format!("{name}: {}, {read}\n", path.display())
     };
+    if let Some(TicketCounts { tickets, processed, unprocessed, open }) = tickets {
+        let items = format!("{processed} processed, {unprocessed} not, {open} not answered");
+        text.push_str(&format!("  {tickets} tickets; items: {items}\n"));
+    }
     if let Some(problem) = problem {
         text.push_str(&format!("  problem: {problem}\n"));
     }

@@ -13,7 +13,7 @@ use crate::{
     book::{Book, Note},
     config::{CONTROL_SOURCE, Config},
     control::{
-        api::{AttachRequest, DetachRequest, Detached, FeedStatus, InterfaceStatus, Status},
+        api::{AttachRequest, DetachRequest, Detached, FeedStatus, InterfaceStatus, Status, TicketCounts},
         client::{ClientError, own_name},
     },
     daemon::{interface_status, off},
@@ -135,13 +135,17 @@ fn daemon_text(status: &Status, feeds: Option<&[FeedStatus]>) -> String {
 
 fn feed_text(feed: &FeedStatus) -> String {
     const MOST: usize = 10;
-    let FeedStatus { name, path, url, fetch, problem, refusals, held, .. } = feed;
+    let FeedStatus { name, path, url, fetch, tickets, problem, refusals, held, .. } = feed;
     let mut text = String::new();
     let place = url.clone().unwrap_or_else(|| path.display().to_string());
     let moment = |time: Option<Timestamp>| time.map_or("never".to_owned(), |time| format!("{time:.0}"));
     if let Some(fetch) = fetch {
         let (checked, changed) = (moment(fetch.checked), moment(fetch.changed));
         text.push_str(&format!("feed {name}: {place}: asked {checked}, changed {changed}\n"));
+    }
+    if let Some(TicketCounts { tickets, processed, unprocessed, open }) = tickets {
+        let items = format!("{processed} processed, {unprocessed} not, {open} not answered");
+        text.push_str(&format!("feed {name}: {tickets} tickets; items: {items}\n"));
     }
     if let Some(problem) = problem {
         let stale = fetch.as_ref().and_then(|fetch| fetch.stale_since);
@@ -325,6 +329,7 @@ mod tests {
             path: "/f".into(),
             url: None,
             fetch: None,
+            tickets: None,
             read: None,
             problem: None,
             refusals: Vec::new(),

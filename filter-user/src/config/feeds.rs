@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +14,7 @@ use super::{CONTROL_FEED, Check, Feed, raw, word};
 use crate::{
     feed::{Column, Columns, Format, Key, Kind, List, Seal},
     name::Name,
-    order::{Unfit, json::RawOrder},
+    order::{Terms, Unfit, json::RawOrder},
 };
 
 impl Check<'_> {
@@ -37,10 +38,11 @@ impl Check<'_> {
 
     /// `orders`: those that other lists are bound to.
     fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>) -> Option<Feed> {
-        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, order, guards, hold, deadline } =
-            feed;
-        let policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
-        let is_list = *kind.get_ref() == raw::FeedKind::List;
+        self.strange_keys(&feed);
+        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, tickets, order, .. } = feed;
+        let raw::Feed { guards, hold, deadline, .. } = feed;
+        let mut policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
+        let kind = *kind.get_ref();
         let seal = signature.and_then(|signature| match Key::parse(signature.key.get_ref()) {
             Ok(key) => Some(Seal { key, newest: state_dir.join("feeds").join(format!("{}.signed", name.get_ref())) }),
             Err(why) => {
@@ -48,21 +50,8 @@ impl Check<'_> {
                 None
             }
         });
-        let kind = match kind.get_ref() {
-            raw::FeedKind::Native => {
-                for (span, word) in [
-                    (format.as_ref().map(Spanned::span), "format"),
-                    (charset.as_ref().map(Spanned::span), "charset"),
-                    (csv.as_ref().map(Spanned::span), "csv"),
-                    (order.as_ref().map(Spanned::span), "order"),
-                ] {
-                    if let Some(span) = span {
-                        let why = format!("`{word}` belongs to lists; the native format says this itself");
-                        self.mistakes.push(self.source.at(span, why));
-                    }
-                }
-                Kind::Native
-            }
+        let (read_as, tickets) = match kind {
+            raw::FeedKind::Native => (Kind::Native, None),
             raw::FeedKind::List => {
                 let format = self.format(format, csv);
                 let charset = self.charset(charset);
@@ -70,10 +59,19 @@ impl Check<'_> {
                     self.wrong(&name, "a list has names only: [feed.order] must say which order they belong to");
                     return None;
                 };
-                Kind::List(Arc::new(self.list(order, format, charset, orders)?))
+                (Kind::List(Arc::new(self.list(order, format, charset, orders)?)), None)
+            }
+            raw::FeedKind::Tickets => {
+                // A ticket comes whole: to enforce it is to have the names come at once.
+                policy.is_new_growth = true;
+                (Kind::Native, Some(Arc::new(self.tickets(&name, tickets, order)?)))
             }
         };
         let (path, remote) = match (path, url) {
+            (Some(path), None) if tickets.is_some() => {
+                self.wrong(&path, "tickets come from a platform: give its `url`");
+                return None;
+            }
             (Some(path), None) => {
                 if path.get_ref().as_os_str().is_empty() {
                     self.wrong(&path, "an empty path");
@@ -84,8 +82,8 @@ impl Check<'_> {
                 (self.folder.join(path.into_inner()), None)
             }
             (None, Some(url)) => {
-                let remote = self.remote(&url, http, is_list, seal.is_some())?;
-                (fetched(state_dir, name.get_ref(), is_list, seal.as_ref()), Some(remote))
+                let remote = self.remote(&url, http, kind, seal.is_some())?;
+                (fetched(state_dir, name.get_ref(), kind, seal.as_ref()), Some(remote))
             }
             (None, None) => {
                 self.wrong(&name, "the feed has neither a `path` nor a `url`");
@@ -96,8 +94,29 @@ impl Check<'_> {
                 return None;
             }
         };
-        let kind = if remote.as_ref().is_some_and(|remote| remote.incremental) { Kind::Log } else { kind };
-        Some(Feed { name: name.into_inner(), path, remote, kind, seal, policy })
+        let kind = if remote.as_ref().is_some_and(|remote| remote.incremental) { Kind::Log } else { read_as };
+        Some(Feed { name: name.into_inner(), path, remote, kind, tickets, seal, policy })
+    }
+
+    /// Keys that belong to feeds of another kind.
+    fn strange_keys(&mut self, feed: &raw::Feed) {
+        let (is_list, is_tickets) =
+            (*feed.kind.get_ref() == raw::FeedKind::List, *feed.kind.get_ref() == raw::FeedKind::Tickets);
+        let says_itself = "belongs to lists; the native format says this itself";
+        let of_lists = if is_tickets { "belongs to lists" } else { says_itself };
+        let signature = feed.signature.as_ref().map(|signature| signature.key.span());
+        for (span, word, belongs, why) in [
+            (feed.format.as_ref().map(Spanned::span), "format", is_list, of_lists),
+            (feed.charset.as_ref().map(Spanned::span), "charset", is_list, of_lists),
+            (feed.csv.as_ref().map(Spanned::span), "csv", is_list, of_lists),
+            (feed.order.as_ref().map(Spanned::span), "order", is_list || is_tickets, says_itself),
+            (feed.tickets.as_ref().map(Spanned::span), "tickets", is_tickets, "belongs to `kind = \"tickets\"`"),
+            (signature, "signature", !is_tickets, "belongs to files; a platform answers as it is asked"),
+        ] {
+            if let Some(span) = span.filter(|_| !belongs) {
+                self.mistakes.push(self.source.at(span, format!("`{word}` {why}")));
+            }
+        }
     }
 
     fn format(&mut self, format: Option<Spanned<raw::ListFormat>>, csv: Option<Spanned<raw::Csv>>) -> Option<Format> {
@@ -165,13 +184,25 @@ impl Check<'_> {
         orders: &BTreeSet<String>,
     ) -> Option<List> {
         let span = order.span();
-        let mut raw = order.into_inner();
+        let raw = order.into_inner();
         let mut wrong = Vec::new();
-        if raw.names.take().is_some() {
-            wrong.push(Unfit { text: "names".to_owned(), why: "the names come from the list".to_owned() });
-        }
         if orders.contains(raw.id()) {
             wrong.push(Unfit { text: raw.id().to_owned(), why: "another list is bound to this order".to_owned() });
+        }
+        let (terms, except) = self.order_of_feed(raw, &span, "the names come from the list", wrong)?;
+        Some(List { terms, except, format, charset })
+    }
+
+    /// What `[feed.order]` says, but for names, which come from the feed.
+    pub(super) fn order_of_feed(
+        &mut self,
+        mut raw: RawOrder,
+        span: &Range<usize>,
+        names: &str,
+        mut wrong: Vec<Unfit>,
+    ) -> Option<(Arc<Terms>, BTreeSet<Name>)> {
+        if raw.names.take().is_some() {
+            wrong.insert(0, Unfit { text: "names".to_owned(), why: names.to_owned() });
         }
         let except = raw.except.take().unwrap_or_default();
         wrong.extend(except.refused.into_iter().map(|row| {
@@ -179,19 +210,24 @@ impl Check<'_> {
             Unfit { text: row.text, why: format!("in `except`: {why}") }
         }));
         let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
-        for Unfit { text, why } in wrong {
-            let mut mistake = self.source.at(span.clone(), why);
-            mistake.text = text;
-            self.mistakes.push(mistake);
-        }
-        let except: BTreeSet<Name> = except.names.into_iter().collect();
-        Some(List { terms: Arc::new(terms?), except, format, charset })
+        wrong.into_iter().for_each(|unfit| self.unfit(span, unfit));
+        Some((Arc::new(terms?), except.names.into_iter().collect()))
+    }
+
+    pub(super) fn unfit(&mut self, span: &Range<usize>, unfit: Unfit) {
+        let mut mistake = self.source.at(span.clone(), unfit.why);
+        mistake.text = unfit.text;
+        self.mistakes.push(mistake);
     }
 }
 
 /// Where the last good answer of a server is kept. Another key begins anew: what it has not signed is not taken.
-fn fetched(state_dir: &Path, feed: &str, is_list: bool, seal: Option<&Seal>) -> PathBuf {
-    let kind = if is_list { "list" } else { "jsonl" };
+fn fetched(state_dir: &Path, feed: &str, kind: raw::FeedKind, seal: Option<&Seal>) -> PathBuf {
+    let kind = match kind {
+        raw::FeedKind::Native => "jsonl",
+        raw::FeedKind::List => "list",
+        raw::FeedKind::Tickets => "tickets.jsonl",
+    };
     let key = seal.map_or(String::new(), |seal| format!(".{}", seal.key.short()));
     state_dir.join("feeds").join(format!("{feed}{key}.{kind}"))
 }

@@ -20,6 +20,7 @@ impl Check<'_> {
             private_suffixes: private_suffixes.unwrap_or(default.private_suffixes),
             protected: protected.unwrap_or(default.protected),
             growth: self.limit(growth, default.growth),
+            is_new_growth: default.is_new_growth,
             shrink: self.limit(shrink, default.shrink),
             empty: empty.unwrap_or(default.empty),
             hold: hold.as_ref().and_then(|hold| self.duration(hold)).unwrap_or(default.hold),

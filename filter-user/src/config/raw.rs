@@ -12,7 +12,11 @@ use serde::{
 use toml::Spanned;
 
 use super::{ClientDetail, QuicMode, WithoutTier};
-use crate::{kernel::Mode, order::json::RawOrder};
+use crate::{
+    feed::tickets::{Fields, Paths, Reason, TicketState},
+    kernel::Mode,
+    order::json::RawOrder,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +174,7 @@ pub(super) struct Feed {
     pub format: Option<Spanned<ListFormat>>,
     pub charset: Option<Spanned<String>>,
     pub csv: Option<Spanned<Csv>>,
+    pub tickets: Option<Spanned<Tickets>>,
     pub order: Option<Spanned<RawOrder>>,
     #[serde(default)]
     pub guards: Guards,
@@ -214,6 +219,45 @@ pub(super) struct Over {
 pub(super) enum FeedKind {
     Native,
     List,
+    Tickets,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tickets {
+    pub user: PathBuf,
+    pub password: PathBuf,
+    #[serde(default)]
+    pub pending: Pending,
+    #[serde(default)]
+    pub absent: Absent,
+    pub at_once: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub paths: Paths,
+    #[serde(default)]
+    pub fields: Fields,
+    #[serde(default)]
+    pub states: BTreeMap<TicketState, Spanned<Vec<String>>>,
+    #[serde(default)]
+    pub reasons: BTreeMap<Reason, String>,
+}
+
+/// What becomes of tickets that may still be revoked.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Pending {
+    #[default]
+    Hold,
+    Enforce,
+}
+
+/// What becomes of tickets that a listing lacks.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Absent {
+    #[default]
+    Keep,
+    Revoke,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,6 +1,6 @@
 //! A feed's `url` and `[feed.http]`.
 
-use std::{str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use jiff::SignedDuration;
 use reqwest::Url;
@@ -14,7 +14,7 @@ impl Check<'_> {
         &mut self,
         url: &Spanned<String>,
         http: Option<Spanned<raw::Http>>,
-        is_list: bool,
+        kind: raw::FeedKind,
         is_signed: bool,
     ) -> Option<Remote> {
         let parsed = match Url::parse(url.get_ref()) {
@@ -45,17 +45,30 @@ impl Check<'_> {
             (None, None) => None,
         };
         if let Some(incremental) = raw.incremental.as_ref().filter(|incremental| *incremental.get_ref()) {
-            if is_list {
+            if kind == raw::FeedKind::List {
                 self.wrong(incremental, "a list has no events; it is always whole");
             }
             if is_signed {
                 self.wrong(incremental, "answers that are made as they are asked for cannot be signed beforehand");
             }
         }
+        let is_of_tickets = kind == raw::FeedKind::Tickets;
+        for (given, word) in [
+            (raw.incremental.as_ref().map(Spanned::span), "incremental"),
+            (raw.long_poll.as_ref().map(Spanned::span), "long_poll"),
+            (raw.token.as_ref().map(Spanned::span), "token"),
+        ] {
+            if let Some(span) = given.filter(|_| is_of_tickets) {
+                self.mistakes.push(self.source.at(span, format!("`{word}` does not go with tickets")));
+            }
+        }
+        if is_of_tickets && !is_secure && !is_loopback(&parsed) {
+            self.wrong(url, "everybody on the way could read the password: it needs https");
+        }
         let long_poll = raw.long_poll.map(|text| self.time(Some(text), 1, 0));
         Some(Remote {
             url: parsed,
-            interval: self.time(raw.interval, 1, 300),
+            interval: self.time(raw.interval, 1, if is_of_tickets { 60 } else { 300 }),
             jitter: self.at_most(raw.jitter, 100, 10),
             long_poll,
             connect_timeout: self.time(raw.connect_timeout, 1, 10),
@@ -98,4 +111,11 @@ impl Check<'_> {
         }
         value.into_inner()
     }
+}
+
+/// Whether what is sent there stays on this host.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

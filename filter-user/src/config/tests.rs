@@ -29,6 +29,7 @@ fn the_example_holds_every_section() {
     assert_eq!(config.feeds[0].path, Path::new("/etc/cordon/orders"));
     assert!(config.feeds[1].remote.is_some() && config.feeds[1].seal.is_some());
     assert!(matches!(&config.feeds[2].kind, crate::feed::Kind::List(list) if list.terms.id == "reg-2025-17"));
+    assert_eq!(config.feeds[3].tickets.as_ref().unwrap().order_id("17"), "shield:17");
     assert_eq!(config.allow.subtree[0].as_str(), "provider.example");
 }
 
@@ -72,7 +73,7 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "[[feed]]\nname = \"x\"\nkind = \"rpz\"\npath = \"/x\"",
             3,
             "\"rpz\"",
-            "unknown variant `rpz`, expected `native` or `list`",
+            "unknown variant `rpz`, expected one of `native`, `list`, `tickets`",
         ),
         (
             "[[feed]]\nname = \"control\"\nkind = \"native\"\npath = \"/x\"",
@@ -327,6 +328,71 @@ fn a_feed_has_a_path_or_an_address() {
         let told = mistakes(&format!("{feed}{text}"));
         assert_eq!((told[0].0, told[0].2.as_str(), told.len()), (line, why, 1), "{text}");
     }
+}
+
+#[test]
+fn tickets_come_from_a_platform_and_each_is_an_order() {
+    let feed = "[[feed]]\nname = \"shield\"\nkind = \"tickets\"\n";
+    let url = "url = \"https://platform.example/api/v1/\"\n";
+    let keys = "[feed.tickets]\nuser = \"user\"\npassword = \"/run/password\"\n";
+    let order = ORDER.replace("id = \"o\"\n", "").replace("\"R\"", "\"AGCOM {ticket}\"");
+    let config = Config::parse(&format!("{feed}{url}{keys}{order}"), Path::new(FILE)).unwrap();
+    let [feed_read] = &config.feeds[..] else { panic!("{:?}", config.feeds) };
+    assert_eq!(feed_read.path, Path::new("/var/lib/cordon/feeds/shield.tickets.jsonl"));
+    assert_eq!(feed_read.remote.as_ref().unwrap().interval.as_secs(), 60);
+    assert!(feed_read.task().is_none() && feed_read.policy.is_new_growth && feed_read.input().is_fetched);
+    let platform = feed_read.platform(&config.guards()).unwrap().platform;
+    assert_eq!((platform.order_id("17"), platform.at_once), ("shield:17".to_owned(), 8));
+    assert_eq!(platform.user, Path::new("/etc/cordon/user"));
+    assert_eq!(platform.password, Path::new("/run/password"));
+    assert!(!platform.enforces_pending && !platform.absent_is_over);
+
+    let more = "pending = \"enforce\"\nabsent = \"revoke\"\nat_once = 32\nfields.ticket = \"/id\"\n\
+                paths.allow_list = \"whitelist\"\nstates.active = [\"new\", \"live\"]\n\
+                reasons.guard = \"OTHER\"\n";
+    let config = Config::parse(&format!("{feed}{url}{keys}{more}{order}"), Path::new(FILE)).unwrap();
+    let platform = config.feeds[0].tickets.clone().unwrap();
+    assert!(platform.enforces_pending && platform.absent_is_over && platform.at_once == 32);
+    assert_eq!((platform.fields.ticket.as_str(), platform.fields.state.as_str()), ("/id", "/status"));
+    assert_eq!(platform.paths.allow_list, "whitelist");
+    let words: Vec<&str> = platform.states.keys().map(String::as_str).collect();
+    assert_eq!(words, ["closed", "created", "live", "new", "revoked"], "words of a state are replaced, not added to");
+    assert_eq!(platform.reasons[&crate::feed::tickets::Reason::Guard], "OTHER");
+
+    let unbound =
+        "tickets need [feed.tickets], which says how to log in, and [feed.order], which says what a ticket orders";
+    let own_id = "each ticket is an order of its own: its id comes from the feed's name and the ticket's id";
+    let observe = order.replace("\"nxdomain\"", "\"observe\"");
+    for (text, line, why) in [
+        (format!("{feed}{url}{keys}"), 2, unbound),
+        (format!("{feed}{url}{order}"), 2, unbound),
+        (format!("{feed}{url}{keys}{ORDER}"), 9, own_id),
+        (format!("{feed}{url}{keys}{observe}"), 9, "a platform is told what is stopped, and `observe` stops nothing"),
+        (format!("{feed}path = \"/x\"\n{keys}{order}"), 4, "tickets come from a platform: give its `url`"),
+        (
+            format!("{feed}url = \"http://platform.example/\"\n{keys}{order}"),
+            4,
+            "everybody on the way could read the password: it needs https",
+        ),
+        (format!("{feed}{url}{keys}at_once = 0\n{order}"), 8, "not between 1 and 256"),
+        (
+            format!("{feed}{url}{keys}states.active = [\"closed\"]\n{order}"),
+            8,
+            "`closed` stands for another state, too",
+        ),
+        (format!("{feed}{url}{keys}paths.list = \"\"\n{order}"), 2, "[feed.tickets.paths] `list` is empty"),
+        (format!("{feed}{url}charset = \"utf-8\"\n{keys}{order}"), 5, "`charset` belongs to lists"),
+        (format!("{feed}{url}http.token = \"t\"\n{keys}{order}"), 5, "`token` does not go with tickets"),
+    ] {
+        let told = mistakes(&text);
+        assert_eq!((told[0].0, told[0].2.as_str(), told.len()), (line, why, 1), "{text}");
+    }
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        let url = format!("url = \"http://{host}:8080/\"\n");
+        Config::parse(&format!("{feed}{url}{keys}{order}"), Path::new(FILE)).unwrap();
+    }
+    let native = format!("{}{url}{keys}", feed.replace("tickets", "native"));
+    assert_eq!(mistakes(&native)[0].2, "`tickets` belongs to `kind = \"tickets\"`");
 }
 
 #[test]

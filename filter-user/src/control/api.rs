@@ -244,6 +244,9 @@ pub struct FeedStatus {
     pub url: Option<String>,
     /// How fetching goes.
     pub fetch: Option<FetchStatus>,
+    /// How it goes with its tickets, if it has these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<TicketCounts>,
     /// When it was read last.
     pub read: Option<Timestamp>,
     /// Why it cannot be read now.
@@ -253,6 +256,19 @@ pub struct FeedStatus {
     /// What guards hold, and what of that was rejected, oldest first.
     #[serde(default)]
     pub held: Vec<HeldChange>,
+}
+
+/// How it goes with the tickets of a feed that are to be enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketCounts {
+    /// How many there are.
+    pub tickets: u64,
+    /// Items of which the platform was told that they are enforced.
+    pub processed: u64,
+    /// Items of which it was told that they are not, and why.
+    pub unprocessed: u64,
+    /// Items of which it was told nothing yet.
+    pub open: u64,
 }
 
 /// A change that a guard holds. What is enforced is what was before it.

@@ -34,6 +34,7 @@ use crate::{
         server::{Reply, Request},
     },
     deferred::reader::Watch,
+    feed::tickets::{Asked, Standings},
     kernel::{self, Behaviour, Kernel, Mode, TargetState, Targets},
     observe::{Directory, EventHub, HitTotals},
 };
@@ -50,6 +51,15 @@ pub(super) enum Message {
         ended: Vec<String>,
         /// Who waits.
         reply: Option<Reply<Submitted>>,
+    },
+    /// What has become of names of orders?
+    Standing {
+        /// The names.
+        asked: Vec<Asked>,
+        /// What the book knows of them, which holds for those that the kernel does not stop.
+        known: Standings,
+        /// Who waits.
+        reply: oneshot::Sender<Standings>,
     },
     /// A request of the control socket that needs no book.
     Request(Request),
@@ -185,6 +195,10 @@ impl Engine {
                 Message::Applied { applied, ended, reply } => {
                     self.applied(applied, &ended, reply);
                     "orders changed"
+                }
+                Message::Standing { asked, known, reply } => {
+                    let _ = reply.send(self.standing(&asked, known));
+                    "orders were asked for"
                 }
                 Message::Request(request) => {
                     self.request(request, events);

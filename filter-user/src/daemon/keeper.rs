@@ -28,7 +28,7 @@ use crate::{
     book::{Applied, Book, BookError, Change, Note, Record, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
-        api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted},
+        api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted, TicketCounts},
         server::{Failed, Reply, peer::User},
     },
     feed::{
@@ -36,6 +36,7 @@ use crate::{
         file::{Files, Which},
         http::{Fetched, States},
         native,
+        tickets::{Asked, Standings},
     },
     name::Name,
     order::Order,
@@ -49,6 +50,10 @@ pub(super) enum Job {
     Sync(Which),
     /// Take in what was fetched.
     Fetched(Fetched),
+    /// Tell what has become of names of orders, once what was read before is in force.
+    Standing(Vec<Asked>, oneshot::Sender<Standings>),
+    /// End orders of which that could not be put down.
+    End(Vec<String>),
     /// Tell when everything before is done.
     Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
@@ -210,6 +215,8 @@ impl Keeper {
             match job {
                 Job::Sync(which) => self.sync(&which),
                 Job::Fetched(fetched) => self.fetched(fetched),
+                Job::Standing(asked, reply) => self.standing(asked, reply),
+                Job::End(ids) => end_early(ids, &self.ended_early, &self.engine),
                 Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, user, ended, reply } => {
                     self.take(entries, refusals, &user, ended, reply);
@@ -409,7 +416,7 @@ impl Keeper {
         if !held.is_empty() {
             let (name, path) = (CONTROL_FEED.to_owned(), PathBuf::new());
             let (url, fetch, read, problem, refusals) = (None, None, None, None, Vec::new());
-            feeds.push(FeedStatus { name, path, url, fetch, read, problem, refusals, held });
+            feeds.push(FeedStatus { name, path, url, fetch, tickets: None, read, problem, refusals, held });
         }
         Ok(feeds)
     }
@@ -425,6 +432,12 @@ impl Keeper {
             name: feed.name.clone(),
             path: feed.path.clone(),
             url: feed.remote.as_ref().map(|remote| remote.address()),
+            tickets: fetching.as_ref().and_then(|state| state.tickets).map(|counts| TicketCounts {
+                tickets: counts.tickets,
+                processed: counts.processed,
+                unprocessed: counts.unprocessed,
+                open: counts.open,
+            }),
             fetch: fetching.map(|state| FetchStatus {
                 checked: state.checked,
                 changed: state.changed,
@@ -509,6 +522,7 @@ fn history_entry(record: Record) -> HistoryEntry {
 
 mod guards;
 mod history;
+mod standing;
 
 #[cfg(test)]
 mod tests {

@@ -26,7 +26,13 @@ use crate::{
         api::Submitted,
         server::{Failed, Reply, Request, Socket, peer::User},
     },
-    feed::{Context, Entry, Event, file::Which, http, native, watch},
+    feed::{
+        Context, Entry, Event,
+        file::Which,
+        http, native,
+        tickets::{self, Told},
+        watch,
+    },
     kernel::{Clock, ClockWatch, Events, Tables},
     observe::{self, Directory, EventHub},
 };
@@ -149,8 +155,21 @@ fn watch_files(config: &Config, keeper: &blocking::Sender<Job>) -> Option<JoinHa
 
 fn fetch_feeds(config: &Config, states: &http::States, keeper: &blocking::Sender<Job>) -> JoinSet<()> {
     let tasks = config.feeds.iter().filter_map(Feed::task).collect();
-    let keeper = keeper.clone();
-    http::start(tasks, states, move |fetched| drop(keeper.send(Job::Fetched(fetched))))
+    let to_keeper = keeper.clone();
+    let mut set = http::start(tasks, states, move |fetched| drop(to_keeper.send(Job::Fetched(fetched))));
+    let guards = config.guards();
+    let tasks = config.feeds.iter().filter_map(|feed| feed.platform(&guards)).collect();
+    let to_keeper = keeper.clone();
+    tickets::start(&mut set, tasks, states, move |told| {
+        let job = match told {
+            Told::Read(fetched) => Job::Fetched(fetched),
+            Told::Ask(asked, reply) => Job::Standing(asked, reply),
+            Told::End(ids) => Job::End(ids),
+        };
+        // Fails only while the daemon stops.
+        let _ = to_keeper.send(job);
+    });
+    set
 }
 
 async fn read_events(mut reader: Events, directory: Arc<RwLock<Directory>>, events: EventHub) {

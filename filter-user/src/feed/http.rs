@@ -16,18 +16,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use self::{fetch::Fetcher, pace::Pace};
-use super::Seal;
+use super::{Seal, tickets};
 
-mod answer;
-mod client;
+pub(super) mod answer;
+pub(super) mod client;
 mod events;
 mod fetch;
 mod meta;
-mod pace;
+pub(super) mod pace;
 
 /// Where a feed is, and how it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,8 @@ pub struct State {
     pub failing: Option<Timestamp>,
     /// Number of the last event.
     pub seq: Option<u64>,
+    /// How it goes with tickets, if it is a feed of these.
+    pub tickets: Option<tickets::Counts>,
 }
 
 /// How fetching goes, by feed.
@@ -146,11 +148,11 @@ impl States {
         wanted.for_each(|(_, entry)| entry.wanted.notify_one());
     }
 
-    fn wanted(&self, feed: &str) -> Arc<Notify> {
+    pub(super) fn wanted(&self, feed: &str) -> Arc<Notify> {
         Arc::clone(&self.lock().entry(feed.to_owned()).or_default().wanted)
     }
 
-    fn update(&self, feed: &str, change: impl FnOnce(&mut State)) {
+    pub(super) fn update(&self, feed: &str, change: impl FnOnce(&mut State)) {
         change(&mut self.lock().entry(feed.to_owned()).or_default().state);
     }
 
@@ -218,7 +220,7 @@ async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send +
 }
 
 /// An order that is gone is believed to be so at a second look.
-async fn look_again(tell: impl Fn(Fetched)) {
+pub(super) async fn look_again(tell: impl Fn(Fetched)) {
     for wait in AGAIN {
         sleep(wait).await;
         tell(Fetched::Later);
@@ -229,13 +231,20 @@ async fn look_again(tell: impl Fn(Fetched)) {
 #[derive(Debug)]
 pub(crate) struct Failure {
     why: String,
+    /// What the server answered, where that is why.
+    pub(super) status: Option<StatusCode>,
     /// The server says when it may be asked again.
-    retry_after: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Failure {
-    fn new(why: impl fmt::Display) -> Self {
-        Self { why: why.to_string(), retry_after: None }
+    pub(super) fn new(why: impl fmt::Display) -> Self {
+        Self { why: why.to_string(), status: None, retry_after: None }
+    }
+
+    /// The same, with what it was that failed.
+    pub(super) fn of(self, what: impl fmt::Display) -> Self {
+        Self { why: format!("{what}: {}", self.why), ..self }
     }
 }
 

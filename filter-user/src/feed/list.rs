@@ -3,9 +3,10 @@
 //!
 //! - A row never stops more than it says itself, nor more than the order's `match` says. A row that says less than
 //!   `match` is refused, and so is one that says something a name cannot: a path, a content type, a client.
-//! - A row that leaves something out (`@@||x^`, `server=/x/#`) leaves out the whole name and what is below it, in the
-//!   order's `except`. If the name of such a row cannot be read, the whole list is refused, since without it the order
-//!   would reach further than the list says.
+//! - A row that leaves something out leaves out the whole name and what is below it, in the order's `except`: of
+//!   `@@||x^` all of it, as ad blockers do, and so of the configuration's `except`; of `server=/x/#` as much as no longer
+//!   row stops, as dnsmasq does. If the name of such a row cannot be read, the whole list is refused, since without it
+//!   the order would reach further than the list says.
 //! - Other rows are refused alone, and the rest is taken. A list without a name, or of which no row is taken, changes
 //!   nothing; the same holds where the file as a whole is not what it should be.
 
@@ -82,6 +83,8 @@ struct Rows<'a> {
     guards: Guarded<'a>,
     names: Vec<Name>,
     except: BTreeSet<Name>,
+    /// Of these, those that no longer row gets around.
+    whole: BTreeSet<Name>,
     /// Rows of what is below a name, in an order whose names reach it as well: right if the name is listed, too.
     below: Vec<(Arc<str>, u64, Name)>,
     refusals: Vec<Refusal>,
@@ -103,6 +106,7 @@ impl<'a> Reader<'a> {
             guards: context.guards.of(&source),
             names: Vec::new(),
             except: list.except.clone(),
+            whole: list.except.clone(),
             below: Vec::new(),
             refusals: Vec::new(),
             more_refusals: 0,
@@ -159,8 +163,10 @@ impl<'a> Reader<'a> {
     /// What the files say.
     pub(super) fn finish(self) -> Read {
         let Self { list, context, source, mut rows } = self;
-        let names = sorted(std::mem::take(&mut rows.names));
+        let mut names = sorted(std::mem::take(&mut rows.names));
         rows.check_below(&names);
+        // In an order the longer of a name and an exception decides.
+        names.retain(|name| !name.suffixes().any(|suffix| rows.whole.contains(&suffix)));
         (rows.file, rows.line) = (source.clone(), 0);
         let unfit = context.check(&list.terms);
         rows.is_broken |= !unfit.is_empty();
@@ -232,14 +238,22 @@ impl Rows<'_> {
         }
     }
 
-    /// A row says that a name, and what is below it, is not to be stopped. `part`: it says so of a part of it only.
+    /// A row says that a name, and what is below it, is not to be stopped, whatever other rows say. `part`: it says so
+    /// of a part of it only.
     fn leave(&mut self, text: &str, part: Option<&str>) {
+        let name = self.leave_unless_longer(text, part);
+        self.whole.extend(name);
+    }
+
+    /// The same, but for what longer rows stop.
+    fn leave_unless_longer(&mut self, text: &str, part: Option<&str>) -> Option<Name> {
         match Name::parse(text) {
             Ok(name) => {
                 if let Some(part) = part {
                     self.refuse(text, format_args!("{part}: the name is left out as a whole"));
                 }
-                self.except.insert(name);
+                self.except.insert(name.clone());
+                Some(name)
             }
             Err(error) => {
                 let why = format!(
@@ -247,6 +261,7 @@ impl Rows<'_> {
                 );
                 self.refuse(text, why);
                 self.is_broken = true;
+                None
             }
         }
     }

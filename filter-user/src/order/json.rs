@@ -21,6 +21,8 @@ use crate::name::{Name, list::NameList};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawOrder {
+    /// Where it is missing it is refused with the other mistakes.
+    #[serde(default)]
     id: String,
     issuer: String,
     basis: String,
@@ -90,6 +92,10 @@ struct AddressOut {
 impl RawOrder {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn set_id(&mut self, id: String) {
+        self.id = id;
     }
 
     /// The terms, if they hold together; else every mistake in them.

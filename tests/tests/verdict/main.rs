@@ -7,6 +7,7 @@ mod dns;
 mod frames;
 mod hidden;
 mod initials;
+mod judgments;
 mod lengths;
 mod orders;
 mod overblocking;

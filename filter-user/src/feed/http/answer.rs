@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{Failure, Remote, client::told, meta::Hash};
 
 /// What a server answered.
-pub(super) enum Answer {
+pub(in crate::feed) enum Answer {
     /// As it was: 304.
     Same,
     /// Nothing: 204.
@@ -31,19 +31,19 @@ pub(super) enum Answer {
 }
 
 /// The content of an answer, yet to come.
-pub(super) struct Body {
+pub(in crate::feed) struct Body {
     response: Response,
     stall: Duration,
     limit: u64,
     until: Instant,
     /// By the server.
-    pub(super) etag: Option<String>,
+    pub(in crate::feed) etag: Option<String>,
     /// By the server.
-    pub(super) last_modified: Option<String>,
+    pub(in crate::feed) last_modified: Option<String>,
 }
 
 /// Asks. `hold`: how long the server was asked to wait before it answers.
-pub(super) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration) -> Result<Answer, Failure> {
+pub(in crate::feed) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration) -> Result<Answer, Failure> {
     let until = Instant::now() + hold + remote.timeout;
     let answered = timeout(remote.connect_timeout + hold + remote.stall_timeout, request.send()).await;
     let response = answered.map_err(|_| stalled(remote.stall_timeout))?.map_err(told)?;
@@ -54,6 +54,7 @@ pub(super) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration
         StatusCode::GONE => return Ok(Answer::Gone),
         status => {
             let mut failure = Failure::new(format_args!("the server answered {status}"));
+            failure.status = Some(status);
             failure.retry_after =
                 text(response.headers(), RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
             return Err(failure);
@@ -83,7 +84,7 @@ pub(super) async fn ask(request: RequestBuilder, remote: &Remote, hold: Duration
 
 impl Body {
     /// Writes all of it to a file, and gives its length and SHA-256.
-    pub(super) async fn write(mut self, file: &mut File, draft: &Path) -> Result<(u64, String), Failure> {
+    pub(in crate::feed) async fn write(mut self, file: &mut File, draft: &Path) -> Result<(u64, String), Failure> {
         let (mut length, mut hash) = (0, Hash::default());
         while let Some(octets) = self.next().await? {
             length += octets.len() as u64;
@@ -97,7 +98,7 @@ impl Body {
     }
 
     /// All of it, up to `limit` octets.
-    pub(super) async fn read(mut self, limit: u64) -> Result<Vec<u8>, Failure> {
+    pub(in crate::feed) async fn read(mut self, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut content = Vec::new();
         while let Some(octets) = self.next().await? {
             content.extend_from_slice(&octets);

@@ -19,12 +19,20 @@ use super::{Failure, Remote};
 
 /// A client, as long as the files that it was made of stay as they are.
 #[derive(Default)]
-pub(super) struct Client {
+pub(in crate::feed) struct Client {
     made: Option<(Vec<Vec<u8>>, reqwest::Client)>,
+    /// It follows no redirects.
+    stays: bool,
 }
 
 impl Client {
-    pub(super) fn get(&mut self, remote: &Remote) -> Result<reqwest::Client, Failure> {
+    /// One that follows no redirects: what is sent with POST would be sent elsewhere as a question for something else
+    /// (RFC 9110 15.4.3), and its answer be taken for the one that was meant.
+    pub(in crate::feed) fn that_stays() -> Self {
+        Self { stays: true, ..Self::default() }
+    }
+
+    pub(in crate::feed) fn get(&mut self, remote: &Remote) -> Result<reqwest::Client, Failure> {
         let files = [remote.ca.as_ref()]
             .into_iter()
             .chain(remote.certificate.iter().flat_map(|(chain, key)| [Some(chain), Some(key)]))
@@ -36,14 +44,14 @@ impl Client {
         {
             return Ok(client.clone());
         }
-        let client = client(remote)?;
+        let client = client(remote, self.stays)?;
         self.made = Some((files, client.clone()));
         Ok(client)
     }
 }
 
 /// The token of a file.
-pub(super) fn token(path: &Path) -> Result<String, Failure> {
+pub(in crate::feed) fn token(path: &Path) -> Result<String, Failure> {
     let token = String::from_utf8(read(&path.to_owned())?)
         .ok()
         .map(|token| token.trim().to_owned())
@@ -52,7 +60,7 @@ pub(super) fn token(path: &Path) -> Result<String, Failure> {
 }
 
 /// An error with its causes, each told once, and without the address that the feed's name stands for.
-pub(super) fn told(error: reqwest::Error) -> Failure {
+pub(in crate::feed) fn told(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -66,7 +74,7 @@ pub(super) fn told(error: reqwest::Error) -> Failure {
     Failure::new(text)
 }
 
-fn client(remote: &Remote) -> Result<reqwest::Client, Failure> {
+fn client(remote: &Remote, stays: bool) -> Result<reqwest::Client, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(Failure::new)?
@@ -82,7 +90,7 @@ fn client(remote: &Remote) -> Result<reqwest::Client, Failure> {
         .tls_backend_preconfigured(config)
         .user_agent(concat!("cordon/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(remote.connect_timeout)
-        .redirect(Policy::custom(redirect))
+        .redirect(if stays { Policy::none() } else { Policy::custom(redirect) })
         .no_proxy()
         .build()
         .map_err(told)
@@ -127,7 +135,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+pub(in crate::feed) fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
 }
 

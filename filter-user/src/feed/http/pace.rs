@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::Remote;
 
 /// See the module.
-pub(super) struct Pace {
+pub(in crate::feed) struct Pace {
     interval: Duration,
     jitter: u32,
     long_poll: Option<Duration>,
@@ -15,14 +15,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(remote: &Remote) -> Self {
+    pub(in crate::feed) fn new(remote: &Remote) -> Self {
         let Remote { interval, jitter, long_poll, .. } = *remote;
         Self { interval, jitter, long_poll, failures: 0 }
     }
 
     /// The wait after an answer. `held`: how long the server took for it, if it was asked to hold the question. One that
     /// does not hold it is asked no more often than any other.
-    pub(super) fn after_answer(&mut self, is_new: bool, held: Option<Duration>) -> Duration {
+    pub(in crate::feed) fn after_answer(&mut self, is_new: bool, held: Option<Duration>) -> Duration {
         self.failures = 0;
         match (self.long_poll, held) {
             (Some(wait), Some(held)) if is_new || held >= wait / 2 => AT_ONCE,
@@ -31,7 +31,7 @@ impl Pace {
     }
 
     /// The wait after a failure: twice the last one, up to the interval or five minutes, whichever is longer.
-    pub(super) fn after_failure(&mut self, retry_after: Option<Duration>) -> Duration {
+    pub(in crate::feed) fn after_failure(&mut self, retry_after: Option<Duration>) -> Duration {
         let longest = self.interval.max(LONGEST);
         let wait = FIRST.min(self.interval).saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;

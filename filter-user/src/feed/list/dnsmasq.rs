@@ -1,6 +1,6 @@
 //! dnsmasq's configuration: `address=/x/`, `address=/x/ADDRESS`, `server=/x/` and `local=/x/` stop x and what is below
 //! it; what is done is the order's to say, so the address does not matter. `server=/x/SERVER` and `server=/x/#` send x
-//! on as usual, and so leave it out.
+//! on as usual, and so leave it out. The longest name that covers one decides.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ pub(super) fn row(line: &str, rows: &mut Rows<'_>) {
     };
     if !is_address && !target.is_empty() {
         let part = (target != "#").then_some("is sent to a server of its own");
-        return names.split('/').for_each(|name| rows.leave(name, part));
+        return names.split('/').for_each(|name| drop(rows.leave_unless_longer(name, part)));
     }
     if !target.is_empty() && target != "#" && target.parse::<IpAddr>().is_err() {
         return rows.refuse(text, "ends in something other than an IP address");

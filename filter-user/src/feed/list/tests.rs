@@ -135,6 +135,25 @@ fn f1_dnsmasq_options_stop_and_leave_out() {
 }
 
 #[test]
+fn what_is_left_out_is_so_as_each_format_has_it() {
+    // dnsmasq: the longest name decides.
+    let text = "address=/example.com/\nserver=/good.example.com/#\naddress=/bad.good.example.com/\n";
+    let names = ["bad.good.example.com", "example.com"];
+    check("subtree", None, text, &names, &["good.example.com"], &[]);
+    // Ad blockers: an exception beats every rule.
+    let text = "||example.com^\n@@||good.example.com^\n||bad.good.example.com^\n||good.example.com^\n";
+    check("subtree", None, text, &["example.com"], &["good.example.com"], &[]);
+    // The configuration beats the list, whatever its format.
+    let mut list = list("subtree", Some(Format::Dnsmasq));
+    list.except = [Name::parse("good.example.com").unwrap()].into();
+    let (names, except, refusals) = told(&read_with(&list, b"address=/example.com/\naddress=/bad.good.example.com/\n"));
+    assert_eq!(
+        (names, except, refusals),
+        (vec!["example.com".to_owned()], vec!["good.example.com".to_owned()], vec![])
+    );
+}
+
+#[test]
 fn f1_adblock_rules_are_never_widened() {
     let text = "[Adblock Plus 2.0]\n! title\n||a.example^\n||b.example^$important\n||*.a.example^\n@@||ok.a.example^\n";
     check("subtree", None, text, &["a.example", "b.example"], &["ok.a.example"], &[]);

@@ -1,0 +1,393 @@
+//! Feeds of tickets: a platform whose tickets each order names to be stopped, and that wants to be told of each.
+//!
+//! A question goes through four steps, each of which the next start takes up where it was cut short:
+//! 1. The platform's tickets and allow list are put down in the [`ledger`].
+//! 2. The ledger's tickets are written as [`orders`], each an order of its own, where they are read like a file.
+//! 3. The order book and the kernel are asked what became of each item without an answer.
+//! 4. The platform is told, and the ledger, what it was told.
+//!
+//! The platform is trusted to know its tickets, not to be well, nor to be right: the guards hold for it as for others.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::oneshot,
+    task::{JoinSet, block_in_place},
+    time::{sleep, timeout},
+};
+
+use self::{ledger::Ledger, listing::Listing, orders::Judge, session::Session};
+use super::{
+    http::{Failure, Fetched, Remote, State, States, look_again, pace::Pace},
+    spool,
+};
+use crate::{
+    guard::{Guard, Guards},
+    name::Name,
+};
+
+mod answers;
+mod ledger;
+mod listing;
+mod orders;
+mod platform;
+mod session;
+
+/// Where a ticket stands.
+pub use platform::State as TicketState;
+pub use platform::{Fields, Paths, Platform, Reason};
+
+/// A platform to be asked.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The feed's name.
+    pub feed: String,
+    /// Where the platform is, and how it is asked.
+    pub remote: Remote,
+    /// What is known of it.
+    pub platform: Arc<Platform>,
+    /// Where the tickets are put as orders. The ledger is beside it.
+    pub path: PathBuf,
+    /// What may not be stopped.
+    pub guards: Guards,
+}
+
+/// What a task has for the order book and the kernel.
+#[derive(Debug)]
+pub enum Told {
+    /// There is something to read.
+    Read(Fetched),
+    /// What has become of these? Answered when everything that was told before is in force, as far as it will be.
+    Ask(Vec<Asked>, oneshot::Sender<Standings>),
+    /// These orders end, and that cannot be put down.
+    End(Vec<String>),
+}
+
+/// Names of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its id.
+    pub order: String,
+    /// The names.
+    pub names: BTreeSet<Name>,
+}
+
+/// Where names stand, by order and name.
+pub type Standings = HashMap<(String, Name), Standing>;
+
+/// Where a name of an order stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The kernel's tables stop it, by this order.
+    Enforced {
+        /// Other orders that stop it for all clients and protocols of this one.
+        also: Vec<String>,
+    },
+    /// The operator's allow list has it.
+    Allowed,
+    /// A guard holds it, and why.
+    Held(Guard, String),
+    /// The operator has revoked the order.
+    Revoked,
+    /// It is not enforced yet.
+    Waits,
+}
+
+/// How it goes with the tickets of a feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tickets that are to be enforced.
+    pub tickets: u64,
+    /// Items of these that the platform was told are enforced.
+    pub processed: u64,
+    /// Items of these that it was told are not.
+    pub unprocessed: u64,
+    /// Items of these about which it was told nothing yet.
+    pub open: u64,
+}
+
+/// Asks platforms until the set is dropped. `tell` does not wait.
+pub fn start(set: &mut JoinSet<()>, tasks: Vec<Task>, states: &States, tell: impl Fn(Told) + Send + Sync + 'static) {
+    let tell: Tell = Arc::new(tell);
+    for task in tasks {
+        set.spawn(run(task, states.clone(), Arc::clone(&tell)));
+    }
+}
+
+async fn run(task: Task, states: States, tell: Tell) {
+    let feed = task.feed.clone();
+    let wanted = states.wanted(&feed);
+    let mut pace = Pace::new(&task.remote);
+    let mut poller = Poller::new(task, tell);
+    loop {
+        let outcome = poller.poll().await;
+        let (now, counts) = (Timestamp::now(), poller.counts());
+        let mut warned = None;
+        states.update(&feed, |state| {
+            let before = state.problem.take();
+            let changed = if poller.has_changed { Some(now) } else { state.changed };
+            *state = match &outcome {
+                Ok(done) => State {
+                    checked: Some(now),
+                    changed,
+                    problem: (!done.problems.is_empty()).then(|| done.problems.join("; ")),
+                    tickets: Some(counts),
+                    ..State::default()
+                },
+                Err(failure) => State {
+                    changed,
+                    problem: Some(failure.to_string()),
+                    failing: Some(state.failing.unwrap_or(now)),
+                    tickets: Some(counts),
+                    ..state.clone()
+                },
+            };
+            warned = state.problem.clone().filter(|problem| before.as_ref() != Some(problem));
+        });
+        if let Some(problem) = warned {
+            tracing::warn!("feed {feed}: {problem}");
+        }
+        let wait = match outcome {
+            Ok(Done { is_cut_short: true, .. }) => Duration::ZERO,
+            Ok(_) => pace.after_answer(poller.has_changed, None),
+            Err(failure) => pace.after_failure(failure.retry_after),
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = wanted.notified() => {}
+        }
+    }
+}
+
+type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+
+/// Asks one platform.
+struct Poller {
+    task: Task,
+    tell: Tell,
+    session: Session,
+    ledger: Option<Ledger>,
+    /// The last question brought something new.
+    has_changed: bool,
+}
+
+/// What a question came to that went well, or nearly so.
+#[derive(Debug, Default)]
+struct Done {
+    /// What was not taken, and stays as it was.
+    problems: Vec<String>,
+    /// Items are left that could be answered.
+    is_cut_short: bool,
+}
+
+impl Poller {
+    fn new(task: Task, tell: Tell) -> Self {
+        let session = Session::new(task.remote.clone(), Arc::clone(&task.platform));
+        Self { task, tell, session, ledger: None, has_changed: false }
+    }
+
+    /// Asks once, and answers.
+    async fn poll(&mut self) -> Result<Done, Failure> {
+        self.has_changed = false;
+        let mut done = Done::default();
+        if self.ledger.is_none() {
+            self.ledger = Some(block_in_place(|| self.open()).map_err(Failure::new)?);
+            // What was put down, and perhaps not written as orders.
+            block_in_place(|| self.write(&BTreeSet::new()))?;
+        }
+        let (listing, is_allow_new) = self.ask(&mut done).await?;
+        self.take(&listing, is_allow_new)?;
+        self.answer(&mut done).await?;
+        Ok(done)
+    }
+
+    fn open(&self) -> Result<Ledger, String> {
+        let folder = self.task.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ledger::open(&self.task.path.with_extension(LEDGER))
+    }
+
+    /// Asks for the allow list, then for the tickets: none is enforced that a newer allow list has.
+    async fn ask(&mut self, done: &mut Done) -> Result<(Listing, bool), Failure> {
+        let is_allow_new = match self.ask_allowed(done).await {
+            Ok(is_new) => is_new,
+            Err(failure) => {
+                let failure = failure.of("the allow list");
+                // Without any, nothing is known of what must not be stopped.
+                if self.allow().is_none() {
+                    return Err(failure);
+                }
+                done.problems.push(format!("{failure}; the last one holds"));
+                false
+            }
+        };
+        let listing = self.listing().await.map_err(|failure| failure.of("the tickets"))?;
+        if let Some(first) = listing.wrong.first() {
+            let more = listing.wrong.len() - 1;
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            done.problems.push(format!("{first}{more}; what was there before stays"));
+        }
+        Ok((listing, is_allow_new))
+    }
+
+    async fn listing(&mut self) -> Result<Listing, Failure> {
+        let mut listing = Listing::default();
+        let mut url = self.session.url(&self.task.platform.paths.list)?;
+        let mut left = self.task.remote.max_size;
+        for _ in 0..MOST_PAGES {
+            let page = self.session.get(&url, left).await?;
+            left = left.saturating_sub(page.len() as u64);
+            match listing.page(&page, &self.task.platform).map_err(Failure::new)? {
+                None => return Ok(listing.finish()),
+                Some(next) => {
+                    let next = url.join(&next).map_err(|error| Failure::new(format_args!("the next page: {error}")))?;
+                    url = self.session.url(next.as_str())?;
+                }
+            }
+        }
+        Err(Failure::new(format_args!("more than {MOST_PAGES} pages")))
+    }
+
+    /// Asks for the allow list, if there is one. One that shrank at a stroke may be half of one: what it had stays.
+    async fn ask_allowed(&mut self, done: &mut Done) -> Result<bool, Failure> {
+        let platform = Arc::clone(&self.task.platform);
+        if platform.paths.allow_list.is_empty() {
+            return Ok(false);
+        }
+        let url = self.session.url(&platform.paths.allow_list)?;
+        let list = self.session.get(&url, self.task.remote.max_size).await?;
+        let (mut names, wrong) = listing::allowed(&list, &platform.fields).map_err(Failure::new)?;
+        let policy = self.task.guards.of(&self.source()).policy.clone();
+        let ledger = self.ledger()?;
+        let known = ledger.allow().cloned().unwrap_or_default();
+        let gone = known.difference(&names).count() as u64;
+        let is_over = policy.shrink.is_some_and(|limit| limit.is_exceeded(gone, known.len() as u64));
+        if gone > 0 && (is_over || policy.empty && names.is_empty()) {
+            done.problems.push(format!(
+                "{gone} of {} names left the allow list at once; they are still not stopped (guards `shrink`, `empty`)",
+                known.len()
+            ));
+            names.extend(known.iter().cloned());
+        }
+        if let Some(first) = wrong.first() {
+            done.problems.push(format!("the allow list: {first}; nothing that it had before is stopped"));
+            names.extend(known);
+        }
+        block_in_place(|| ledger.take_allow(names)).map_err(Failure::new)
+    }
+
+    /// Takes in what the platform has, and has it read.
+    fn take(&mut self, listing: &Listing, is_allow_new: bool) -> Result<(), Failure> {
+        let ledger = self.ledger()?;
+        match block_in_place(|| ledger.take(listing, Timestamp::now())) {
+            Ok(changed) => {
+                self.has_changed = !changed.is_empty() || is_allow_new;
+                if self.has_changed { block_in_place(|| self.write(&changed)) } else { Ok(()) }
+            }
+            Err(why) => {
+                self.end(listing);
+                Err(Failure::new(why))
+            }
+        }
+    }
+
+    /// What ends must end, also if that cannot be put down.
+    fn end(&self, listing: &Listing) {
+        let revoked = listing.tickets.iter().filter(|(_, ticket)| ticket.state == TicketState::Revoked);
+        let ids: Vec<String> = revoked.map(|(id, _)| self.task.platform.order_id(id)).collect();
+        if !ids.is_empty() {
+            (self.tell)(Told::End(ids));
+        }
+    }
+
+    /// Writes the orders of the ledger, and has them read: those of some tickets at once, since beside many others they
+    /// would wait for all of them.
+    fn write(&mut self, changed: &BTreeSet<String>) -> Result<(), Failure> {
+        let path = self.task.path.clone();
+        let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
+        let judge = judge(&self.task, &allow);
+        let content = orders::file(ledger, &judge);
+        if fs::read(&path).is_ok_and(|known| known == content) {
+            return Ok(());
+        }
+        let tickets = changed.iter().filter_map(|id| judge.events(id, ledger.tickets().get(id)?));
+        let lines: Vec<u8> = tickets.flat_map(|events| events.anew().collect::<Vec<u8>>()).collect();
+        spool::replace(&path, &content).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
+        let fetched = if lines.is_empty() { Fetched::File(path) } else { Fetched::Events { path, lines } };
+        (self.tell)(Told::Read(fetched));
+        let tell = Arc::clone(&self.tell);
+        tokio::spawn(look_again(move |fetched| tell(Told::Read(fetched))));
+        Ok(())
+    }
+
+    /// Tells the platform what has become of items, until it is time for the next question.
+    async fn answer(&mut self, done: &mut Done) -> Result<(), Failure> {
+        let until = Instant::now() + self.task.remote.interval;
+        let platform = Arc::clone(&self.task.platform);
+        let open = {
+            let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
+            answers::open(ledger, &judge(&self.task, &allow))
+        };
+        let mut standings = Standings::new();
+        for asked in open.asked() {
+            let (reply, answer) = oneshot::channel();
+            (self.tell)(Told::Ask(asked, reply));
+            let answer = timeout(PATIENCE, answer).await;
+            let answer = answer.ok().and_then(Result::ok);
+            standings.extend(answer.ok_or_else(|| Failure::new("the order book is busy; nothing is answered yet"))?);
+        }
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let answers = open.answers(&standings, ledger, &platform);
+        let taken = |given: &[ledger::Given]| block_in_place(|| ledger.answered(given, Timestamp::now()));
+        let round = answers::send(&mut self.session, &platform, answers, until, taken).await;
+        done.is_cut_short |= round.is_cut_short;
+        if let Some(first) = round.refused.first() {
+            let count = round.refused.len();
+            done.problems.push(format!("the platform does not take {count} answers, the first one: {first}"));
+        }
+        round.failure.map_or(Ok(()), |failure| Err(failure.of("the answers")))
+    }
+
+    fn counts(&self) -> Counts {
+        self.ledger.as_ref().map(|ledger| ledger.counts(&self.task.platform)).unwrap_or_default()
+    }
+
+    fn source(&self) -> String {
+        self.task.path.to_string_lossy().into_owned()
+    }
+
+    /// The platform's allow list; none: there should be one, and there never was.
+    fn allow(&self) -> Option<BTreeSet<Name>> {
+        if self.task.platform.paths.allow_list.is_empty() {
+            Some(BTreeSet::new())
+        } else {
+            self.ledger.as_ref().and_then(|ledger| ledger.allow().cloned())
+        }
+    }
+
+    fn ledger(&mut self) -> Result<&mut Ledger, Failure> {
+        self.ledger.as_mut().ok_or_else(|| Failure::new("no ledger"))
+    }
+}
+
+fn judge<'a>(task: &'a Task, allow: &'a BTreeSet<Name>) -> Judge<'a> {
+    Judge { platform: &task.platform, guarded: task.guards.of(&task.path.to_string_lossy()), allow }
+}
+
+/// Longest that the order book may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pages of a listing.
+const MOST_PAGES: usize = 10_000;
+
+const LEDGER: &str = "sqlite";
+
+#[cfg(test)]
+mod tests;
