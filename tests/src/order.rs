@@ -46,6 +46,12 @@ pub fn order<'a>(id: &str, names: impl IntoIterator<Item = &'a str>) -> TestOrde
 }
 
 impl TestOrder {
+    /// An order of a feed.
+    pub fn of(order: Order) -> Self {
+        let Order { terms, names, except } = order;
+        Self { terms: (*terms).clone(), names, except }
+    }
+
     /// How far its rules reach.
     pub fn reach(mut self, reach: Match) -> Self {
         self.terms.reach = reach;
@@ -154,13 +160,6 @@ impl TestOrder {
     /// As the compiler takes it.
     pub fn build(&self) -> Order {
         Order { terms: Arc::new(self.terms.clone()), names: self.names.clone(), except: self.except.clone() }
-    }
-}
-
-impl From<Order> for TestOrder {
-    fn from(order: Order) -> Self {
-        let Order { terms, names, except } = order;
-        Self { terms: (*terms).clone(), names, except }
     }
 }
 

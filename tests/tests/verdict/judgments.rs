@@ -91,7 +91,7 @@ fn check(file: &str, rows: &[Row], hits: &[(&str, u64, u64)]) {
         .into_iter()
         .map(|order| {
             let is_over = order.terms.not_after.is_some_and(|end| end < Timestamp::now());
-            let order = TestOrder::from(order);
+            let order = TestOrder::of(order);
             if is_over { order.until("2100-01-01T00:00:00Z".parse().expect("a time")) } else { order }
         })
         .collect();
@@ -139,7 +139,7 @@ fn paris_binds_clients_in_france_by_every_protocol_until_the_season_ends() {
     assert_eq!(order.terms.not_before, time("2025-03-28T00:00:00Z"));
     assert_eq!(order.terms.not_after, Some(time("2025-11-17T00:00:00Z")));
     // The season is over.
-    let mut border = tiered([&TestOrder::from(order.clone())]);
+    let mut border = tiered([&TestOrder::of(order.clone())]);
     for asks in [Dns, Tls, Quic] {
         assert_eq!(judge(&mut border, asks, FRENCH, "stream.example"), OtherTime, "{asks:?}");
     }
@@ -173,7 +173,7 @@ fn italy_leads_to_a_notice_and_drops_connections() {
         (Tls, FOREIGN, "events.example.org", NotListed),
     ];
     check("italy-notice.jsonl", &rows, &[("agcom-notice", 4, 4)]);
-    let order = TestOrder::from(orders("italy-notice.jsonl").remove(0));
+    let order = TestOrder::of(orders("italy-notice.jsonl").remove(0));
     let filter = Filter::new([&order]);
     let addresses = |qtype| -> Vec<String> {
         let query = Packet::dns(Ip::v4(), &Query::new("events.example").qtype(qtype));
