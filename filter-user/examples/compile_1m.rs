@@ -149,6 +149,7 @@ fn order(id: &str, names: BTreeSet<Name>) -> Order {
         address: Address::default(),
         redirect: None,
         insist_nxdomain: false,
+        part_of: None,
     };
     Order { terms: Arc::new(terms), names, except: BTreeSet::new() }
 }

@@ -84,6 +84,7 @@ fn list(format: Option<Format>, charset: &'static Encoding) -> List {
         address: Default::default(),
         redirect: None,
         insist_nxdomain: false,
+        part_of: None,
     };
     List { terms: Arc::new(terms), except: BTreeSet::new(), format, charset }
 }

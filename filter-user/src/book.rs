@@ -55,6 +55,7 @@ mod rows;
 mod schema;
 pub(crate) mod sync;
 mod writer;
+mod zone;
 
 pub use held::{Held, Item, ItemKind};
 pub(crate) use notes::Note;
@@ -357,6 +358,14 @@ impl Book {
     /// Whether an order is revoked.
     pub(crate) fn revoked(&self, id: &str) -> Result<bool, BookError> {
         Ok(OrderRow::find(&self.connection, id)?.is_some_and(|row| row.revoked.is_some()))
+    }
+
+    /// The ids of the parts of an order that is made of some, revoked ones too.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn parts(&self, id: &str) -> Result<Vec<String>, BookError> {
+        rows::parts(&self.connection, id)
     }
 
     /// The terms of one order, if it is there.

@@ -21,6 +21,7 @@ pub(crate) mod input;
 mod lines;
 pub(crate) mod list;
 pub mod native;
+pub mod rpz;
 pub(crate) mod signature;
 mod spool;
 pub mod tickets;

@@ -65,6 +65,9 @@ pub struct Terms {
     pub redirect: Option<String>,
     /// The order insists on NXDOMAIN for an exact rule, too.
     pub insist_nxdomain: bool,
+    /// The order that this is a part of: a response policy zone has several actions and an order has one, so each
+    /// action of a zone is a part of the zone's order, with an id of its own.
+    pub part_of: Option<String>,
 }
 
 /// A whole order.
@@ -79,6 +82,11 @@ pub struct Order {
 }
 
 impl Terms {
+    /// The id of the order as its issuer knows it: of the whole order, if this is a part of one.
+    pub fn whole(&self) -> &str {
+        self.part_of.as_deref().unwrap_or(&self.id)
+    }
+
     /// The same with another end.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ pub fn order<'a>(id: &str, names: impl IntoIterator<Item = &'a str>) -> TestOrde
             address: Default::default(),
             redirect: None,
             insist_nxdomain: false,
+            part_of: None,
         },
         names: parse(names),
         except: BTreeSet::new(),

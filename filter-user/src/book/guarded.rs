@@ -34,6 +34,17 @@ pub(super) struct Admitted {
     pub(super) except: Delta,
 }
 
+/// What an order is to become.
+pub(super) struct Wanted<'a> {
+    pub(super) terms: &'a Arc<Terms>,
+    /// All that it leaves out.
+    pub(super) except: &'a BTreeSet<Name>,
+    /// How many names it lists.
+    pub(super) given: usize,
+    /// Whether it lists a name.
+    pub(super) is_listed: &'a dyn Fn(&Name) -> bool,
+}
+
 impl Hold {
     /// Whether it is about terms and exceptions, not about names.
     pub(super) fn is_of_terms(&self) -> bool {
@@ -59,6 +70,10 @@ impl Writer<'_> {
             let why = format!("a new order has {coming} names, over {}", limit.rows);
             self.holds.push(Hold { guard: Guard::Growth, why, figures: Some((coming, 0)), terms: None, items });
         }
+        if let Some((coming, figures)) = self.group.as_ref().and_then(|group| group.grown.as_ref()) {
+            let (items, figures) = (order.names.extract_if(.., |name| coming.contains(name)).collect(), *figures);
+            self.hold_grown(origin, items, figures);
+        }
         if window && !order.names.is_empty() {
             let names = std::mem::take(&mut order.names);
             self.hold_in_window(origin, names.iter());
@@ -74,24 +89,45 @@ impl Writer<'_> {
         order: &Order,
         removed: &BTreeSet<Name>,
     ) -> Result<Option<Admitted>, BookError> {
+        let of_zone = self.group.as_mut().and_then(|group| group.delta(&known.terms.id));
+        let names = match of_zone {
+            Some(names) => names,
+            None => self.difference(known.number, Kind::Listed, &order.names)?,
+        };
+        let except = self.difference(known.number, Kind::Except, &order.except)?;
+        let is_listed = |name: &Name| order.names.contains(name);
+        let (given, is_named) = (order.names.len(), |name: &Name| removed.contains(name));
+        let wanted = Wanted { terms: &order.terms, except: &order.except, given, is_listed: &is_listed };
+        self.screen_difference(origin, known, &wanted, Admitted { terms: None, names, except }, &is_named)
+    }
+
+    /// What of a difference is not held; its terms are those of `wanted`. `is_named` tells of names that were taken out
+    /// by name, not by being left out of a list.
+    pub(super) fn screen_difference(
+        &mut self,
+        origin: &Origin,
+        known: &OrderRow,
+        wanted: &Wanted<'_>,
+        difference: Admitted,
+        is_named: &dyn Fn(&Name) -> bool,
+    ) -> Result<Option<Admitted>, BookError> {
         let guarded = self.guards.of(&origin.source);
         let policy = guarded.policy;
-        let (before, after) = (&*known.terms, &*order.terms);
-        let mut names = self.difference(known.number, Kind::Listed, &order.names)?;
-        let mut except = self.difference(known.number, Kind::Except, &order.except)?;
-        let mut terms = (before != after).then(|| order.terms.clone());
+        let (before, after) = (&*known.terms, &**wanted.terms);
+        let Admitted { mut names, mut except, .. } = difference;
+        let mut terms = (before != after).then(|| wanted.terms.clone());
 
         // Reach: terms and exceptions.
         let mut wide_except = None;
         if before.reach != after.reach || !except.removed.is_empty() {
-            let mut excepted = order.except.clone();
+            let mut excepted = wanted.except.clone();
             excepted.extend(except.removed.iter().cloned());
             excepted.retain(|name| except.added.binary_search(name).is_err());
             let mut reaching = Vec::new();
             rows::read_names(&self.transaction, known.number, Kind::Listed, |name| {
                 let name = rows::name(name)?;
-                let why = guarded.widens(&name, (before.reach, &excepted), (after.reach, &order.except));
-                reaching.extend(why.filter(|_| order.names.contains(&name)).map(|why| format!("{name} {why}")));
+                let why = guarded.widens(&name, (before.reach, &excepted), (after.reach, wanted.except));
+                reaching.extend(why.filter(|_| (wanted.is_listed)(&name)).map(|why| format!("{name} {why}")));
                 Ok(())
             })?;
             wide_except = held::reached_text(&reaching).map(|why| (Guard::Reach, why));
@@ -100,22 +136,22 @@ impl Writer<'_> {
         if wide_except.is_none() && !policy.hold.is_zero() && widens {
             wide_except = Some((Guard::Window, window_text(policy.hold)));
         }
-        let mut narrow = order.terms.clone();
+        let mut narrow = wanted.terms.clone();
         if let Some((guard, why)) = wide_except {
             let items = std::mem::take(&mut except.removed);
             let items = items.iter().map(|name| item(ItemKind::ExceptRemoved, name, String::new())).collect();
             narrow = Arc::new(narrowed(before, after));
-            let held = (*narrow != *after).then(|| order.terms.clone());
+            let held = (*narrow != *after).then(|| wanted.terms.clone());
             terms = (*narrow != *before).then(|| narrow.clone());
             self.holds.push(Hold { guard, why, figures: None, terms: held, items });
         }
 
         // Names that come.
-        let given = order.names.len();
+        let given = wanted.given;
         let mut out = Vec::new();
         names.added.retain(|name| {
-            let ruling = match guarded.rule(name, after.reach, &order.except) {
-                Ruling::Free if narrow.reach != after.reach => guarded.rule(name, narrow.reach, &order.except),
+            let ruling = match guarded.rule(name, after.reach, wanted.except) {
+                Ruling::Free if narrow.reach != after.reach => guarded.rule(name, narrow.reach, wanted.except),
                 ruling => ruling,
             };
             let free = ruling == Ruling::Free;
@@ -130,8 +166,8 @@ impl Writer<'_> {
         self.hold_growth(origin, known, &mut names)?;
 
         // Names that go, and that nobody took out by name.
-        let left: Vec<_> = names.removed.extract_if(.., |name| !removed.contains(name)).collect();
-        match self.held_to_leave(origin, known, left.len() as u64, order.names.is_empty())? {
+        let left: Vec<_> = names.removed.extract_if(.., |name| !is_named(name)).collect();
+        match self.held_to_leave(origin, known, left.len() as u64, given == 0)? {
             Some(hold) => {
                 let items = left.iter().map(|name| item(ItemKind::Removed, name, String::new())).collect();
                 self.holds.push(Hold { items, ..hold });
@@ -154,15 +190,23 @@ impl Writer<'_> {
     ) -> Result<Option<Hold>, BookError> {
         let policy = self.guards.of(&origin.source).policy;
         let hold = |guard, why, figures| Some(Hold { guard, why, figures, terms: None, items: Vec::new() });
-        if left > 0 && is_empty && policy.empty {
+        let group = self.group.as_ref();
+        if left > 0 && group.map_or(is_empty, |group| group.is_empty) && policy.empty {
             return Ok(hold(Guard::Empty, "the list is empty".to_owned(), None));
         }
+        let (left, of_zone) = match group {
+            Some(group) if left > 0 => (group.left.0, Some(group.left.1)),
+            _ => (left, None),
+        };
         let Some(limit) = policy.shrink.filter(|limit| left > limit.rows) else { return Ok(None) };
         // Names that have come beside those that wait to go do not make them fewer.
         let waiting = held::held(&self.transaction, &Of::Source(&origin.source, &known.terms.id), 0)?;
         let before = waiting.iter().filter(|held| held.guard == Guard::Shrink).filter_map(|held| held.figures);
         let before = before.map(|(_, before)| before).min();
-        let now = rows::count_names(&self.transaction, known.number)?;
+        let now = match of_zone {
+            Some(now) => now,
+            None => rows::count_names(&self.transaction, known.number)?,
+        };
         let base = before.map_or(now, |before| before.min(now));
         let why =
             format!("{left} of {base} names are listed no longer: over {} and {} percent", limit.rows, limit.percent);
@@ -242,6 +286,18 @@ impl Writer<'_> {
 
     fn hold_growth(&mut self, origin: &Origin, known: &OrderRow, names: &mut Delta) -> Result<(), BookError> {
         let policy = self.guards.of(&origin.source).policy;
+        let window = !policy.hold.is_zero();
+        if let Some(group) = &self.group {
+            if let Some((coming, figures)) = &group.grown {
+                let (held, figures) = (names.added.extract_if(.., |name| coming.contains(name)).collect(), *figures);
+                self.hold_grown(origin, held, figures);
+            }
+            if window && !names.added.is_empty() {
+                let added = std::mem::take(&mut names.added);
+                self.hold_in_window(origin, added.iter());
+            }
+            return Ok(());
+        }
         let coming = names.added.len() as u64;
         let overgrown = self.overgrown.get(&known.terms.id).copied();
         if let Some(limit) = policy.growth.filter(|limit| coming > limit.rows || overgrown.is_some()) {
@@ -250,20 +306,25 @@ impl Writer<'_> {
                 None => (coming, rows::count_names(&self.transaction, known.number)?),
             };
             if limit.is_exceeded(figures.0, figures.1) {
-                let items = std::mem::take(&mut names.added);
-                let items = items.iter().map(|name| item(ItemKind::Added, name, String::new())).collect();
-                let why = format!(
-                    "more names come at once to the {} that are there than {} and {} percent",
-                    figures.1, limit.rows, limit.percent
-                );
-                self.holds.push(Hold { guard: Guard::Growth, why, figures: Some(figures), terms: None, items });
+                self.hold_grown(origin, std::mem::take(&mut names.added), figures);
             }
         }
-        if !policy.hold.is_zero() && !names.added.is_empty() {
+        if window && !names.added.is_empty() {
             let added = std::mem::take(&mut names.added);
             self.hold_in_window(origin, added.iter());
         }
         Ok(())
+    }
+
+    /// Holds names that are too many: so many of them come to so many.
+    fn hold_grown(&mut self, origin: &Origin, names: Vec<Name>, figures: (u64, u64)) {
+        let Some(limit) = self.guards.of(&origin.source).policy.growth.filter(|_| !names.is_empty()) else { return };
+        let items = names.iter().map(|name| item(ItemKind::Added, name, String::new())).collect();
+        let why = format!(
+            "more names come at once to the {} that are there than {} and {} percent",
+            figures.1, limit.rows, limit.percent
+        );
+        self.holds.push(Hold { guard: Guard::Growth, why, figures: Some(figures), terms: None, items });
     }
 
     fn hold_in_window<'n>(&mut self, origin: &Origin, names: impl Iterator<Item = &'n Name>) {

@@ -112,6 +112,10 @@ impl Book {
                     self.absences.forget(&held.source.as_str().into(), id);
                 }
             } else {
+                // What a zone's other parts stopped meanwhile, they now leave to this one.
+                if OrderRow::find(&writer.transaction, &held.order)?.is_some_and(|row| row.terms.part_of.is_some()) {
+                    again.insert(held.source.clone());
+                }
                 writer.carry_out(&held, op, by)?;
             }
         }

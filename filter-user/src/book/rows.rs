@@ -57,6 +57,21 @@ impl OrderRow {
     }
 }
 
+/// The ids of the parts of an order, revoked ones too.
+pub(super) fn parts(connection: &Connection, whole: &str) -> Result<Vec<String>, BookError> {
+    // What begins with the id and a #, of which a $ is the next character.
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT {ORDER_COLUMNS} FROM orders WHERE id > ?1 || '#' AND id < ?1 || '$' ORDER BY id"
+    ))?;
+    let mut rows = query.query([whole])?;
+    let mut parts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = OrderRow::read(row)?;
+        parts.extend((row.terms.part_of.as_deref() == Some(whole)).then(|| row.terms.id.clone()));
+    }
+    Ok(parts)
+}
+
 /// Writes the row of an order, new or not, and gives its number.
 pub(super) fn write_order(
     transaction: &Transaction<'_>,
@@ -115,10 +130,24 @@ pub(super) fn fresh(
     Ok(delta)
 }
 
+/// Whether an order lists a name.
+pub(super) fn has_name(connection: &Connection, number: i64, name: &Name) -> Result<bool, BookError> {
+    let mut query = connection.prepare_cached("SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
+    Ok(query.exists(params![number, Kind::Listed as i64, name.as_str()])?)
+}
+
 /// How many names an order has.
 pub(super) fn count_names(connection: &Connection, number: i64) -> Result<u64, BookError> {
     let mut query = connection.prepare_cached("SELECT count(*) FROM names WHERE number = ?1 AND kind = ?2")?;
     Ok(query.query_row(params![number, Kind::Listed as i64], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// How many names an order has, counted no further than to `most`.
+pub(super) fn count_names_to(connection: &Connection, number: i64, most: u64) -> Result<u64, BookError> {
+    let mut query = connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 LIMIT ?3)")?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    Ok(query.query_row(params![number, Kind::Listed as i64, most], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// Nothing of an order is held any more.

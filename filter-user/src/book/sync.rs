@@ -17,6 +17,7 @@ use super::{
     held, rows,
     rows::OrderRow,
     writer::{Origin, Writer},
+    zone,
 };
 use crate::{
     feed::{
@@ -46,6 +47,7 @@ struct Plan {
     refusals: Vec<Refusal>,
     is_log: bool,
     looked: Instant,
+    is_zone: bool,
 }
 
 /// An order that its source puts no longer.
@@ -127,14 +129,17 @@ fn plan(
     let Snapshot { source, read, looked } = snapshot;
     let gone = read.is_none();
     let why = if gone { "the file is gone" } else { "the file puts the order no longer" };
-    let Read { entries, mut refusals, mut held, unidentified, lines, is_log } =
+    let Read { entries, mut refusals, mut held, unidentified, lines, is_log, zone } =
         read.unwrap_or_else(|| Read { lines: 1, ..Read::default() });
     let mut by_order: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in entries {
         by_order.entry(entry.event.order_id().to_owned()).or_default().push(entry);
     }
-    let orders: BTreeMap<_, _> =
+    let mut orders: BTreeMap<_, _> =
         by_order.into_iter().map(|(id, entries)| (id, fold(&source, entries, &mut refusals))).collect();
+    if let Some(whole) = &zone {
+        zone::complete(writer, &source, whole, &mut orders, &mut held)?;
+    }
     let mut absent = Vec::new();
     let mut put_before = 0;
     for (id, claim) in claims(&writer.transaction, &source)? {
@@ -175,7 +180,7 @@ fn plan(
         }
         dropped.push(Dropped { source: source.clone(), id, claim, why });
     }
-    Ok(Plan { source, orders, held, refusals, is_log, looked })
+    Ok(Plan { source, orders, held, refusals, is_log, is_zone: zone.is_some(), looked })
 }
 
 /// Why the orders that a file puts no longer are not to go yet.
@@ -200,19 +205,19 @@ fn take(
     dropped: &HashMap<&str, &Dropped>,
     again: &mut BTreeSet<String>,
 ) -> Result<(), BookError> {
-    let Plan { source, orders, held, mut refusals, is_log, looked } = plan;
+    let Plan { source, orders, held, mut refusals, is_log, is_zone, looked } = plan;
     writer.arrived(Some(looked));
     let before = writer.refusals().len();
+    let said: BTreeMap<String, Claim> =
+        orders.iter().map(|(id, folded)| Ok((id.clone(), claim_of(folded)?))).collect::<Result<_, BookError>>()?;
+    if is_zone {
+        writer.look_at_zone(&source, &orders, &said)?;
+    }
     for (id, folded) in orders {
-        let (kind, hash) = match &folded {
-            Folded::Put { order, .. } => (ClaimKind::Put, hash_order(order, b'p')?),
-            Folded::Revoked { order, .. } => (ClaimKind::Put, hash_order(order, b'r')?),
-            Folded::Events(entries) => (ClaimKind::Events, hash_events(entries)),
-        };
+        let Some(said @ Claim { kind, hash }) = said.get(&id).copied() else { continue };
         let mut origin = Origin { source: source.clone(), place: Place::default() };
         // What follows a refused put is not a claim of its own, and takes the place of none.
         let held = held.contains_key(&id);
-        let said = Claim { kind, hash };
         let moved = dropped.get(id.as_str()).filter(|gone| gone.claim == said);
         if let Some(gone) = moved {
             inherit(&writer.transaction, &id, &gone.source, &source)?;
@@ -220,7 +225,12 @@ fn take(
         }
         let last = claim(&writer.transaction, &source, &id)?;
         let repeated = moved.is_some() || !held && last == Some(said);
-        let stays_revoked = !repeated && kind == ClaimKind::Put && stays_revoked(&writer.transaction, last, &id, said)?;
+        // A zone is one list: if it says anything anew, it says all of it anew.
+        let is_revived = writer.group.as_ref().is_some_and(|group| group.says_anew)
+            && OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.revoked.is_some());
+        let repeated = repeated && !is_revived;
+        let stays_revoked =
+            !repeated && !is_revived && kind == ClaimKind::Put && stays_revoked(&writer.transaction, last, &id, said)?;
         if stays_revoked && !held {
             set_claim(&writer.transaction, &source, &id, said)?;
         }
@@ -272,12 +282,23 @@ fn take(
             set_claim(&writer.transaction, &source, &id, Claim { kind, hash })?;
         }
     }
+    writer.finish_moves(&Origin { source: source.clone(), place: Place::default() })?;
     refusals.extend(writer.refusals().drain(before..));
     refusals.sort_by_key(|refusal| refusal.line);
     let new = rows::write_refusals(&writer.transaction, &source, &refusals)?;
     writer.record_refusals(&source, new.into_iter())?;
     writer.refusals().extend(refusals);
     Ok(())
+}
+
+/// What a source claims by what it says about one order.
+fn claim_of(folded: &Folded) -> Result<Claim, BookError> {
+    let (kind, hash) = match folded {
+        Folded::Put { order, .. } => (ClaimKind::Put, hash_order(order, b'p')?),
+        Folded::Revoked { order, .. } => (ClaimKind::Put, hash_order(order, b'r')?),
+        Folded::Events(entries) => (ClaimKind::Events, hash_events(entries)),
+    };
+    Ok(Claim { kind, hash })
 }
 
 /// Ends orders whose absence was held.

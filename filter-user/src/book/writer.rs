@@ -17,6 +17,7 @@ use super::{
     held::Held,
     notes::Note,
     rows::{self, Kind, OrderRow},
+    zone::Group,
 };
 use crate::{
     feed::{Event, Refusal, fold::Place},
@@ -33,6 +34,8 @@ pub(super) struct Writer<'a> {
     pub(super) guards: &'a Guards,
     /// Orders to which this reading adds more than the growth limit lets in: how many names, and how many there were.
     pub(super) overgrown: HashMap<String, (u64, u64)>,
+    /// The zone whose parts are being put.
+    pub(super) group: Option<Group>,
     /// What the guards have held and [`Writer::write_holds`] is to write.
     pub(super) holds: Vec<Hold>,
     pub(super) now: Timestamp,
@@ -61,6 +64,7 @@ impl<'a> Writer<'a> {
             dropped: HashSet::new(),
             guards,
             overgrown: HashMap::new(),
+            group: None,
             holds: Vec::new(),
             now: Timestamp::now(),
             by: Map::new(),
@@ -107,9 +111,27 @@ impl<'a> Writer<'a> {
             Event::Put(order) => self.put(origin, order, &BTreeSet::new()),
             Event::Add { order, names } => self.names(origin, "add", &order, &names, &BTreeSet::new()),
             Event::Remove { order, names } => self.names(origin, "remove", &order, &BTreeSet::new(), &names),
-            Event::Extend { order, not_after } => self.extend(origin, &order, not_after),
-            Event::Revoke { order, why } => self.revoke(origin, &order, &why),
+            Event::Extend { order, not_after } => {
+                self.each_part(&order, |writer, id| writer.extend(origin, id, not_after))
+            }
+            Event::Revoke { order, why } => self.each_part(&order, |writer, id| writer.revoke(origin, id, &why)),
         }
+    }
+
+    /// Does something with an order, and with each part of it that is not revoked.
+    fn each_part(
+        &mut self,
+        id: &str,
+        mut each: impl FnMut(&mut Self, &str) -> Result<bool, BookError>,
+    ) -> Result<bool, BookError> {
+        let mut ids = Vec::new();
+        for part in rows::parts(&self.transaction, id)? {
+            ids.extend(self.part(&part)?.map(|row| row.terms.id.clone()));
+        }
+        if ids.is_empty() || self.part(id)?.is_some() {
+            ids.push(id.to_owned());
+        }
+        ids.iter().try_fold(true, |all, id| Ok(each(self, id)? && all))
     }
 
     /// The order becomes this, as far as the guards let it. They do not hold that names go which were `removed` by an
@@ -133,7 +155,8 @@ impl<'a> Writer<'a> {
             let except = self.difference(known.number, Kind::Except, &order.except)?;
             let other_terms = (known.terms != terms).then(|| terms.clone());
             let same = names.is_empty() && except.is_empty() && other_terms.is_none();
-            if same && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
+            let is_anew = self.group.as_ref().is_some_and(|group| group.says_anew);
+            if same && !is_anew && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
                 // A file may say another time what the operator revoked; to revive it, it must say something else.
                 self.holds.clear();
                 self.tell(origin, id, What::Unchanged);
@@ -166,6 +189,12 @@ impl<'a> Writer<'a> {
             self.holds.clear();
             return self.refuse(origin, id, "no name is left");
         };
+        self.admit(origin, known, admitted)
+    }
+
+    /// Makes a change of an order that the guards let through.
+    pub(super) fn admit(&mut self, origin: &Origin, known: &OrderRow, admitted: Admitted) -> Result<bool, BookError> {
+        let id = known.terms.id.as_str();
         let Admitted { terms, names, except } = &admitted;
         let same = names.is_empty() && except.is_empty() && terms.is_none();
         if known.source != *origin.source && !self.dropped.contains(id) {

@@ -273,12 +273,32 @@ fn detail_text(detail: &OrderDetail) -> String {
     if let Some(revoked) = detail.revoked {
         text.push_str(&format!("revoked   {revoked:.0}\n"));
     }
+    if !detail.parts.is_empty() {
+        let mut rows = vec![["part", "state", "names", "left out", "match", "actions"].map(str::to_owned).to_vec()];
+        for part in &detail.parts {
+            let actions = part.actions.iter().map(|(protocol, action)| format!("{protocol}={action}"));
+            rows.push(vec![
+                part.id.clone(),
+                part.state.word().to_owned(),
+                part.names.to_string(),
+                part.except.to_string(),
+                part.reach.clone(),
+                actions.collect::<Vec<_>>().join(","),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
     text.push('\n');
     let mut rows = vec![["entry", "time", "event", "source", "what"].map(str::to_owned).to_vec()];
     for entry in &detail.history {
         let source = if entry.line > 0 { format!("{}:{}", entry.source, entry.line) } else { entry.source.clone() };
         let time = format!("{:.0}", entry.time);
-        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, entry.detail.to_string()]);
+        let what = match &entry.part {
+            Some(part) => format!("{part} {}", entry.detail),
+            None => entry.detail.to_string(),
+        };
+        rows.push(vec![entry.number.to_string(), time, entry.op.clone(), source, what]);
     }
     text.push_str(&table(&rows));
     text
@@ -327,6 +347,7 @@ mod tests {
             received: Timestamp::UNIX_EPOCH,
             revoked: None,
             history: Vec::new(),
+            parts: Vec::new(),
         };
         let same = add(&format!("{words} b.example a.example")).unwrap();
         same.refuse_to_replace(&known, &same.event().unwrap()).unwrap();

@@ -12,7 +12,10 @@ use toml::Spanned;
 
 use super::{CONTROL_FEED, Check, Feed, raw, word};
 use crate::{
-    feed::{Column, Columns, Format, Key, Kind, List, Seal},
+    feed::{
+        Column, Columns, Format, Key, Kind, List, Seal,
+        rpz::{self, Serial, Zone},
+    },
     name::Name,
     order::{Terms, Unfit, json::RawOrder},
 };
@@ -39,7 +42,7 @@ impl Check<'_> {
     /// `orders`: those that other lists are bound to.
     fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>) -> Option<Feed> {
         self.strange_keys(&feed);
-        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, tickets, order, .. } = feed;
+        let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, tickets, zone, order, .. } = feed;
         let raw::Feed { guards, hold, deadline, .. } = feed;
         let mut policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
         let kind = *kind.get_ref();
@@ -65,6 +68,18 @@ impl Check<'_> {
                 // A ticket comes whole: to enforce it is to have the names come at once.
                 policy.is_new_growth = true;
                 (Kind::Native, Some(Arc::new(self.tickets(&name, tickets, order)?)))
+            }
+            raw::FeedKind::Rpz => {
+                let Some(order) = order else {
+                    self.wrong(&name, "a zone has no order's dates: [feed.order] must say which order it belongs to");
+                    return None;
+                };
+                let Some(zone) = zone else {
+                    self.wrong(&name, "`zone` must say which zone it is, such as \"rpz.example\"");
+                    return None;
+                };
+                let newest = Serial(state_dir.join("feeds").join(format!("{}.serial", name.get_ref())));
+                (Kind::Rpz(Arc::new(self.zone(order, &zone, newest, orders)?)), None)
             }
         };
         let (path, remote) = match (path, url) {
@@ -100,17 +115,19 @@ impl Check<'_> {
 
     /// Keys that belong to feeds of another kind.
     fn strange_keys(&mut self, feed: &raw::Feed) {
-        let (is_list, is_tickets) =
-            (*feed.kind.get_ref() == raw::FeedKind::List, *feed.kind.get_ref() == raw::FeedKind::Tickets);
+        let kind = *feed.kind.get_ref();
+        let (is_list, is_zone) = (kind == raw::FeedKind::List, kind == raw::FeedKind::Rpz);
+        let (is_native, is_tickets) = (kind == raw::FeedKind::Native, kind == raw::FeedKind::Tickets);
         let says_itself = "belongs to lists; the native format says this itself";
-        let of_lists = if is_tickets { "belongs to lists" } else { says_itself };
+        let of_lists = if is_native { says_itself } else { "belongs to lists" };
         let signature = feed.signature.as_ref().map(|signature| signature.key.span());
         for (span, word, belongs, why) in [
             (feed.format.as_ref().map(Spanned::span), "format", is_list, of_lists),
             (feed.charset.as_ref().map(Spanned::span), "charset", is_list, of_lists),
             (feed.csv.as_ref().map(Spanned::span), "csv", is_list, of_lists),
-            (feed.order.as_ref().map(Spanned::span), "order", is_list || is_tickets, says_itself),
+            (feed.order.as_ref().map(Spanned::span), "order", !is_native, says_itself),
             (feed.tickets.as_ref().map(Spanned::span), "tickets", is_tickets, "belongs to `kind = \"tickets\"`"),
+            (feed.zone.as_ref().map(Spanned::span), "zone", is_zone, "belongs to `kind = \"rpz\"`"),
             (signature, "signature", !is_tickets, "belongs to files; a platform answers as it is asked"),
         ] {
             if let Some(span) = span.filter(|_| !belongs) {
@@ -183,14 +200,45 @@ impl Check<'_> {
         charset: &'static Encoding,
         orders: &BTreeSet<String>,
     ) -> Option<List> {
+        let (terms, except) = self.bound(order, "the names come from the list", orders, |raw| raw.terms())?;
+        Some(List { terms, except, format, charset })
+    }
+
+    fn zone(
+        &mut self,
+        order: Spanned<RawOrder>,
+        apex: &Spanned<String>,
+        newest: Serial,
+        orders: &BTreeSet<String>,
+    ) -> Option<Zone> {
+        let span = order.span();
+        let (terms, except) = self.bound(order, "the names come from the zone", orders, RawOrder::zone_terms)?;
+        if terms.id.len() > rpz::MAX_ID {
+            let why = format!(
+                "the id of a zone's order has at most {} octets, since its parts have longer ones",
+                rpz::MAX_ID
+            );
+            self.unfit(&span, Unfit { text: terms.id.clone(), why });
+            return None;
+        }
+        Zone::new(apex.get_ref(), terms, except, Some(newest)).map_err(|why| self.wrong(apex, why)).ok()
+    }
+
+    /// The order that a list or zone is bound to.
+    fn bound(
+        &mut self,
+        order: Spanned<RawOrder>,
+        names: &str,
+        orders: &BTreeSet<String>,
+        terms: impl FnOnce(RawOrder) -> Result<Terms, Vec<Unfit>>,
+    ) -> Option<(Arc<Terms>, BTreeSet<Name>)> {
         let span = order.span();
         let raw = order.into_inner();
         let mut wrong = Vec::new();
         if orders.contains(raw.id()) {
             wrong.push(Unfit { text: raw.id().to_owned(), why: "another list is bound to this order".to_owned() });
         }
-        let (terms, except) = self.order_of_feed(raw, &span, "the names come from the list", wrong)?;
-        Some(List { terms, except, format, charset })
+        self.order_of_feed(raw, &span, names, wrong, terms)
     }
 
     /// What `[feed.order]` says, but for names, which come from the feed.
@@ -200,6 +248,7 @@ impl Check<'_> {
         span: &Range<usize>,
         names: &str,
         mut wrong: Vec<Unfit>,
+        terms: impl FnOnce(RawOrder) -> Result<Terms, Vec<Unfit>>,
     ) -> Option<(Arc<Terms>, BTreeSet<Name>)> {
         if raw.names.take().is_some() {
             wrong.insert(0, Unfit { text: "names".to_owned(), why: names.to_owned() });
@@ -209,7 +258,7 @@ impl Check<'_> {
             let why = row.error.map_or_else(|| "is not a string".to_owned(), |error| error.to_string());
             Unfit { text: row.text, why: format!("in `except`: {why}") }
         }));
-        let terms = raw.terms().map_err(|errors| wrong.extend(errors)).ok();
+        let terms = terms(raw).map_err(|errors| wrong.extend(errors)).ok();
         wrong.into_iter().for_each(|unfit| self.unfit(span, unfit));
         Some((Arc::new(terms?), except.names.into_iter().collect()))
     }
@@ -227,15 +276,17 @@ fn fetched(state_dir: &Path, feed: &str, kind: raw::FeedKind, seal: Option<&Seal
         raw::FeedKind::Native => "jsonl",
         raw::FeedKind::List => "list",
         raw::FeedKind::Tickets => "tickets.jsonl",
+        raw::FeedKind::Rpz => "zone",
     };
     let key = seal.map_or(String::new(), |seal| format!(".{}", seal.key.short()));
     state_dir.join("feeds").join(format!("{feed}{key}.{kind}"))
 }
 
-/// The order that a feed's list is bound to.
+/// The order that a feed's list or zone is bound to.
 fn listed_order(feed: &Feed) -> Option<String> {
     match &feed.kind {
         Kind::List(list) => Some(list.terms.id.clone()),
+        Kind::Rpz(zone) => Some(zone.order_id().to_owned()),
         Kind::Native | Kind::Log => None,
     }
 }

@@ -175,6 +175,7 @@ pub(super) struct Feed {
     pub charset: Option<Spanned<String>>,
     pub csv: Option<Spanned<Csv>>,
     pub tickets: Option<Spanned<Tickets>>,
+    pub zone: Option<Spanned<String>>,
     pub order: Option<Spanned<RawOrder>>,
     #[serde(default)]
     pub guards: Guards,
@@ -258,6 +259,7 @@ pub(super) enum Absent {
     #[default]
     Keep,
     Revoke,
+    Rpz,
 }
 
 #[derive(Default, Deserialize)]

@@ -45,8 +45,8 @@ impl Check<'_> {
             (None, None) => None,
         };
         if let Some(incremental) = raw.incremental.as_ref().filter(|incremental| *incremental.get_ref()) {
-            if kind == raw::FeedKind::List {
-                self.wrong(incremental, "a list has no events; it is always whole");
+            if matches!(kind, raw::FeedKind::List | raw::FeedKind::Rpz) {
+                self.wrong(incremental, "a list or zone has no events; it is always whole");
             }
             if is_signed {
                 self.wrong(incremental, "answers that are made as they are asked for cannot be signed beforehand");

@@ -30,6 +30,7 @@ fn the_example_holds_every_section() {
     assert!(config.feeds[1].remote.is_some() && config.feeds[1].seal.is_some());
     assert!(matches!(&config.feeds[2].kind, crate::feed::Kind::List(list) if list.terms.id == "reg-2025-17"));
     assert_eq!(config.feeds[3].tickets.as_ref().unwrap().order_id("17"), "shield:17");
+    assert!(matches!(&config.feeds[4].kind, crate::feed::Kind::Rpz(zone) if zone.order_id() == "police-2025"));
     assert_eq!(config.allow.subtree[0].as_str(), "provider.example");
 }
 
@@ -70,10 +71,10 @@ fn mistakes_are_told_with_line_text_and_reason() {
         ("[scopes]\nfr = { flie = \"x\" }", 2, "flie", "unknown field `flie`, expected `file`"),
         ("[targets.dpi]\ninterface = \"eth0\"\nnext_hop = \"gw\"", 3, "\"gw\"", "not an IP address"),
         (
-            "[[feed]]\nname = \"x\"\nkind = \"rpz\"\npath = \"/x\"",
+            "[[feed]]\nname = \"x\"\nkind = \"axfr\"\npath = \"/x\"",
             3,
-            "\"rpz\"",
-            "unknown variant `rpz`, expected one of `native`, `list`, `tickets`",
+            "\"axfr\"",
+            "unknown variant `axfr`, expected one of `native`, `list`, `tickets`, `rpz`",
         ),
         (
             "[[feed]]\nname = \"control\"\nkind = \"native\"\npath = \"/x\"",
@@ -220,6 +221,62 @@ actions = { dns = "nxdomain" }
 scopes = ["all"]
 match = "subtree"
 "#;
+
+#[test]
+fn a_zone_is_bound_to_one_order() {
+    let zone = "[[feed]]\nname = \"z\"\nkind = \"rpz\"\npath = \"/z\"\nzone = \"RPZ.example.\"\n";
+    let order = ORDER.replace("match = \"subtree\"\n", "").replace("actions = { dns = \"nxdomain\" }", "actions = {}");
+    let config = Config::parse(&format!("{zone}{order}"), Path::new(FILE)).unwrap();
+    let crate::feed::Kind::Rpz(bound) = &config.feeds[0].kind else { panic!("{:?}", config.feeds) };
+    assert_eq!((bound.order_id(), bound.name().as_str()), ("o", "rpz.example"));
+
+    let cases = [
+        (zone.to_owned(), 2, "\"z\"", "a zone has no order's dates: [feed.order] must say which order it belongs to"),
+        (
+            format!("{}{order}", zone.replace("zone = \"RPZ.example.\"\n", "")),
+            2,
+            "\"z\"",
+            "`zone` must say which zone it is, such as \"rpz.example\"",
+        ),
+        (format!("{}{order}", zone.replace("RPZ.example.", "a..b")), 5, "\"a..b\"", "has an empty label"),
+        (
+            format!("{}{order}", zone.replace("RPZ.example.", ".")),
+            5,
+            "\".\"",
+            "is the root, which is no response policy zone",
+        ),
+        (format!("{zone}format = \"plain\"\n{order}"), 6, "\"plain\"", "`format` belongs to lists"),
+        (format!("{zone}{order}match = \"exact\"\n"), 7, "match", "the zone says how far each of its rules reaches"),
+        (
+            format!("{zone}{}", order.replace("actions = {}", "actions = { dns = \"drop\" }")),
+            7,
+            "dns",
+            "the zone says what is done with DNS queries: `actions` has the other protocols only",
+        ),
+        (
+            format!(
+                "{zone}{}",
+                order.replace("actions = {}", "actions = { tls = \"drop\" }").replace("[\"dns\"]", "[\"tls\"]")
+            ),
+            7,
+            "protocols",
+            "the zone says what is done with DNS queries, so `protocols` holds dns",
+        ),
+        (format!("{zone}{order}names = [\"a.example\"]\n"), 7, "names", "the names come from the zone"),
+        (
+            format!("{zone}{}", order.replace("id = \"o\"", &format!("id = \"{}\"", "o".repeat(161)))),
+            7,
+            &"o".repeat(161),
+            "the id of a zone's order has at most 160 octets, since its parts have longer ones",
+        ),
+    ];
+    for (text, line, offending, why) in cases {
+        let found = mistakes(&text);
+        assert_eq!(found, [(line, offending.to_owned(), why.to_owned())], "{text}");
+    }
+    let list = "[[feed]]\nname = \"l\"\nkind = \"list\"\npath = \"/l\"\nzone = \"rpz.example\"\n";
+    assert_eq!(mistakes(&format!("{list}{ORDER}"))[0].2, "`zone` belongs to `kind = \"rpz\"`");
+}
 
 #[test]
 fn a_list_is_bound_to_one_order() {

@@ -35,7 +35,7 @@ impl Check<'_> {
         }
         order.set_id(format!("{}:", name.get_ref()));
         let names = "the names come from the tickets";
-        let (terms, except) = self.order_of_feed(order, &span, names, Vec::new())?;
+        let (terms, except) = self.order_of_feed(order, &span, names, Vec::new(), |raw| raw.terms())?;
         if terms.actions.values().any(|action| *action == Action::Observe) {
             let why = "a platform is told what is stopped, and `observe` stops nothing";
             self.unfit(&span, Unfit { text: "observe".to_owned(), why: why.to_owned() });

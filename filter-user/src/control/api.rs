@@ -125,6 +125,9 @@ impl OrderState {
 pub struct OrderSummary {
     /// Order id.
     pub id: String,
+    /// The order that it is a part of, if it is one.
+    #[serde(default)]
+    pub part_of: Option<String>,
     /// Who ordered.
     pub issuer: String,
     /// Public reference.
@@ -162,6 +165,26 @@ pub struct OrderDetail {
     pub revoked: Option<Timestamp>,
     /// What became of it, oldest first.
     pub history: Vec<HistoryEntry>,
+    /// The parts that it is made of, if it is. Then `order` has what they have in common.
+    #[serde(default)]
+    pub parts: Vec<OrderPart>,
+}
+
+/// A part of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderPart {
+    /// Order id of the part.
+    pub id: String,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Action by protocol.
+    pub actions: BTreeMap<String, String>,
+    /// `exact`, `subtree` or `below`.
+    pub reach: String,
+    /// How many names it lists.
+    pub names: usize,
+    /// How many names it leaves out.
+    pub except: usize,
 }
 
 /// One entry of an order's history.
@@ -169,6 +192,9 @@ pub struct OrderDetail {
 pub struct HistoryEntry {
     /// Number of the entry in the book.
     pub number: i64,
+    /// The part of the order that it is about, where the order has parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// When it was written.
     pub time: Timestamp,
     /// Who gave the event.

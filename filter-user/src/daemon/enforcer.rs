@@ -213,6 +213,12 @@ impl Enforcer {
         }
     }
 
+    /// The ids of the parts of an order that is made of some.
+    pub fn parts(&self, id: &str) -> Vec<String> {
+        let is_part = |order: &&Order| order.terms.part_of.as_deref() == Some(id);
+        self.orders.values().filter(is_part).map(|order| order.terms.id.clone()).collect()
+    }
+
     /// Compiles an order of the book again that was ended too early.
     pub fn restore(&mut self, id: &str) {
         if let Some(order) = self.orders.remove(id) {

@@ -1,7 +1,7 @@
 //! The thread that has the compiler and the kernel. It waits for no disk.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{
         Arc, RwLock,
@@ -102,6 +102,8 @@ pub(super) struct Engine {
     pub(super) started: Timestamp,
     pub(super) record: Recorder,
     slow_tick: Instant,
+    /// Parts that ended with their order before the book knew, each time that it ended.
+    ended_parts: BTreeMap<String, VecDeque<Vec<String>>>,
     /// The keeper is gone.
     is_alone: bool,
 }
@@ -141,6 +143,7 @@ impl Engine {
             started: Timestamp::now(),
             record: Recorder::default(),
             slow_tick: Instant::now(),
+            ended_parts: BTreeMap::new(),
             is_alone: false,
         };
         if let Some(newest) = clock_behind.filter(|_| held.is_none()) {
@@ -241,6 +244,14 @@ impl Engine {
     }
 
     fn end(&mut self, ids: &[String]) {
+        let mut all = Vec::new();
+        for id in ids {
+            let parts = self.enforcer.parts(id);
+            all.push(id.clone());
+            all.extend(parts.iter().cloned());
+            self.ended_parts.entry(id.clone()).or_default().push_back(parts);
+        }
+        let ids = &all;
         if let Err(error) = self.enforcer.end_at_once(ids) {
             tracing::error!("ending orders: {error}");
         }
@@ -260,7 +271,15 @@ impl Engine {
         let changed: BTreeSet<String> = outcomes.iter().map(|outcome| outcome.order.clone()).collect();
         self.record_outcomes(&outcomes, ended, entry);
         changes.into_iter().for_each(|change| self.enforcer.take(change));
+        let mut all = Vec::new();
         for id in ended {
+            all.push(id.clone());
+            if let Some(parts) = self.ended_parts.get_mut(id) {
+                all.extend(parts.pop_front().unwrap_or_default());
+            }
+        }
+        self.ended_parts.retain(|_, parts| !parts.is_empty());
+        for id in &all {
             if let Some(count) = self.enforcer.ending.get_mut(id) {
                 *count -= 1;
                 if *count == 0 {

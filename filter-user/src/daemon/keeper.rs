@@ -25,10 +25,10 @@ use super::{
     refusal_line,
 };
 use crate::{
-    book::{Applied, Book, BookError, Change, Note, Record, Stored},
+    book::{Applied, Book, BookError, Change, Note, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
-        api::{FeedStatus, FetchStatus, HistoryEntry, OrderDetail, OrderState, Submitted, TicketCounts},
+        api::{FeedStatus, FetchStatus, OrderDetail, OrderState, Submitted, TicketCounts},
         server::{Failed, Reply, peer::User},
     },
     feed::{
@@ -39,7 +39,7 @@ use crate::{
         tickets::{Asked, Standings},
     },
     name::Name,
-    order::Order,
+    order::{Order, Terms},
 };
 
 pub(super) use crate::config::CONTROL_SOURCE;
@@ -308,7 +308,11 @@ impl Keeper {
             std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
                 && refusals.iter().all(|refusal| *refusal.file != *source)
         };
-        let is_listed = |stored: &&Stored| now_listed.contains_key(stored.order.terms.id.as_str());
+        // That a zone has no names for one part of its order any more says that others may have them.
+        let is_listed = |stored: &&Stored| {
+            let terms = &stored.order.terms;
+            terms.part_of.is_some() || now_listed.contains_key(terms.id.as_str())
+        };
         let mut gone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for stored in stored.iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source)) {
             if !is_listed(&stored) {
@@ -382,20 +386,6 @@ impl Keeper {
             self.sync(&Which::All);
         }
         self.watch_deadlines();
-    }
-
-    fn order(&self, id: &str) -> Result<OrderDetail, Failed> {
-        let stored = self.book.order(id).map_err(impossible)?;
-        let stored = stored.ok_or_else(|| Failed::NotFound(format!("the book has no order {id}")))?;
-        let history = self.book.history(id).map_err(impossible)?;
-        let Stored { order, source, received, revoked } = stored;
-        let mut line = Vec::new();
-        native::write(&mut line, &order).map_err(|error| Failed::Impossible(error.to_string()))?;
-        let mut event: serde_json::Value =
-            serde_json::from_slice(&line).map_err(|error| Failed::Impossible(error.to_string()))?;
-        let state = if revoked.is_some() { OrderState::Revoked } else { state(&order, Timestamp::now()) };
-        let history = history.into_iter().map(history_entry).collect();
-        Ok(OrderDetail { order: event["order"].take(), state, source, received, revoked, history })
     }
 
     fn export(&self) -> Result<Vec<u8>, Failed> {
@@ -507,6 +497,11 @@ pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
     }
 }
 
+/// Actions by protocol, in words.
+pub(super) fn actions(terms: &Terms) -> BTreeMap<String, String> {
+    terms.actions.iter().map(|(protocol, action)| (protocol.word().to_owned(), action.word().to_owned())).collect()
+}
+
 pub(super) fn files(config: &Config) -> Files {
     Files::new(config.feeds.iter().map(Feed::input).collect())
 }
@@ -515,14 +510,10 @@ fn impossible(error: BookError) -> Failed {
     Failed::Impossible(error.to_string())
 }
 
-fn history_entry(record: Record) -> HistoryEntry {
-    let Record { number, time, source, line, op, detail, .. } = record;
-    HistoryEntry { number, time, source, line, op, detail }
-}
-
 mod guards;
 mod history;
 mod standing;
+mod shown;
 
 #[cfg(test)]
 mod tests {

@@ -116,7 +116,9 @@ impl Engine {
         let unconfigured = self.enforcer.unconfigured(&self.config);
         let problem = |id: &String| self.enforcer.problems.get(id).or_else(|| unconfigured.get(id)).cloned();
         let line = |(id, order): (&String, &Order)| summary(order, now, problem(id));
-        self.enforcer.orders.iter().map(line).collect()
+        // A part without names is there because it had some.
+        let is_shown = |(_, order): &(&String, &Order)| order.terms.part_of.is_none() || !order.names.is_empty();
+        self.enforcer.orders.iter().filter(is_shown).map(line).collect()
     }
 
     fn stats(&self, events: &EventHub) -> Result<Stats, Failed> {
@@ -172,18 +174,16 @@ impl Engine {
 fn summary(order: &Order, now: Timestamp, problem: Option<String>) -> OrderSummary {
     let terms = &order.terms;
     let state = keeper::state(order, now);
-    let action = |(protocol, action): (&filter_common::verdict::Protocol, &filter_common::verdict::Action)| {
-        (protocol.word().to_owned(), action.word().to_owned())
-    };
     OrderSummary {
         id: terms.id.clone(),
+        part_of: terms.part_of.clone(),
         issuer: terms.issuer.clone(),
         reference: terms.reference.clone(),
         state,
         enforced: state == OrderState::InForce && problem.is_none(),
         not_before: terms.not_before,
         not_after: terms.not_after,
-        actions: terms.actions.iter().map(action).collect(),
+        actions: keeper::actions(terms),
         scopes: terms.scopes.iter().cloned().collect(),
         names: order.names.len(),
         problem,

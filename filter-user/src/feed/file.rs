@@ -183,9 +183,9 @@ impl Files {
             return self.is_gone(path, found).then_some(Snapshot { source, read: None, looked });
         };
         match input.read(path, files, context) {
-            Ok(Signed { read, times }) => {
-                input.note(&times);
-                Some(Snapshot { source, read: Some(read), looked })
+            Ok(signed) => {
+                input.note(&signed);
+                Some(Snapshot { source, read: Some(signed.read), looked })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder_of(path).is_none() => {
                 Some(Snapshot { source, read: None, looked })
@@ -237,6 +237,9 @@ impl<'a> Found<'a> {
             self.add(path.clone(), input, vec![path.clone()]);
             return Ok(());
         }
+        if let Kind::Rpz(_) = input.kind {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder, but a zone is one file"));
+        }
         let mut files = Vec::new();
         for entry in fs::read_dir(path)? {
             let path = entry?.path();
@@ -255,6 +258,7 @@ impl<'a> Found<'a> {
         }
         match input.kind {
             Kind::Native | Kind::Log => files.into_iter().for_each(|file| self.add(file.clone(), input, vec![file])),
+            Kind::Rpz(_) => {}
             Kind::List(_) => {
                 files.sort();
                 if !files.is_empty() {

@@ -11,6 +11,7 @@ use super::{
     Context, content,
     list::{self, List},
     native::{self, Read},
+    rpz::{self, Zone},
     signature::{self, Seal},
 };
 
@@ -36,6 +37,8 @@ pub enum Kind {
     Log,
     /// Names of one order, which all files of a folder give together.
     List(Arc<List>),
+    /// A response policy zone of one order: a file.
+    Rpz(Arc<Zone>),
 }
 
 impl Input {
@@ -49,6 +52,7 @@ impl Input {
         match self.kind {
             Kind::Native | Kind::Log => is_orders(path),
             Kind::List(_) => !self.leaves(path),
+            Kind::Rpz(_) => false,
         }
     }
 
@@ -86,12 +90,23 @@ impl Input {
                 }
                 reader.finish()
             }
+            Kind::Rpz(zone) => {
+                let mut reader = rpz::Reader::new(&source.to_string_lossy(), zone, context);
+                reader.file(open(source)?)?;
+                reader.finish()
+            }
         };
         Ok(Signed { read, times })
     }
 
-    /// Notes when the files that were read were signed.
-    pub(super) fn note(&self, times: &[(PathBuf, u64)]) {
+    /// Notes when the files that were read were signed, and which serial a zone has.
+    pub(super) fn note(&self, Signed { read, times }: &Signed) {
+        if let Kind::Rpz(zone) = &self.kind
+            && let Some((newest, serial)) = zone.newest().zip(read.zone.as_ref().and_then(|zone| zone.serial))
+            && let Err(error) = newest.taken(serial)
+        {
+            tracing::warn!("{}: the zone's serial cannot be noted: {error}", self.path.display());
+        }
         for (file, time) in times {
             if let Some(Err(error)) = self.seal.as_ref().map(|seal| seal.taken(file, *time)) {
                 tracing::warn!("{}: when it was signed cannot be noted: {error}", file.display());

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::{
     Context, Entry, Event, Refusal,
     lines::{Line, Lines},
+    rpz::Whole,
 };
 use crate::order::Order;
 
@@ -43,6 +44,8 @@ pub struct Read {
     pub lines: u64,
     /// It only ever grows: what follows what was read before is all that is new.
     pub is_log: bool,
+    /// It is a response policy zone, and its puts are the parts of one order.
+    pub zone: Option<Whole>,
 }
 
 /// Reads a file of events. `file` names it in the refusals.

@@ -34,13 +34,14 @@ pub(crate) struct RawOrder {
     actions: RawActions,
     scopes: Vec<String>,
     #[serde(rename = "match")]
-    reach: String,
+    reach: Option<String>,
     pub(crate) names: Option<NameList>,
     pub(crate) except: Option<NameList>,
     ede: Option<u16>,
     address: Option<RawAddress>,
     redirect: Option<String>,
     insist_nxdomain: Option<bool>,
+    part_of: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +80,8 @@ struct OrderOut<'a> {
     redirect: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     insist_nxdomain: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part_of: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -122,16 +125,28 @@ impl RawOrder {
             wrong.push(unfit("", "`scopes` is empty; \"all\" is every client"));
         }
         scopes.iter().for_each(|scope| check_text("scopes", scope, &mut wrong));
-        let reach = Match::from_word(&self.reach).unwrap_or_else(|| {
-            wrong.push(unfit(&self.reach, "unknown `match`; known: exact subtree below"));
-            Match::Exact
-        });
+        let reach = match self.reach.as_deref().map(|word| (word, Match::from_word(word))) {
+            Some((_, Some(reach))) => reach,
+            Some((word, None)) => {
+                wrong.push(unfit(word, "unknown `match`; known: exact subtree below"));
+                Match::Exact
+            }
+            None => {
+                wrong.push(unfit("", "missing field `match`"));
+                Match::Exact
+            }
+        };
         let ede = self.ede.unwrap_or(DEFAULT_EDE);
         if !(15..=17).contains(&ede) {
             wrong.push(unfit(&ede.to_string(), "`ede` is not 15, 16 or 17 (RFC 8914)"));
         }
         let address = self.address(&actions, &mut wrong);
         let redirect = self.redirect(&actions, &mut wrong);
+        if let Some(whole) = &self.part_of
+            && !self.id.strip_prefix(whole.as_str()).is_some_and(|rest| rest.len() > 1 && rest.starts_with('#'))
+        {
+            wrong.push(unfit(whole, "`part_of` is not what stands before a # in the order's id"));
+        }
         let not_before = not_before.unwrap_or_else(|error| default(error, &mut wrong));
         let not_after = not_after.unwrap_or_else(|error| default(error, &mut wrong));
         if !wrong.is_empty() {
@@ -152,7 +167,43 @@ impl RawOrder {
             address,
             redirect,
             insist_nxdomain: self.insist_nxdomain.unwrap_or(false),
+            part_of: self.part_of.clone(),
         })
+    }
+
+    /// The terms of an order whose names, and what is done with DNS queries for them, come from a response policy
+    /// zone: DNS has the action drop in them, until the zone says another.
+    pub(crate) fn zone_terms(mut self) -> Result<Terms, Vec<Unfit>> {
+        let mut wrong = Vec::new();
+        let dns = Protocol::Dns.word();
+        if self.reach.is_some() {
+            wrong.push(unfit("match", "the zone says how far each of its rules reaches"));
+        }
+        if self.address.is_some() {
+            wrong.push(unfit("address", "the zone gives the addresses"));
+        }
+        if self.part_of.is_some() {
+            wrong.push(unfit("part_of", "the parts of the order are made from the zone"));
+        }
+        if self.actions.0.iter().any(|(protocol, _)| protocol == dns) {
+            wrong.push(unfit(
+                dns,
+                "the zone says what is done with DNS queries: `actions` has the other protocols only",
+            ));
+        }
+        if !self.protocols.iter().any(|protocol| protocol == dns) {
+            wrong.push(unfit("protocols", "the zone says what is done with DNS queries, so `protocols` holds dns"));
+        }
+        self.reach = Some(Match::Exact.word().to_owned());
+        self.actions.0.push((dns.to_owned(), Action::Drop.word().to_owned()));
+        match self.terms() {
+            Ok(terms) if wrong.is_empty() => Ok(terms),
+            Ok(_) => Err(wrong),
+            Err(more) => {
+                // Without these, what is filled in here would be reported as the operator's.
+                if wrong.is_empty() { Err(more) } else { Err(wrong) }
+            }
+        }
     }
 
     /// Every protocol has an action, and every action a protocol.
@@ -240,6 +291,7 @@ impl<'a> OrderOut<'a> {
                 .then_some(AddressOut { a: terms.address.a, aaaa: terms.address.aaaa }),
             redirect: terms.redirect.as_deref(),
             insist_nxdomain: terms.insist_nxdomain,
+            part_of: terms.part_of.as_deref(),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         server::{Failed, Reply, peer::User},
     },
     daemon::{engine::Message, held::held_change},
-    feed::file::Which,
+    feed::{Kind, file::Which, rpz::Serial},
     order::Terms,
 };
 
@@ -48,6 +48,12 @@ impl Keeper {
         let Some(feed) = self.feeds.iter().find(|feed| feed.name == name) else {
             return Err(Failed::NotFound(format!("no feed {name} is configured")));
         };
+        // Who asks for a feed by its name takes a zone that is older than the last, too.
+        if let Kind::Rpz(zone) = &feed.kind
+            && let Some(Err(error)) = zone.newest().map(Serial::forget)
+        {
+            return Err(Failed::Impossible(format!("the serial of the last zone cannot be forgotten: {error}")));
+        }
         let path = std::path::absolute(&feed.path).unwrap_or_else(|_| feed.path.clone());
         let mut paths: BTreeSet<PathBuf> = BTreeSet::from([path.clone()]);
         paths.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));

@@ -85,6 +85,7 @@ fn what_is_optional_is_read_too() {
     })));
     assert_eq!(read.refusals, []);
     let terms = &order(&read).terms;
+    assert_eq!((terms.part_of.as_deref(), terms.whole()), (None, terms.id.as_str()));
     assert_eq!(terms.not_after, None);
     assert_eq!((terms.address.a, terms.address.aaaa), (Some(Ipv4Addr::new(192, 0, 2, 1)), None));
     assert_eq!((terms.redirect.as_deref(), terms.ede, terms.insist_nxdomain), (Some("box"), 15, true));
@@ -256,6 +257,7 @@ fn f1_each_mistake_of_an_order_is_told() {
         (json!({"scopes": ["all", "de"]}), vec!["de: unknown scope; known: all fr"]),
         (json!({"match": "prefix"}), vec!["prefix: unknown `match`; known: exact subtree below"]),
         (json!({"ede": 4}), vec!["4: `ede` is not 15, 16 or 17 (RFC 8914)"]),
+        (json!({"part_of": "b"}), vec!["b: `part_of` is not what stands before a # in the order's id"]),
         (json!({"names": []}), vec!["`names` is empty"]),
         (json!({"names": null}), vec!["`names` is missing"]),
         (json!({"names": ["com"]}), vec!["com: is a top-level domain", "no name is left"]),
@@ -478,6 +480,7 @@ pub(crate) fn any_order() -> impl Strategy<Value = Order> {
                 address: if has(Action::Address) { address } else { Default::default() },
                 redirect: has(Action::Redirect).then(|| "box".to_owned()),
                 insist_nxdomain,
+                part_of: None,
                 actions,
                 id,
             };

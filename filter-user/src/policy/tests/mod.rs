@@ -61,6 +61,7 @@ fn order(id: &str, names: &[&str]) -> Order {
         address: Address::default(),
         redirect: None,
         insist_nxdomain: false,
+        part_of: None,
     };
     Order { terms: Arc::new(terms), names: names.iter().copied().map(name).collect(), except: [].into() }
 }

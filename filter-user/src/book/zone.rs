@@ -1,0 +1,240 @@
+//! Zones: several parts, which are orders, of one source. Guards count over all of them, as over one list, and a name
+//! that goes from one part to another is stopped by the old one until the new one has it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use filter_common::verdict::Protocol;
+use serde_json::json;
+
+use super::{
+    BookError, Change, Delta, What,
+    claims::{Claim, ClaimKind, claims, set_claim},
+    rows::{self, Kind, OrderRow},
+    writer::{Origin, Writer, changed},
+};
+use crate::{
+    feed::{
+        fold::{Folded, Place},
+        rpz::Whole,
+    },
+    name::Name,
+    order::{Order, Terms},
+};
+
+mod changes;
+
+/// What a reading of a zone changes.
+#[derive(Default)]
+pub(super) struct Group {
+    /// Numbers of the parts that are in force, by order id.
+    numbers: BTreeMap<String, i64>,
+    /// What comes to and goes from each part that the zone says anew.
+    deltas: HashMap<String, Delta>,
+    /// Names that no part has, if they are more than the growth limit lets in; how many, and how many there were.
+    pub(super) grown: Option<(BTreeSet<Name>, (u64, u64))>,
+    /// How many names no part has any more, and how many there were.
+    pub(super) left: (u64, u64),
+    /// The zone has no rule.
+    pub(super) is_empty: bool,
+    /// By part, names that others have now, and which.
+    moving: BTreeMap<String, BTreeMap<Name, Vec<String>>>,
+    /// The zone says something else than it last did: parts that were revoked come back, also those that are the same.
+    pub(super) says_anew: bool,
+}
+
+impl Group {
+    /// What comes to and goes from a part, without the names that go to others.
+    pub(super) fn delta(&mut self, id: &str) -> Option<Delta> {
+        let mut delta = self.deltas.remove(id)?;
+        if let Some(moving) = self.moving.get(id) {
+            delta.removed.retain(|name| !moving.contains_key(name));
+        }
+        Some(delta)
+    }
+}
+
+/// Parts that the zone has no names for any more are emptied; if the zone is not taken, all stay as they are.
+pub(super) fn complete(
+    writer: &Writer<'_>,
+    source: &str,
+    whole: &Whole,
+    orders: &mut BTreeMap<String, Folded>,
+    held: &mut BTreeMap<String, u64>,
+) -> Result<(), BookError> {
+    for (id, _) in claims(&writer.transaction, source)? {
+        let is_part = id.strip_prefix(whole.terms.id.as_str()).is_some_and(|rest| rest.starts_with('#'));
+        if !is_part || orders.contains_key(&id) {
+            continue;
+        }
+        match OrderRow::find(&writer.transaction, &id)?.filter(|_| whole.serial.is_some()) {
+            Some(row) if row.revoked.is_none() => {
+                let Terms { id: _, part_of, reach, actions, address, .. } = &*row.terms;
+                let mut all = whole.terms.actions.clone();
+                all.extend(actions.iter().filter(|(protocol, _)| **protocol == Protocol::Dns));
+                let terms = Terms {
+                    id: id.clone(),
+                    part_of: part_of.clone(),
+                    reach: *reach,
+                    address: *address,
+                    actions: all,
+                    ..(*whole.terms).clone()
+                };
+                let order = Order { terms: terms.into(), names: BTreeSet::new(), except: BTreeSet::new() };
+                orders.insert(id, Folded::Put { order, place: Place::default(), removed: BTreeSet::new() });
+            }
+            _ => _ = held.insert(id, 0),
+        }
+    }
+    Ok(())
+}
+
+impl Writer<'_> {
+    /// Looks at the zone as a whole before its parts are put. `said` is what the source says of each of them.
+    pub(super) fn look_at_zone(
+        &mut self,
+        source: &str,
+        orders: &BTreeMap<String, Folded>,
+        said: &BTreeMap<String, Claim>,
+    ) -> Result<(), BookError> {
+        let puts: Vec<&Order> = orders.values().filter_map(put).collect();
+        let mut group = Group { is_empty: puts.iter().all(|order| order.names.is_empty()), ..Group::default() };
+        let last: HashMap<String, Claim> = claims(&self.transaction, source)?.into_iter().collect();
+        let is_anew = |id: &str| said.get(id) != last.get(id);
+        group.says_anew = puts.iter().any(|order| is_anew(&order.terms.id));
+        for order in &puts {
+            let id = order.terms.id.as_str();
+            if let Some(row) = self.part(id)? {
+                group.numbers.insert(id.to_owned(), row.number);
+                if is_anew(id) {
+                    let delta = self.difference(row.number, Kind::Listed, &order.names)?;
+                    group.deltas.insert(id.to_owned(), delta);
+                }
+            }
+        }
+        let mut left = BTreeSet::new();
+        for (id, delta) in &group.deltas {
+            for name in &delta.removed {
+                let others = puts.iter().filter(|order| order.terms.id != *id && order.names.contains(name));
+                let others: Vec<String> = others.map(|order| order.terms.id.clone()).collect();
+                if others.is_empty() {
+                    left.insert(name);
+                } else {
+                    group.moving.entry(id.clone()).or_default().insert(name.clone(), others);
+                }
+            }
+        }
+        group.left.0 = left.len() as u64;
+        let policy = self.guards.of(source).policy;
+        let mut base = None;
+        if policy.shrink.is_some_and(|limit| group.left.0 > limit.rows) {
+            group.left.1 = self.names_of(&group, &mut base)?;
+        }
+        if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
+            let coming = self.coming(&group, &puts)?;
+            let count = coming.len() as u64;
+            if count > limit.rows {
+                let before = self.names_of(&group, &mut base)?;
+                if limit.is_exceeded(count, before) {
+                    group.grown = Some((coming, (count, before)));
+                }
+            }
+        }
+        self.group = Some(group);
+        Ok(())
+    }
+
+    /// Names that no part has yet.
+    fn coming(&self, group: &Group, puts: &[&Order]) -> Result<BTreeSet<Name>, BookError> {
+        let mut coming = BTreeSet::new();
+        for order in puts {
+            let id = order.terms.id.as_str();
+            let added: Box<dyn Iterator<Item = &Name>> = match group.deltas.get(id) {
+                Some(delta) => Box::new(delta.added.iter()),
+                None if group.numbers.contains_key(id) => continue,
+                None => Box::new(order.names.iter()),
+            };
+            for name in added {
+                if !self.is_in_a_part(group.numbers.values(), name)? {
+                    coming.insert(name.clone());
+                }
+            }
+        }
+        Ok(coming)
+    }
+
+    fn is_in_a_part<'n>(&self, mut numbers: impl Iterator<Item = &'n i64>, name: &Name) -> Result<bool, BookError> {
+        numbers.try_fold(false, |is_there, number| Ok(is_there || rows::has_name(&self.transaction, *number, name)?))
+    }
+
+    /// How many names the parts have.
+    fn names_of(&self, group: &Group, known: &mut Option<u64>) -> Result<u64, BookError> {
+        if let Some(known) = *known {
+            return Ok(known);
+        }
+        let count = group
+            .numbers
+            .values()
+            .try_fold(0, |count, number| Ok::<_, BookError>(count + rows::count_names(&self.transaction, *number)?))?;
+        *known = Some(count);
+        Ok(count)
+    }
+
+    /// Takes names out of the parts that had them before, where those that have them now are in force. The others
+    /// stay, and the zone is looked at again when something is let through.
+    pub(super) fn finish_moves(&mut self, origin: &Origin) -> Result<(), BookError> {
+        let Some(Group { moving, .. }) = self.group.take() else { return Ok(()) };
+        for (id, names) in moving {
+            let Some(row) = self.part(&id)? else { continue };
+            let mut gone = Delta::default();
+            let mut stay = 0;
+            for (name, others) in names {
+                let mut is_there = false;
+                for other in others {
+                    if let Some(other) = self.part(&other)? {
+                        is_there |= rows::has_name(&self.transaction, other.number, &name)?;
+                    }
+                }
+                if is_there {
+                    gone.removed.push(name);
+                } else {
+                    stay += 1;
+                }
+            }
+            if stay > 0 {
+                // So that it is applied again.
+                set_claim(&self.transaction, &origin.source, &id, CHANGED)?;
+            }
+            if gone.is_empty() {
+                continue;
+            }
+            rows::write_names(&self.transaction, row.number, Kind::Listed, [], &gone.removed)?;
+            self.record(
+                origin,
+                "put",
+                &id,
+                json!({"names": changed(&gone), "why": "other parts of the order have them"}),
+            )?;
+            self.tell(origin, &id, What::Changed);
+            self.push(Change::Edit { id, terms: None, names: gone, except: Delta::default() });
+        }
+        Ok(())
+    }
+
+    /// The row of a part, or of any order, if that is not revoked.
+    pub(super) fn part(&self, id: &str) -> Result<Option<OrderRow>, BookError> {
+        Ok(OrderRow::find(&self.transaction, id)?.filter(|row| row.revoked.is_none()))
+    }
+}
+
+/// What no source says: so all that it says next is something else.
+const CHANGED: Claim = Claim { kind: ClaimKind::Put, hash: [0; 16] };
+
+fn put(folded: &Folded) -> Option<&Order> {
+    match folded {
+        Folded::Put { order, .. } => Some(order),
+        Folded::Revoked { .. } | Folded::Events(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

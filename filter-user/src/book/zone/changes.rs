@@ -1,0 +1,201 @@
+//! What changed in a zone, of which all else stays as it was: the way of transfers that tell differences.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rusqlite::TransactionBehavior::Immediate;
+
+use super::{CHANGED, Group};
+use crate::{
+    book::{
+        Applied, Book, BookError, Delta, Item, ItemKind,
+        claims::set_claim,
+        guarded::{Admitted, Wanted},
+        held::{self, Of},
+        rows::{self, Kind, OrderRow},
+        writer::{Origin, Writer},
+    },
+    feed::fold::Place,
+    name::Name,
+    order::{Order, Terms},
+};
+
+/// What comes to and goes from one part since the zone was heard of last.
+#[derive(Clone, Debug)]
+pub(crate) struct PartChange {
+    /// The part's terms as they are now.
+    pub(crate) terms: Arc<Terms>,
+    /// Names.
+    pub(crate) names: Delta,
+    /// Exceptions.
+    pub(crate) except: Delta,
+}
+
+impl Book {
+    /// Applies what changed in a zone, of which all else stays as it was, in one transaction. Refusals are in what is
+    /// given back, and do not take the place of those of the last reading.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub(crate) fn change_zone(&mut self, source: &str, parts: Vec<PartChange>) -> Result<Applied, BookError> {
+        let origin = Origin { source: source.into(), place: Place::default() };
+        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        writer.look_at_changes(source, &parts)?;
+        let mut ids = BTreeSet::new();
+        for part in parts {
+            ids.insert(part.terms.id.clone());
+            writer.change_part(&origin, part)?;
+        }
+        for id in &ids {
+            // A later reading of the whole zone compares each name: what it says is not what was said last.
+            set_claim(&writer.transaction, source, id, CHANGED)?;
+        }
+        writer.finish_moves(&origin)?;
+        writer.commit(&mut self.ahead)
+    }
+}
+
+impl Writer<'_> {
+    /// As [`Writer::look_at_zone`], by what changed.
+    fn look_at_changes(&mut self, source: &str, parts: &[PartChange]) -> Result<(), BookError> {
+        let mut group = Group { says_anew: true, ..Group::default() };
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        for id in rows::parts(&self.transaction, whole)? {
+            if let Some(row) = self.part(&id)? {
+                group.numbers.insert(id, row.number);
+            }
+        }
+        let sets: Vec<(&str, BTreeSet<&Name>, BTreeSet<&Name>)> = parts
+            .iter()
+            .map(|part| {
+                (part.terms.id.as_str(), part.names.added.iter().collect(), part.names.removed.iter().collect())
+            })
+            .collect();
+        let mut left = BTreeSet::new();
+        let (mut come, mut go) = (0, 0);
+        for part in parts {
+            let id = part.terms.id.as_str();
+            let Some(number) = group.numbers.get(id).copied() else { continue };
+            let names = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<Name>>();
+            let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
+            for name in &delta.removed {
+                let mut others = Vec::new();
+                for (other, number) in group.numbers.iter().filter(|(other, _)| *other != id) {
+                    let is_said = |added: bool| {
+                        sets.iter()
+                            .any(|(id, come, go)| *id == other.as_str() && if added { come } else { go }.contains(name))
+                    };
+                    let is_wanted =
+                        is_said(true) || !is_said(false) && rows::has_name(&self.transaction, *number, name)?;
+                    others.extend(is_wanted.then(|| other.clone()));
+                }
+                let is_new_part = |id: &str| !group.numbers.contains_key(id);
+                let new = sets.iter().filter(|(id, come, _)| is_new_part(id) && come.contains(name));
+                others.extend(new.map(|(id, ..)| (*id).to_owned()));
+                if others.is_empty() {
+                    left.insert(name.clone());
+                } else {
+                    group.moving.entry(id.to_owned()).or_default().insert(name.clone(), others);
+                }
+            }
+            (come, go) = (come + delta.added.len(), go + delta.removed.len());
+            group.deltas.insert(id.to_owned(), delta);
+        }
+        group.left.0 = left.len() as u64;
+        let policy = self.guards.of(source).policy;
+        if go > 0 && come == 0 {
+            let has_more = group.numbers.values().try_fold(0, |count, number| {
+                Ok::<_, BookError>(count + rows::count_names_to(&self.transaction, *number, go as u64 + 1)?)
+            })? > go as u64;
+            group.is_empty = !has_more && sets.iter().all(|(_, come, _)| come.is_empty());
+        }
+        let mut base = None;
+        if policy.shrink.is_some_and(|limit| group.left.0 > limit.rows) {
+            group.left.1 = self.names_of(&group, &mut base)?;
+        }
+        if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
+            let mut coming = BTreeSet::new();
+            for name in sets.iter().flat_map(|(_, come, _)| come) {
+                if !self.is_in_a_part(group.numbers.values(), name)? {
+                    coming.insert((*name).clone());
+                }
+            }
+            let count = coming.len() as u64;
+            if count > limit.rows {
+                let before = self.names_of(&group, &mut base)?;
+                if limit.is_exceeded(count, before) {
+                    group.grown = Some((coming, (count, before)));
+                }
+            }
+        }
+        self.group = Some(group);
+        Ok(())
+    }
+
+    fn change_part(&mut self, origin: &Origin, part: PartChange) -> Result<bool, BookError> {
+        let PartChange { terms, names, except } = part;
+        let id = terms.id.clone();
+        let row = OrderRow::find(&self.transaction, &id)?;
+        let taken = match row {
+            None => {
+                let order = Order {
+                    terms,
+                    names: names.added.into_iter().collect(),
+                    except: except.added.into_iter().collect(),
+                };
+                self.put(origin, order, &BTreeSet::new())?
+            }
+            Some(row) if row.revoked.is_some() => {
+                let order = Order {
+                    terms,
+                    names: self.after(Kind::Listed, &row, &names)?,
+                    except: self.after(Kind::Except, &row, &except)?,
+                };
+                self.put(origin, order, &BTreeSet::new())?
+            }
+            Some(row) => {
+                self.hold_no_longer(&id, &names.removed.iter().cloned().collect())?;
+                self.go_no_longer(&id, &names.added)?;
+                let all = self.after(Kind::Except, &row, &except)?;
+                let except = self.difference(row.number, Kind::Except, &all)?;
+                let names = self.group.as_mut().and_then(|group| group.delta(&id)).unwrap_or_default();
+                let is_listed = {
+                    let gone: BTreeSet<Name> = names.removed.iter().cloned().collect();
+                    move |name: &Name| !gone.contains(name)
+                };
+                let wanted = Wanted { terms: &terms, except: &all, given: usize::MAX, is_listed: &is_listed };
+                let difference = Admitted { terms: None, names, except };
+                match self.screen_difference(origin, &row, &wanted, difference, &|_| false)? {
+                    Some(admitted) => self.admit(origin, &row, admitted)?,
+                    None => false,
+                }
+            }
+        };
+        self.write_holds(&origin.source, &id, origin.place, false)?;
+        Ok(taken)
+    }
+
+    /// What the book has of a part, with a change made to it.
+    fn after(&self, kind: Kind, row: &OrderRow, delta: &Delta) -> Result<BTreeSet<Name>, BookError> {
+        let mut all = BTreeSet::new();
+        rows::read_names(&self.transaction, row.number, kind, |name| {
+            all.insert(rows::name(name)?);
+            Ok(())
+        })?;
+        delta.removed.iter().for_each(|name| _ = all.remove(name));
+        all.extend(delta.added.iter().cloned());
+        Ok(all)
+    }
+
+    /// Names that are listed again are not held to go any more.
+    fn go_no_longer(&mut self, id: &str, names: &[Name]) -> Result<(), BookError> {
+        if names.is_empty() || !held::is_any_held(&self.transaction, id)? {
+            return Ok(());
+        }
+        let names: BTreeSet<&str> = names.iter().map(Name::as_str).collect();
+        for held in held::held(&self.transaction, &Of::Order(id), usize::MAX)? {
+            let stays = |item: &Item| item.kind != ItemKind::Removed || !names.contains(item.name.as_str());
+            held.keep(&self.transaction, self.guards, stays)?;
+        }
+        Ok(())
+    }
+}
