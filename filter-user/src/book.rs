@@ -48,6 +48,7 @@ pub(crate) mod chain;
 mod claims;
 mod guarded;
 mod held;
+mod hits;
 mod holding;
 mod notes;
 mod release;
@@ -56,6 +57,7 @@ mod schema;
 pub(crate) mod sync;
 mod writer;
 
+pub use chain::Head;
 pub use held::{Held, Item, ItemKind};
 pub(crate) use notes::Note;
 
