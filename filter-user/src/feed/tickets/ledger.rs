@@ -110,7 +110,7 @@ impl Ledger {
 
     /// Takes in a whole listing. Gives the tickets that are others now.
     pub(super) fn take(&mut self, listing: &Listing, now: Timestamp) -> Result<BTreeSet<String>, String> {
-        let mut next = self.tickets.iter().map(|(_, ticket)| ticket.number).max().unwrap_or(0);
+        let mut next = self.tickets.values().map(|ticket| ticket.number).max().unwrap_or(0);
         let mut changed = BTreeMap::new();
         for (id, listed) in &listing.tickets {
             let known = self.tickets.get(id);
