@@ -48,6 +48,7 @@ pub(crate) mod chain;
 mod claims;
 mod guarded;
 mod held;
+mod hits;
 mod holding;
 mod notes;
 mod release;
@@ -57,6 +58,7 @@ pub(crate) mod sync;
 mod writer;
 mod zone;
 
+pub use chain::Head;
 pub use held::{Held, Item, ItemKind};
 pub(crate) use notes::Note;
 

@@ -9,6 +9,7 @@ mod interfaces;
 mod order;
 mod output;
 mod replay;
+mod report;
 mod run;
 mod stats;
 
@@ -18,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
@@ -51,7 +52,7 @@ struct Global {
     /// The configuration [default: /etc/cordon/cordon.toml; where that is missing, the defaults]
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// How results are printed: for people, or one JSON object or JSON Lines
+    /// How results are printed: for people, as one JSON object or JSON Lines, or, of `report`, as CSV
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -90,6 +91,11 @@ enum Command {
     /// Checks and exports the history, whose entries are chained by their hashes; needs no daemon
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Tells who ordered what, when it was received, enforced and ended, and what it met; needs no daemon
+    ///
+    /// Without --order and --period all orders are told of, from the first entry of the history on. --output csv gives
+    /// a line for each order. The exit code is 1 if the history is not as it was written.
+    Report(report::Report),
     /// Tells which rule of which order decides about a name, and whether the kernel agrees
     ///
     /// For each protocol it says what the orders say, and what the kernel's tables do. The exit code is 1 if they do
@@ -137,6 +143,9 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<ExitCode> {
         let Self { global, command } = self;
+        if global.output == Output::Csv && !matches!(command, Command::Report(_)) {
+            bail!("--output csv is for `cordon report` alone");
+        }
         match command {
             Command::Run => run::run(&global),
             Command::Check => check::run(&global),
@@ -146,6 +155,7 @@ impl Cli {
             Command::Order(order) => order.run(&global),
             Command::Feed(feed) => feed.run(&global),
             Command::Audit(audit) => audit.run(&global),
+            Command::Report(report) => report.run(&global),
             Command::Explain(explain) => explain.run(&global),
             Command::Stats => stats::run(&global),
             Command::Events(events) => events.run(&global),

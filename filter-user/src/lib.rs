@@ -14,3 +14,4 @@ pub mod observe;
 pub mod order;
 pub mod policy;
 pub mod replay;
+pub mod report;

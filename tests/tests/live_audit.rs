@@ -104,14 +104,93 @@ fn what_a_killed_daemon_did_not_tell_the_next_one_tells() -> Result<()> {
         Ok(entries)
     })?;
     assert_eq!((&entries[1]["op"], &entries[1]["detail"]["found"]), (&json!("enforce"), &json!("at the start")));
-    let answer = lab.dig(Family::V4, address::CLIENT, "first.example", "A", &["+tries=1", "+time=5"])?;
-    ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{answer}");
+    is_stopped(&lab, "first.example")?;
     // What is told once is not told again.
     filter.stop(libc::SIGTERM)?;
     filter.run()?;
     filter.stop(libc::SIGTERM)?;
     assert_eq!(of_order(&filter, "first")?.len(), 2);
     assert_eq!(filter.json(&["audit", "verify"])?["problems"], json!([]));
+    Ok(())
+}
+
+#[test]
+fn a_report_tells_when_an_order_was_received_enforced_and_ended_and_what_it_met() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("kept", &["kept.example"], &[("dns", "nxdomain")])])?;
+    let ask = |times: u32| (0..times).try_for_each(|_| is_stopped(&lab, "kept.example"));
+    ask(3)?;
+    filter.write_orders("more.jsonl", &[order("gone", &["gone.example"], &[("dns", "nxdomain")])])?;
+    eventually(PATIENCE, || is_stopped(&lab, "gone.example"))?;
+    filter.json(&["order", "revoke", "gone", "--why", "settled"])?;
+    // Hits outlive a daemon that is stopped, one that is killed, and what the kernel counts meanwhile.
+    filter.stop(libc::SIGTERM)?;
+    ask(2)?;
+    filter.run()?;
+    ask(1)?;
+    filter.stop(libc::SIGKILL)?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+
+    let report = filter.json(&["report"])?;
+    let orders = report["orders"].as_array().context("orders")?;
+    let ids: Vec<&str> = orders.iter().filter_map(|order| order["id"].as_str()).collect();
+    assert_eq!(ids, ["gone", "kept"]);
+    let [gone, kept] = &orders[..] else { unreachable!("there are two") };
+    assert_eq!((&gone["state"], &kept["state"]), (&json!("revoked"), &json!("in_force")));
+    assert_eq!(kept["hits"], json!({"decided": 6, "concerned": 6}), "{report}");
+    assert_eq!((&kept["issuer"], &kept["names"]), (&json!("Court of the lab"), &json!(["kept.example"])));
+    for order in [gone, kept] {
+        let term = &order["terms"][0];
+        assert!(term["received"].is_string() && term["enforced"].is_string(), "{term}");
+        ensure!(term["seconds"].as_f64().is_some_and(|seconds| (0.0..30.0).contains(&seconds)), "{term}");
+        assert_eq!(term["at_the_latest"], false, "{term}");
+    }
+    assert_eq!(gone["terms"][0]["why"], "revoked, by root: settled");
+    assert_eq!((&report["audit_problems"], &report["orders"][1]["terms"][0]["ended"]), (&json!([]), &Value::Null));
+
+    // The head in a kept report proves the history up to it.
+    let kept = lab.folder().join("report.json");
+    fs::write(&kept, report.to_string())?;
+    let kept = kept.to_str().context("the temporary folder's name is not UTF-8")?;
+    let verified = filter.cordon(&["audit", "verify", "--head", kept])?;
+    assert!(verified.success() && verified.stdout.contains("the noted head is there"), "{verified}");
+
+    let one = filter.cordon(&["report", "--order", "gone", "--output", "csv"])?;
+    assert!(one.success() && one.stdout.lines().count() == 2, "{one}");
+    assert!(one.stdout.lines().nth(1).is_some_and(|line| line.starts_with("gone,Court of the lab,")), "{one}");
+    let none = filter.cordon(&["report", "--order", "never"])?;
+    assert!(none.code() == 1 && none.stderr.contains("the history has no order never"), "{none}");
+    let past = filter.json(&["report", "--period", "2025"])?;
+    assert_eq!(past["orders"], json!([]));
+    let wrong = filter.cordon(&["audit", "head", "--output", "csv"])?;
+    assert!(wrong.code() == 1 && wrong.stderr.contains("--output csv is for `cordon report` alone"), "{wrong}");
+    Ok(())
+}
+
+#[test]
+fn orders_that_end_soon_are_listed() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut endless = order("endless", &["endless.example"], &[("dns", "nxdomain")]);
+    endless["order"]["not_after"] = "none".into();
+    let filter = Filter::start(&lab, &[order("soon", &["soon.example"], &[("dns", "nxdomain")]), endless])?;
+    let ids = |words: &[&str]| -> Result<Vec<String>> {
+        let listed = filter.json(words)?;
+        let ids = listed.as_array().context("orders")?.iter().filter_map(|order| order["id"].as_str());
+        Ok(ids.map(str::to_owned).collect())
+    };
+    assert_eq!(ids(&["order", "list"])?, ["endless", "soon"]);
+    assert_eq!(ids(&["order", "list", "--ending", "24h"])?, ["soon"]);
+    assert_eq!(ids(&["order", "list", "--ending", "7d"])?, ["soon"]);
+    assert_eq!(ids(&["order", "list", "--ending", "10m"])?, [""; 0]);
+    let wrong = filter.cordon(&["order", "list", "--ending", "soon"])?;
+    assert!(wrong.code() == 2 && wrong.stderr.contains("a time is 30m, 24h, 7d or 2w, for example"), "{wrong}");
+    Ok(())
+}
+
+fn is_stopped(lab: &Lab, name: &str) -> Result<()> {
+    let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &["+tries=1", "+time=5"])?;
+    ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
     Ok(())
 }
 

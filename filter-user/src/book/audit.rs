@@ -1,6 +1,7 @@
 //! The history, read without touching the book: whether a daemon has it open or not.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -9,12 +10,15 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use super::{
     BookError, FILE,
     chain::{self, Hash, Head, Link},
-    rows, schema,
+    hits,
+    rows::{self, Kind},
+    schema,
 };
 
 /// A book that is only read, as it was when it was opened.
@@ -68,6 +72,30 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
+/// An entry of the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) number: i64,
+    pub(crate) time: Timestamp,
+    pub(crate) source: &'a str,
+    pub(crate) op: &'a str,
+    /// Order id; empty where it is about no order.
+    pub(crate) order: &'a str,
+    detail: &'a str,
+}
+
+/// What an order met on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DayHits {
+    pub(crate) order: String,
+    /// Days since 1970, UTC.
+    pub(crate) day: i64,
+    /// Packets for which it decided.
+    pub(crate) decided: u64,
+    /// Packets for which it held at all.
+    pub(crate) concerned: u64,
+}
+
 /// A head that was noted elsewhere; without a number where only the hash was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted {
@@ -75,6 +103,18 @@ pub struct Noted {
     pub number: Option<i64>,
     /// Its hash.
     pub hash: Hash,
+}
+
+impl Entry<'_> {
+    /// Whether a book of an earlier version was chained here.
+    pub(crate) fn is_chain_start(&self) -> bool {
+        self.op == "chain" && self.source == chain::DAEMON
+    }
+
+    pub(crate) fn detail(&self) -> Result<Value, BookError> {
+        serde_json::from_str(self.detail)
+            .map_err(|error| rows::damaged(format_args!("entry {} of the history: {error}", self.number)))
+    }
 }
 
 impl From<Head> for Noted {
@@ -163,6 +203,50 @@ impl Audit {
         Ok(check.finish())
     }
 
+    /// Hands on every entry, in order.
+    pub(crate) fn entries(&self, mut each: impl FnMut(Entry<'_>) -> Result<(), AuditError>) -> Result<(), AuditError> {
+        self.each(|number, link, _, _| {
+            let Link { source, op, id, detail, .. } = *link;
+            each(Entry { number, time: rows::time(link.time)?, source, op, order: id, detail })
+        })
+    }
+
+    /// The names that an order lists now, and those that it leaves out; `None` if there is no such order.
+    pub(crate) fn names(&self, id: &str) -> Result<Option<[BTreeSet<String>; 2]>, AuditError> {
+        let Some(row) = rows::OrderRow::find(&self.connection, id)? else { return Ok(None) };
+        let names = |kind| -> Result<BTreeSet<String>, BookError> {
+            let mut names = BTreeSet::new();
+            rows::read_names(&self.connection, row.number, kind, |name| {
+                names.insert(name.to_owned());
+                Ok(())
+            })?;
+            Ok(names)
+        };
+        Ok(Some([names(Kind::Listed)?, names(Kind::Except)?]))
+    }
+
+    /// Each order of the book: its id, its terms, and whether it is revoked.
+    pub(crate) fn orders(&self) -> Result<Vec<(String, Value, bool)>, AuditError> {
+        let mut query =
+            self.connection.prepare("SELECT id, terms, revoked FROM orders ORDER BY id").map_err(BookError::from)?;
+        let mut rows = query.query([]).map_err(BookError::from)?;
+        let mut orders = Vec::new();
+        while let Some(row) = rows.next().map_err(BookError::from)? {
+            orders.push(order(row)?);
+        }
+        Ok(orders)
+    }
+
+    /// What orders met, by day.
+    pub(crate) fn hits(&self) -> Result<Vec<DayHits>, AuditError> {
+        Ok(hits::by_day(&self.connection)?)
+    }
+
+    /// Since when hits are written down, and when that was last done.
+    pub(crate) fn counting(&self) -> Result<Option<(Timestamp, Timestamp)>, AuditError> {
+        Ok(hits::counting(&self.connection)?)
+    }
+
     fn each(
         &self,
         mut each: impl FnMut(i64, &Link<'_>, &[u8], &[u8]) -> Result<(), AuditError>,
@@ -175,6 +259,11 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+fn order(row: &Row<'_>) -> Result<(String, Value, bool), BookError> {
+    let terms = serde_json::from_str(row.get_ref(1)?.as_str().map_err(rows::damaged)?).map_err(rows::damaged)?;
+    Ok((row.get(0)?, terms, row.get::<_, Option<i64>>(2)?.is_some()))
 }
 
 fn number(row: &Row<'_>) -> Result<i64, BookError> {

@@ -119,12 +119,9 @@ impl Link<'_> {
     }
 }
 
-/// Appends an entry to the history, in the transaction that the connection is in.
-pub(super) fn append(connection: &Connection, link: &Link<'_>) -> Result<Head, BookError> {
-    let (number, previous) = match head(connection)? {
-        Some(head) => (head.number + 1, head.hash),
-        None => (1, Hash::NONE),
-    };
+/// Appends an entry behind the last one, in the transaction that the connection is in.
+pub(super) fn append_to(connection: &Connection, last: Option<Head>, link: &Link<'_>) -> Result<Head, BookError> {
+    let (number, previous) = last.map_or((1, Hash::NONE), |last| (last.number + 1, last.hash));
     link.write(connection, number, &previous)
 }
 
@@ -155,7 +152,7 @@ pub(super) fn begin(connection: &Connection, now: Timestamp) -> Result<(), BookE
     let Some(head) = last else { return Ok(()) };
     let detail = json!({"entries": entries, "head": head.to_string()}).to_string();
     let time = now.as_microsecond();
-    append(connection, &Link { time, source: DAEMON, line: 0, op: "chain", id: "", detail: &detail })?;
+    append_to(connection, last, &Link { time, source: DAEMON, line: 0, op: "chain", id: "", detail: &detail })?;
     Ok(())
 }
 

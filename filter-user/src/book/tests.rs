@@ -113,7 +113,7 @@ fn a_clock_behind_the_newest_entry_is_told() {
     let later = Timestamp::from_microsecond(later.as_microsecond()).unwrap();
     let time = later.as_microsecond();
     let link = chain::Link { time, source: "cli", line: 1, op: "revoke", id: "x", detail: "{}" };
-    chain::append(&Connection::open(folder.path().join(FILE)).unwrap(), &link).unwrap();
+    chain::append_to(&Connection::open(folder.path().join(FILE)).unwrap(), None, &link).unwrap();
     let mut book = Book::open(folder.path()).unwrap();
     assert_eq!(book.clock_behind(), Some(later));
     // What the daemon does under the wrong clock does not.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Ahead, Applied, BookError, Change, Delta, Outcome, What,
-    chain::{self, Link, listed},
+    chain::{self, Head, Link, listed},
     guarded::{Admitted, Hold},
     held::Held,
     notes::Note,
@@ -43,6 +43,8 @@ pub(super) struct Writer<'a> {
     by: Map<String, Value>,
     applied: Applied,
     notes: &'a mut Vec<Note>,
+    /// The last entry of the history, once this has written one: nobody else writes in the meantime.
+    last: Option<Head>,
 }
 
 /// Who gave an event, and where it stood.
@@ -70,6 +72,7 @@ impl<'a> Writer<'a> {
             by: Map::new(),
             applied: Applied::default(),
             notes,
+            last: None,
         };
         let noted = std::mem::take(writer.notes);
         let written = writer.write(&noted);
@@ -367,8 +370,13 @@ impl<'a> Writer<'a> {
         }
         let (source, line, detail) = (&*origin.source, origin.place.line, detail.to_string());
         let time = self.now.as_microsecond();
-        let head = chain::append(&self.transaction, &Link { time, source, line, op, id, detail: &detail })?;
-        self.applied.entry = head.number;
+        let last = match self.last {
+            Some(last) => Some(last),
+            None => chain::head(&self.transaction)?,
+        };
+        let link = Link { time, source, line, op, id, detail: &detail };
+        let head = chain::append_to(&self.transaction, last, &link)?;
+        (self.last, self.applied.entry) = (Some(head), head.number);
         Ok(())
     }
 }

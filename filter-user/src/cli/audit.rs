@@ -11,11 +11,15 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 
 use super::Global;
-use crate::book::audit::{Audit, Noted, Verified};
+use crate::{
+    book::audit::{Audit, Noted, Verified},
+    report::disagreements,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Finds any entry that was changed, moved, put in or taken away; the exit code is 1 then
+    /// Finds any entry that was changed, moved, put in or taken away, and orders that are not what the history makes of
+    /// them; the exit code is 1 then
     ///
     /// That the end of the history was cut off, or all of it written anew, only a head shows that was noted elsewhere:
     /// the daemon tells it to its log every hour, and each report has it.
@@ -44,7 +48,11 @@ impl Command {
         let audit = Audit::open(&global.config_or_default()?.daemon.state_dir)?;
         match self {
             Self::Verify { .. } => {
-                let verified = audit.verify(&noted)?;
+                let mut verified = audit.verify(&noted)?;
+                // Of a history that is not as it was written, the orders follow no more.
+                if verified.problems.is_empty() {
+                    verified.problems = disagreements(&audit)?;
+                }
                 global.output.print(&verified, |verified| verified_text(verified, noted.len()))?;
                 Ok(if verified.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }

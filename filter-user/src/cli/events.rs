@@ -24,7 +24,7 @@ impl Events {
         let ended = global.client()?.lines(&format!("/v1/events?follow={}", self.follow), |line| {
             match global.output {
                 Output::Json => writeln!(out, "{line}")?,
-                Output::Text => writeln!(out, "{}", text(&serde_json::from_str(line)?))?,
+                Output::Text | Output::Csv => writeln!(out, "{}", text(&serde_json::from_str(line)?))?,
             }
             out.flush()
         });

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::StatusCode;
-use jiff::{Timestamp, civil::Date};
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use serde_json::{Map, Value, json};
 
 use super::{Global, feed::held_line, output::table};
@@ -28,7 +28,11 @@ pub(super) enum Order {
     /// Puts one order
     Add(Box<Add>),
     /// All orders that are not revoked
-    List,
+    List {
+        /// Those alone that end within this time, such as 24h or 7d, the next first
+        #[arg(long, value_name = "TIME", value_parser = moment_in)]
+        ending: Option<Timestamp>,
+    },
     /// One order, and its history
     Show {
         /// Order id
@@ -192,8 +196,11 @@ impl Order {
                 let is_unknown = done.outcomes.iter().any(|outcome| outcome.what == "revoked_unknown");
                 Ok(if is_unknown { ExitCode::FAILURE } else { code })
             }
-            Self::List => {
-                let orders: Vec<OrderSummary> = client.get("/v1/orders")?;
+            Self::List { ending } => {
+                let mut orders: Vec<OrderSummary> = client.get("/v1/orders")?;
+                if let Some(until) = ending {
+                    keep_ending(&mut orders, Timestamp::now(), until);
+                }
                 global.output.print(&orders, |orders| list_text(orders))?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -208,6 +215,21 @@ impl Order {
             }
         }
     }
+}
+
+/// The moment after a time from now on.
+fn moment_in(time: &str) -> Result<Timestamp, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{why}; a time is 30m, 24h, 7d or 2w, for example");
+    let span: Span = time.parse().map_err(|error: jiff::Error| wrong(&error))?;
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let until = now.checked_add(span).map_err(|error| wrong(&error))?;
+    if until <= now { Err(wrong(&"it is not in the future")) } else { Ok(until.timestamp()) }
+}
+
+/// Leaves those that end from now on, up to a moment, in the order of their ends.
+fn keep_ending(orders: &mut Vec<OrderSummary>, now: Timestamp, until: Timestamp) {
+    orders.retain(|order| order.not_after.is_some_and(|end| now < end && end <= until));
+    orders.sort_by_key(|order| order.not_after);
 }
 
 fn read(file: &PathBuf) -> Result<Vec<u8>> {
@@ -333,6 +355,56 @@ mod tests {
         }
         let twice = add("--action dns=drop,dns=nxdomain --scope all --match exact a.example").unwrap();
         assert_eq!(twice.event().unwrap_err().to_string(), "--action: two actions for dns");
+    }
+
+    #[test]
+    fn an_order_without_an_end_says_so() {
+        let line =
+            "add --id o --issuer Court --basis Law --issued 2025-03-28 --action dns=drop --scope all --match exact a.x";
+        let error = Line::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        assert!(
+            error.contains("required arguments were not provided") && error.contains("--not-after <TIME>"),
+            "{error}"
+        );
+        let line = line.replace("add ", "add --not-after none ");
+        let event = Line::try_parse_from(line.split(' ')).unwrap().add.event().unwrap();
+        assert_eq!(event["order"]["not_after"], "none");
+    }
+
+    #[test]
+    fn orders_that_end_soon_come_in_the_order_of_their_ends() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let order = |id: &str, end: Option<&str>| OrderSummary {
+            id: id.to_owned(),
+            issuer: String::new(),
+            reference: String::new(),
+            state: OrderState::InForce,
+            enforced: true,
+            not_before: Timestamp::UNIX_EPOCH,
+            not_after: end.map(time),
+            actions: std::collections::BTreeMap::new(),
+            scopes: Vec::new(),
+            names: 1,
+            problem: None,
+        };
+        let mut orders = vec![
+            order("never", None),
+            order("last", Some("2026-01-02T00:00:00Z")),
+            order("later", Some("2026-01-02T00:00:01Z")),
+            order("first", Some("2026-01-01T00:00:01Z")),
+            order("over", Some("2026-01-01T00:00:00Z")),
+        ];
+        keep_ending(&mut orders, time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        assert_eq!(orders.iter().map(|order| order.id.as_str()).collect::<Vec<_>>(), ["first", "last"]);
+        let before = Timestamp::now();
+        for (text, hours) in [("24h", 24), ("7d", 168), ("2w", 336), ("90m", 1)] {
+            let passed = moment_in(text).unwrap().duration_since(before);
+            assert_eq!(passed.as_hours(), hours, "{text}");
+        }
+        for wrong in ["", "24", "soon", "-1h", "0s"] {
+            let error = moment_in(wrong).unwrap_err();
+            assert!(error.ends_with("; a time is 30m, 24h, 7d or 2w, for example"), "{error}");
+        }
     }
 
     #[test]

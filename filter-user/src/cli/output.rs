@@ -12,13 +12,15 @@ pub(super) enum Output {
     Text,
     /// One JSON object, or JSON Lines.
     Json,
+    /// Lines of comma-separated values (RFC 4180).
+    Csv,
 }
 
 impl Output {
     /// Prints one result.
     pub fn print<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         let printed = match self {
-            Self::Text => text(value),
+            Self::Text | Self::Csv => text(value),
             Self::Json => serde_json::to_string(value)?,
         };
         let mut out = io::stdout().lock();

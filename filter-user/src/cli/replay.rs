@@ -91,7 +91,7 @@ impl Replay {
                 serde_json::to_writer(&mut out, stop)?;
                 out.write_all(b"\n")
             }
-            Output::Text => progress.suspend(|| writeln!(out, "{}", stop_line(stop))),
+            Output::Text | Output::Csv => progress.suspend(|| writeln!(out, "{}", stop_line(stop))),
         };
         let summary = replay::run(&options, &progress, report, |refusal| eprintln!("cordon: {refusal}"))?;
         progress.finish_and_clear();
@@ -100,7 +100,7 @@ impl Replay {
                 serde_json::to_writer(&mut out, &Last { summary: &summary })?;
                 out.write_all(b"\n")?;
             }
-            Output::Text => out.write_all(summary_text(&summary).as_bytes())?,
+            Output::Text | Output::Csv => out.write_all(summary_text(&summary).as_bytes())?,
         }
         out.flush()?;
         Ok(if summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use filter_common::layout::Hits;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -69,6 +70,8 @@ pub(super) enum Message {
     ClockStep,
     /// A second went by.
     Tick,
+    /// Have hits written down; tells when the keeper has been told.
+    Count(oneshot::Sender<()>),
     /// End.
     Stop,
 }
@@ -104,12 +107,17 @@ pub(super) struct Engine {
     slow_tick: Instant,
     /// Parts that ended with their order before the book knew, each time that it ended.
     ended_parts: BTreeMap<String, VecDeque<Vec<String>>>,
+    /// When hits were last written down.
+    counted: Instant,
     /// The keeper is gone.
     is_alone: bool,
 }
 
 /// How often interfaces, addresses and ended orders are looked at.
 const SLOW: Duration = Duration::from_secs(5);
+
+/// How often hits are written down.
+const COUNT: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Brings the kernel to the state of the book and of the configuration.
@@ -119,6 +127,8 @@ impl Engine {
         let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
             .context("numbers of scopes and targets")?;
         let Contents { orders, clock_behind } = contents;
+        // Tables that nobody has filled yet, since the machine was started or they were taken away.
+        let anew = kernel.tables().hits()?.values().all(|hits| *hits == Hits::default());
         let held = clock_behind.and_then(|newest| held_at(newest, Timestamp::now()));
         if let Some(newest) = held {
             tracing::error!(
@@ -144,6 +154,7 @@ impl Engine {
             record: Recorder::default(),
             slow_tick: Instant::now(),
             ended_parts: BTreeMap::new(),
+            counted: Instant::now(),
             is_alone: false,
         };
         if let Some(newest) = clock_behind.filter(|_| held.is_none()) {
@@ -155,6 +166,7 @@ impl Engine {
         }
         engine.remember();
         engine.record_start();
+        engine.count(anew);
         engine.settings()?;
         engine.refresh_targets();
         engine.refresh_addresses();
@@ -219,6 +231,11 @@ impl Engine {
                     self.tick();
                     "time went by"
                 }
+                Message::Count(told) => {
+                    self.count(false);
+                    let _ = told.send(());
+                    "hits were counted"
+                }
                 Message::Stop => return,
             };
             self.remember();
@@ -241,6 +258,22 @@ impl Engine {
 
     pub(super) fn send(&mut self, job: Job) {
         self.is_alone |= self.keeper.send(job).is_err();
+    }
+
+    /// Has hits written down; `anew`: the kernel's counters have begun anew.
+    fn count(&mut self, anew: bool) {
+        self.counted = Instant::now();
+        let mut hits = match self.enforcer.tables().hits() {
+            Ok(hits) => hits,
+            Err(error) => return self.note("hits", Err(error.into())),
+        };
+        let totals = {
+            let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            hits.retain(|slot, _| directory.known_order(*slot).is_some());
+            self.enforcer.totals.with(&hits, &directory)
+        };
+        self.note("hits", Ok(()));
+        self.send(Job::Count { totals, anew });
     }
 
     fn end(&mut self, ids: &[String]) {
@@ -364,6 +397,9 @@ impl Engine {
         self.follow_clock();
         self.refresh_addresses();
         self.attach_again();
+        if self.counted.elapsed() >= COUNT {
+            self.count(false);
+        }
         self.send(Job::Retry);
     }
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
     book::{Applied, Book, BookError, Change, Note, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
-        api::{FeedStatus, FetchStatus, OrderDetail, OrderState, Submitted, TicketCounts},
+        api::{FeedStatus, FetchStatus, OrderDetail, OrderHits, OrderState, Submitted, TicketCounts},
         server::{Failed, Reply, peer::User},
     },
     feed::{
@@ -112,6 +112,13 @@ pub(super) enum Job {
         /// When it was looked.
         at: Timestamp,
     },
+    /// Write down what orders have met.
+    Count {
+        /// What the counters say of each order.
+        totals: Vec<OrderHits>,
+        /// The kernel's have begun anew.
+        anew: bool,
+    },
     /// Tell the journal how the history ends.
     TellHead,
     /// Try again what failed.
@@ -193,21 +200,18 @@ impl Keeper {
         // The configuration may hold less than the last daemon's did.
         self.release();
         loop {
-            let job = match jobs.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    // Nobody waits for what the history has beside the events.
-                    self.write_notes();
-                    match self.next_release() {
-                        None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                        Some(wait) => jobs.recv_timeout(wait),
-                    }
-                }
-                job => job.map_err(|_| RecvTimeoutError::Disconnected),
+            let (release, notes) = (self.next_release(), self.next_notes());
+            let job = match release.into_iter().chain(notes).min() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
             };
             let job = match job {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.release();
+                    self.write_notes();
+                    if release.is_some_and(|release| notes.is_none_or(|notes| release <= notes)) {
+                        self.release();
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -246,6 +250,11 @@ impl Keeper {
                 }
                 Job::Notes(notes) => notes.into_iter().for_each(|note| self.book.note(note)),
                 Job::Started { notes, standing, generation, at } => self.started(notes, &standing, generation, at),
+                Job::Count { totals, anew } => {
+                    if let Err(error) = self.book.count(&totals, anew, Timestamp::now()) {
+                        tracing::warn!("hits are not written down: {error}");
+                    }
+                }
                 Job::TellHead => self.tell_head(),
                 Job::Retry => self.retry(),
                 Job::Stop => {

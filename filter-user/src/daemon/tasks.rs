@@ -113,6 +113,10 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     tracing::info!("stopping; what is attached goes on enforcing what is pinned under {root}");
     let _ = stop.send(());
     served.await?.context("control socket")?;
+    // A machine that goes down takes the counters with it.
+    let (told, counted) = oneshot::channel();
+    let _ = to_engine.send(Message::Count(told));
+    let _ = timeout(LONGEST_COUNT, counted).await;
     // The keeper first: what it has begun still goes to the engine.
     let _ = to_keeper.send(Job::Stop);
     let _ = to_engine.send(Message::Stop);
@@ -120,6 +124,8 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
 }
 
 const LONGEST_START: Duration = Duration::from_secs(60);
+
+const LONGEST_COUNT: Duration = Duration::from_secs(5);
 
 async fn arrives(signal: &mut Signal) {
     if signal.recv().await.is_none() {

@@ -1,6 +1,6 @@
 //! What the history is told of the daemon itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -9,6 +9,11 @@ use super::Keeper;
 use crate::book::Note;
 
 impl Keeper {
+    /// Time up to the next one that what is to be written is written, unless a transaction takes it along before.
+    pub(super) fn next_notes(&self) -> Option<Duration> {
+        self.book.has_notes().then_some(if self.unnoted { AGAIN } else { SOON })
+    }
+
     /// Writes what is to be written, and keeps it if that cannot be.
     pub(super) fn write_notes(&mut self) {
         match self.book.write_notes() {
@@ -51,3 +56,9 @@ impl Keeper {
         }
     }
 }
+
+/// What comes one after the other is written at once, and no event waits for it.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Time after which what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(5);

@@ -294,6 +294,7 @@ fn f1_unknown_and_doubled_fields_are_refused_at_every_depth() {
         (r#""ede":16"#, r#""address":{"a":"192.0.2.1","b":"x"}"#, "unknown field `b`"),
         (r#"{"dns":"nxdomain","#, r#"{"dns":"nxdomain","dns":"drop","#, "duplicate field `dns`"),
         (r#""issuer":"Court","#, "", "missing field `issuer`"),
+        (r#""not_after":"2025-11-17T00:00:00Z","#, "", "missing field `not_after`"),
         (r#""ede":16"#, r#""ede":"16""#, "invalid type: string \"16\", expected u16"),
     ] {
         let text = PUT.replace(from, to);
