@@ -49,6 +49,7 @@ mod claims;
 mod guarded;
 mod held;
 mod holding;
+mod names;
 mod notes;
 mod release;
 mod rows;
