@@ -50,6 +50,7 @@ mod guarded;
 mod held;
 mod hits;
 mod holding;
+mod names;
 mod notes;
 mod release;
 mod rows;
@@ -61,6 +62,7 @@ mod zone;
 pub use chain::Head;
 pub use held::{Held, Item, ItemKind};
 pub(crate) use notes::Note;
+pub use zone::PartChange;
 
 /// The book, open.
 #[derive(Debug)]

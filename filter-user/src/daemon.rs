@@ -5,9 +5,11 @@
 //! Tokio tasks only bring them messages: requests of the control socket, changed files, signals, clock steps, ticks.
 
 mod addresses;
+mod ends;
 mod enforcer;
 mod engine;
 mod explain;
+mod heap;
 mod held;
 mod hold;
 mod keeper;
@@ -40,6 +42,7 @@ use crate::{
     kernel::{self, Attached, Kernel},
     observe::EventHub,
 };
+use ends::Ends;
 use engine::Engine;
 use keeper::Keeper;
 use memory::Memory;
@@ -100,10 +103,11 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let (to_engine, for_engine) = blocking::channel();
     let (to_keeper, for_keeper) = blocking::channel();
     let fetching = feed::http::States::default();
-    let keeper = Keeper::new(book, &config, to_engine.clone(), fetching.clone());
+    let (ends, noted) = Ends::open(folder, path.parent().unwrap_or(folder));
+    let mut keeper = Keeper::new(book, &config, to_engine.clone(), fetching.clone(), ends);
     let start = engine::Start {
         kernel,
-        contents: keeper.contents()?,
+        contents: keeper.contents(noted)?,
         totals,
         directory: Arc::clone(&directory),
         keeper: to_keeper.clone(),

@@ -9,13 +9,13 @@ use anyhow::Result;
 
 use crate::{setup, sh};
 
-pub fn run(quick: bool, revision: Option<&str>) -> Result<()> {
+pub fn run(quick: bool, book: bool, revision: Option<&str>) -> Result<()> {
     setup::run(false)?;
     if let Some(revision) = revision {
         return compare::run(revision, quick);
     }
     let bench = build(sh::workspace())?;
-    sh::run(&mut sh::as_root(&bench, options(quick))?)
+    sh::run(&mut sh::as_root(&bench, options(quick).into_iter().chain(book.then_some("--book")))?)
 }
 
 /// Builds the benchmark of the source in this folder, and the program that it starts, which stands beside it.

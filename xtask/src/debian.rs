@@ -24,6 +24,7 @@ pub const LAB: &[Needed] = &[
     Needed { program: "kdig", package: "knot-dnsutils", service: None },
     Needed { program: "curl", package: "curl", service: None },
     Needed { program: "openssl", package: "openssl", service: None },
+    Needed { program: "mkfs.ext4", package: "e2fsprogs", service: None },
     Needed { program: "gnutls-serv", package: "gnutls-bin", service: None },
     Needed { program: "tcpdump", package: "tcpdump", service: None },
 ];

@@ -44,6 +44,11 @@ impl Absences {
         self.since.remove(&(source.clone(), id.to_owned()));
     }
 
+    /// Whether an absence of this order is not confirmed yet.
+    pub(super) fn is_missed(&self, id: &str) -> bool {
+        self.since.keys().any(|(_, missed)| missed == id)
+    }
+
     /// Source and order of the absences that a look would confirm now.
     pub(super) fn due(&self) -> impl Iterator<Item = (&str, &str)> {
         let due = self.since.iter().filter(|(_, since)| since.elapsed() >= self.patience);

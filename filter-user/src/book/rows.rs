@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{BookError, Delta, Record};
+use super::{BookError, Delta, Record, names::Names};
 use crate::{
     feed::{Refusal, input::named},
     name::Name,
@@ -97,15 +97,7 @@ pub(super) fn write_names<'a>(
     added: impl IntoIterator<Item = &'a Name>,
     removed: impl IntoIterator<Item = &'a Name>,
 ) -> Result<(), BookError> {
-    let mut insert = transaction.prepare_cached("INSERT INTO names (number, kind, name) VALUES (?1, ?2, ?3)")?;
-    for name in added {
-        insert.execute(params![number, kind as i64, name.as_str()])?;
-    }
-    let mut delete = transaction.prepare_cached("DELETE FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
-    for name in removed {
-        delete.execute(params![number, kind as i64, name.as_str()])?;
-    }
-    Ok(())
+    Names::new(transaction, number, kind).change(added, removed)
 }
 
 /// What of these names an order does not list yet, and what of those it does.
@@ -115,18 +107,10 @@ pub(super) fn fresh(
     added: &BTreeSet<Name>,
     removed: &BTreeSet<Name>,
 ) -> Result<Delta, BookError> {
-    let mut query = transaction.prepare_cached("SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
+    let names = Names::new(transaction, number, Kind::Listed);
     let mut delta = Delta::default();
-    for name in added {
-        if !query.exists(params![number, Kind::Listed as i64, name.as_str()])? {
-            delta.added.push(name.clone());
-        }
-    }
-    for name in removed {
-        if query.exists(params![number, Kind::Listed as i64, name.as_str()])? {
-            delta.removed.push(name.clone());
-        }
-    }
+    names.look_up(added.iter(), |name, is_there| delta.added.extend((!is_there).then(|| name.clone())))?;
+    names.look_up(removed.iter(), |name, is_there| delta.removed.extend(is_there.then(|| name.clone())))?;
     Ok(delta)
 }
 
@@ -138,8 +122,7 @@ pub(super) fn has_name(connection: &Connection, number: i64, name: &Name) -> Res
 
 /// How many names an order has.
 pub(super) fn count_names(connection: &Connection, number: i64) -> Result<u64, BookError> {
-    let mut query = connection.prepare_cached("SELECT count(*) FROM names WHERE number = ?1 AND kind = ?2")?;
-    Ok(query.query_row(params![number, Kind::Listed as i64], |row| row.get::<_, i64>(0))? as u64)
+    Names::new(connection, number, Kind::Listed).count()
 }
 
 /// How many names an order has, counted no further than to `most`.
@@ -161,15 +144,9 @@ pub(super) fn read_names(
     connection: &Connection,
     number: i64,
     kind: Kind,
-    mut each: impl FnMut(&str) -> Result<(), BookError>,
+    each: impl FnMut(&str) -> Result<(), BookError>,
 ) -> Result<(), BookError> {
-    let mut query =
-        connection.prepare_cached("SELECT name FROM names WHERE number = ?1 AND kind = ?2 ORDER BY name")?;
-    let mut rows = query.query(params![number, kind as i64])?;
-    while let Some(row) = rows.next()? {
-        each(row.get_ref(0)?.as_str().map_err(damaged)?)?;
-    }
-    Ok(())
+    Names::new(connection, number, kind).read(each)
 }
 
 pub(super) fn history(connection: &Connection, id: &str) -> Result<Vec<Record>, BookError> {

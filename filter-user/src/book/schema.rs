@@ -14,7 +14,7 @@ use super::{BookError, chain};
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-pub(super) const STEPS: [&str; 4] = [TABLES, HELD, FIGURES, CHAIN];
+pub(super) const STEPS: [&str; 5] = [TABLES, HELD, FIGURES, CHAIN, NAME_LISTS];
 
 /// The version that has the history chained.
 const CHAINED: i64 = 4;
@@ -205,3 +205,65 @@ CREATE TABLE counting (
 
 /// When the entries of [`CHAIN`]'s `events_unchained` are in the chain.
 const UNCHAINED: &str = "DROP TABLE events_unchained;";
+
+/// `name_lists` holds the names of orders, many to a row; see the module `names`.
+const NAME_LISTS: &str = "
+CREATE TABLE name_lists (
+    id INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL REFERENCES orders (number),
+    kind INTEGER NOT NULL,
+    first TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    names TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX name_lists_first ON name_lists (number, kind, first);
+INSERT INTO name_lists (number, kind, first, count, names)
+    SELECT number, kind, min(name), count(*), group_concat(name || char(10), '' ORDER BY name)
+    FROM (
+        SELECT number, kind, name, (row_number() OVER (PARTITION BY number, kind ORDER BY name) - 1) / 64 AS part
+        FROM names
+    )
+    GROUP BY number, kind, part;
+DROP TABLE names;
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::{
+        names::Names,
+        rows::{Kind, count_names},
+    };
+
+    #[test]
+    fn names_of_an_older_book_are_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("book.sqlite");
+        let mut names: Vec<String> = (0..1000_u32)
+            .map(|n| format!("n{:x}.{}.example", n.wrapping_mul(2_654_435_761), "x".repeat(n as usize % 40 + 1)))
+            .collect();
+        {
+            let old = Connection::open(&file).unwrap();
+            STEPS.iter().take(3).for_each(|step| old.execute_batch(step).unwrap());
+            old.pragma_update(None, "user_version", 3).unwrap();
+            old.execute("INSERT INTO orders VALUES (7, 'a', 's', '', 0, NULL)", []).unwrap();
+            let mut insert = old.prepare("INSERT INTO names VALUES (7, ?1, ?2)").unwrap();
+            names.iter().for_each(|name| _ = insert.execute((0, name)).unwrap());
+            insert.execute((1, "except.example")).unwrap();
+        }
+        names.sort();
+        let book = open(&file).unwrap();
+        let read = |kind| {
+            let mut read = Vec::new();
+            let each = |name: &str| {
+                read.push(name.to_owned());
+                Ok(())
+            };
+            Names::new(&book, 7, kind).read(each).unwrap();
+            read
+        };
+        assert_eq!(read(Kind::Listed), names);
+        assert_eq!(read(Kind::Except), ["except.example"]);
+        assert_eq!(count_names(&book, 7).unwrap(), 1000);
+    }
+}

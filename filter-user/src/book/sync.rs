@@ -87,6 +87,11 @@ impl Book {
         Ok(due)
     }
 
+    /// Whether some file lacks an order that it put, and nobody knows yet whether it is to stay away.
+    pub(crate) fn is_missed(&self, id: &str) -> bool {
+        self.absences.is_missed(id)
+    }
+
     fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
         let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;

@@ -1,7 +1,7 @@
 //! One transaction on the book.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -97,11 +97,16 @@ impl<'a> Writer<'a> {
     /// Makes it last.
     pub(super) fn commit(self, ahead: &mut Ahead) -> Result<Applied, BookError> {
         if let Ahead(Some(tell)) = ahead {
-            let revoked = |change: &Change| match change {
-                Change::Revoke { id } => Some(id.clone()),
-                _ => None,
-            };
-            tell(self.applied.changes.iter().filter_map(revoked).collect());
+            let mut ended = BTreeMap::new();
+            for change in &self.applied.changes {
+                match change {
+                    Change::Revoke { id } => _ = ended.insert(id, true),
+                    // It is back in the same breath.
+                    Change::Put(order) => _ = ended.insert(&order.terms.id, false),
+                    Change::Edit { .. } => {}
+                }
+            }
+            tell(ended.into_iter().filter(|(_, ends)| *ends).map(|(id, _)| id.clone()).collect());
         }
         self.transaction.commit()?;
         self.notes.clear();

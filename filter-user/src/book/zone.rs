@@ -21,6 +21,8 @@ use crate::{
     order::{Order, Terms},
 };
 
+pub use changes::PartChange;
+
 mod changes;
 
 /// What a reading of a zone changes.

@@ -221,6 +221,7 @@ pub(super) enum FeedKind {
     Native,
     List,
     Tickets,
+    Rpz,
 }
 
 #[derive(Deserialize)]
@@ -259,7 +260,6 @@ pub(super) enum Absent {
     #[default]
     Keep,
     Revoke,
-    Rpz,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,10 +1,11 @@
 //! The compiler and the kernel's tables, kept equal to the orders.
 //!
-//! State: the book's orders by id, and which of them are compiled: those whose end is long past are not. Trust: orders
-//! were checked by the feed, but may not fit the configuration any more.
+//! State: the book's orders by id, and which of them are compiled: those whose end is long past are not. The names of
+//! a compiled order lie in the compiler alone, since there may be millions of them. Trust: orders were checked by the
+//! feed, but may not fit the configuration any more.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ pub(super) struct Enforcer {
     pub kernel: Kernel,
     pub scopes: ScopeTable,
     pub allow: Vec<(Name, Match)>,
-    pub orders: BTreeMap<String, Order>,
+    pub orders: BTreeMap<String, Kept>,
     /// Orders that are not enforced as they should be, and why.
     pub problems: BTreeMap<String, String>,
     /// The clock is behind the book's newest entry, which is of this time: orders neither start nor end.
@@ -55,6 +56,16 @@ pub(super) struct Enforcer {
     directory: Arc<RwLock<Directory>>,
     /// The last write failed, so that the tables may be anything between two states.
     torn: bool,
+}
+
+/// An order, as far as the compiler does not have it.
+pub(super) struct Kept {
+    pub terms: Arc<Terms>,
+    /// How many names it has.
+    pub names: usize,
+    except: BTreeSet<Name>,
+    /// Its names, while it is not compiled.
+    uncompiled: Option<BTreeSet<Name>>,
 }
 
 /// What came of an order since the last commit.
@@ -90,23 +101,16 @@ impl Enforcer {
         })
     }
 
-    /// Compiles everything anew under a configuration, and brings the kernel's tables to that state, whatever they hold.
-    pub fn rebuild(&mut self, config: &Config, numbers: &Numbers) -> anyhow::Result<()> {
+    /// Compiles these orders under a configuration, and brings the kernel's tables to that state, whatever they hold.
+    pub fn start(&mut self, config: &Config, numbers: &Numbers, orders: BTreeMap<String, Order>) -> anyhow::Result<()> {
         let old = self.tables().in_use_slots()?;
         self.tables().set_scopes(&scope_prefixes(config, numbers))?;
         self.scopes = scope_table(numbers)?;
         self.compiler = compiler(&self.kernel, &self.scopes, numbers, &old);
-        self.compiled.clear();
-        self.problems.clear();
         self.write_directory(|directory| directory.set_scopes(numbers.scopes.clone()));
         self.allow = config.allow.rules().collect();
         self.compiler.set_allow(self.allow.iter().cloned())?;
-        let now = self.now();
-        let orders = std::mem::take(&mut self.orders);
-        for order in orders.values().filter(|order| !is_long_over(order, now)) {
-            self.compile(order);
-        }
-        self.orders = orders;
+        orders.into_values().for_each(|order| self.compile(order));
         let mut fresh = self.commit();
         self.keep_hits(&fresh);
         self.write(&mut fresh, |tables, fresh, clock| tables.take_over(fresh, &old, clock).map(drop))?;
@@ -134,7 +138,7 @@ impl Enforcer {
 
     /// What orders name and the configuration does not have, by order.
     pub fn unconfigured(&self, config: &Config) -> BTreeMap<String, String> {
-        let orders = self.orders.values().filter(|order| !self.is_long_over(order));
+        let orders = self.orders.values().filter(|order| !is_long_over(&order.terms, self.now()));
         orders.filter_map(|order| Some((order.terms.id.clone(), unconfigured(&order.terms, config)?))).collect()
     }
 
@@ -149,16 +153,24 @@ impl Enforcer {
 
     /// Names in the tables.
     pub fn names(&self) -> u64 {
-        self.orders
-            .iter()
-            .filter(|(id, _)| self.compiled.contains(*id))
-            .map(|(_, order)| order.names.len() as u64)
-            .sum()
+        self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names as u64).sum()
     }
 
-    /// Whether the order's end is so long past that it is not in the tables any more.
-    pub fn is_long_over(&self, order: &Order) -> bool {
-        is_long_over(order, self.now())
+    /// The orders that list a name or a parent of it, with these names alone. Those whose end is so long past that they
+    /// are not in the tables any more are left out.
+    pub fn speaking_of(&self, name: &Name) -> Vec<Order> {
+        let suffixes: Vec<Name> = name.suffixes().collect();
+        let of_name = |(id, kept): (&String, &Kept)| {
+            let is_left_out = |name: &Name| self.left_out.get(id).is_some_and(|names| names.contains(name));
+            let lists = |name: &&Name| match &kept.uncompiled {
+                Some(names) => names.contains(*name),
+                None => self.compiler.lists(id, name) || is_left_out(name),
+            };
+            let names: BTreeSet<Name> = suffixes.iter().filter(lists).cloned().collect();
+            let speaks = !names.is_empty() && !is_long_over(&kept.terms, self.now());
+            speaks.then(|| Order { terms: kept.terms.clone(), names, except: kept.except.clone() })
+        };
+        self.orders.iter().filter_map(of_name).collect()
     }
 
     /// Whether an order is in the tables.
@@ -179,14 +191,11 @@ impl Enforcer {
     /// Takes in what the book took in. [`Enforcer::flush`] then writes it.
     pub fn take(&mut self, change: Change) {
         match change {
-            Change::Put(order) => {
-                self.compile(&order);
-                self.orders.insert(order.terms.id.clone(), order);
-            }
+            Change::Put(order) => self.compile(order),
             Change::Revoke { id } => {
+                self.orders.remove(&id);
                 self.end(&id);
                 self.problems.remove(&id);
-                self.orders.remove(&id);
             }
             edit @ Change::Edit { .. } => self.edit(edit),
         }
@@ -205,26 +214,41 @@ impl Enforcer {
     /// Takes an order out of the tables, while the book still has it.
     pub fn end(&mut self, id: &str) {
         if self.compiled.remove(id) {
+            let left_out = self.left_out.remove(id);
+            if let Some(kept) = self.orders.get_mut(id) {
+                let mut names = self.compiler.names(id);
+                names.extend(left_out.into_iter().flatten());
+                kept.uncompiled = Some(names);
+            }
             // Only an order that is not known cannot be revoked.
             let _ = self.compiler.revoke(id);
             self.pending.remove(id);
-            self.left_out.remove(id);
             self.freed = true;
         }
     }
 
     /// The ids of the parts of an order that is made of some.
     pub fn parts(&self, id: &str) -> Vec<String> {
-        let is_part = |order: &&Order| order.terms.part_of.as_deref() == Some(id);
+        let is_part = |order: &&Kept| order.terms.part_of.as_deref() == Some(id);
         self.orders.values().filter(is_part).map(|order| order.terms.id.clone()).collect()
     }
 
     /// Compiles an order of the book again that was ended too early.
     pub fn restore(&mut self, id: &str) {
-        if let Some(order) = self.orders.remove(id) {
-            self.compile(&order);
-            self.orders.insert(id.to_owned(), order);
+        if let Some(order) = self.whole(id) {
+            self.compile(order);
         }
+    }
+
+    /// An order of the book, with all its names; it is to be compiled again.
+    fn whole(&mut self, id: &str) -> Option<Order> {
+        let Kept { terms, except, uncompiled, .. } = self.orders.remove(id)?;
+        let names = uncompiled.unwrap_or_else(|| {
+            let mut names = self.compiler.names(id);
+            names.extend(self.left_out.remove(id).into_iter().flatten());
+            names
+        });
+        Some(Order { terms, names, except })
     }
 
     /// Takes orders out whose end is long past, and those in whose end has moved, or the clock.
@@ -233,21 +257,19 @@ impl Enforcer {
         let over: Vec<String> = self
             .compiled
             .iter()
-            .filter(|id| self.orders.get(*id).is_none_or(|order| is_long_over(order, now)))
+            .filter(|id| self.orders.get(*id).is_none_or(|order| is_long_over(&order.terms, now)))
             .cloned()
             .collect();
         over.iter().for_each(|id| self.end(id));
         if std::mem::take(&mut self.freed) {
             self.problems.clear();
-            for (id, mut names) in std::mem::take(&mut self.left_out) {
-                let Some(order) = self.orders.get(&id) else { continue };
-                names.retain(|name| order.names.contains(name));
+            for (id, names) in std::mem::take(&mut self.left_out) {
                 self.add(&id, names);
             }
         }
-        let missing = |(id, order): (&String, &Order)| {
+        let missing = |(id, order): (&String, &Kept)| {
             let is_missing = !self.compiled.contains(id) && !self.ending.contains_key(id);
-            (is_missing && !self.problems.contains_key(id) && !is_long_over(order, now)).then(|| id.clone())
+            (is_missing && !self.problems.contains_key(id) && !is_long_over(&order.terms, now)).then(|| id.clone())
         };
         let back: Vec<String> = self.orders.iter().filter_map(missing).collect();
         back.iter().for_each(|id| self.restore(id));
@@ -322,24 +344,29 @@ impl Enforcer {
         result
     }
 
-    fn compile(&mut self, order: &Order) {
-        let id = &order.terms.id;
-        if self.ending.contains_key(id) || is_long_over(order, self.now()) {
-            self.end(id);
-            return;
-        }
-        match self.compiler.put(order) {
-            Ok(()) => {
-                self.compiled.insert(id.clone());
-                self.pending.insert(id.clone(), Pending::Whole);
-                self.problems.remove(id);
-            }
-            Err(error) => {
-                // The compiler still has the version before, which the order no longer says.
-                self.end(id);
-                self.problems.insert(id.clone(), error.to_string());
-            }
-        }
+    fn compile(&mut self, order: Order) {
+        let id = order.terms.id.clone();
+        // Its names as they were are no longer wanted.
+        self.orders.remove(&id);
+        let problem = if self.ending.contains_key(&id) || is_long_over(&order.terms, self.now()) {
+            self.end(&id);
+            None
+        } else if let Err(error) = self.compiler.put(&order) {
+            // The compiler still has the version before, which the order no longer says.
+            self.end(&id);
+            Some(error.to_string())
+        } else {
+            self.left_out.remove(&id);
+            self.compiled.insert(id.clone());
+            self.pending.insert(id.clone(), Pending::Whole);
+            self.problems.remove(&id);
+            None
+        };
+        self.problems.extend(problem.map(|problem| (id.clone(), problem)));
+        let Order { terms, names, except } = order;
+        let (count, is_compiled) = (names.len(), self.compiled.contains(&id));
+        let uncompiled = (!is_compiled).then_some(names);
+        self.orders.insert(id, Kept { terms, names: count, except, uncompiled });
     }
 
     fn edit(&mut self, change: Change) {
@@ -347,23 +374,35 @@ impl Enforcer {
         let id = id.clone();
         let is_small = except.is_empty() && terms.as_ref().is_none_or(|terms| self.is_other_end(terms));
         if !is_small || !self.compiled.contains(&id) || self.ending.contains_key(&id) {
-            change.apply_to(&mut self.orders);
-            self.restore(&id);
+            if let Some(order) = self.whole(&id) {
+                let mut orders = BTreeMap::from([(id, order)]);
+                change.apply_to(&mut orders);
+                orders.into_values().for_each(|order| self.compile(order));
+            }
             return;
         }
         let compiler = &mut self.compiler;
         let extended = terms.as_ref().map_or(Ok(()), |terms| compiler.extend(&id, terms.not_after));
         // Both fail only for an order that is not known.
         let _ = extended.and_then(|()| compiler.remove_names(&id, &names.removed));
+        if let Some(left_out) = self.left_out.get_mut(&id) {
+            left_out.retain(|name| names.removed.binary_search(name).is_err());
+        }
         self.freed |= !names.removed.is_empty();
+        if let Some(kept) = self.orders.get_mut(&id) {
+            kept.names = (kept.names + names.added.len()).saturating_sub(names.removed.len());
+            if let Some(terms) = terms {
+                kept.terms = terms.clone();
+            }
+        }
         self.add(&id, names.added.clone());
-        change.apply_to(&mut self.orders);
     }
 
     /// Compiles further names of an order that is compiled.
     fn add(&mut self, id: &str, names: Vec<Name>) {
         if let Err(error) = self.compiler.add_names(id, &names) {
             self.problems.insert(id.to_owned(), error.to_string());
+            self.left_out.entry(id.to_owned()).or_default().extend(names);
             return;
         }
         let pending = self.pending.entry(id.to_owned()).or_insert_with(|| Pending::Names(Vec::new()));
@@ -415,7 +454,7 @@ impl Enforcer {
 
     /// What makes the most room: of the orders that came or grew since the last commit, or else of all.
     fn largest(&self) -> Option<String> {
-        let size = |id: &String| self.orders.get(id).map_or(0, |order| order.names.len());
+        let size = |id: &String| self.orders.get(id).map_or(0, |order| order.names);
         let pending = self.pending.iter().max_by_key(|(id, pending)| match pending {
             Pending::Whole => size(id),
             Pending::Names(names) => names.len(),
@@ -458,8 +497,8 @@ fn is_empty(changes: &Changes) -> bool {
         && retired_orders.is_empty()
 }
 
-fn is_long_over(order: &Order, now: Timestamp) -> bool {
-    order.terms.not_after.is_some_and(|end| end.saturating_add(LINGER).is_ok_and(|end| end < now))
+fn is_long_over(terms: &Terms, now: Timestamp) -> bool {
+    terms.not_after.is_some_and(|end| end.saturating_add(LINGER).is_ok_and(|end| end < now))
 }
 
 fn scope_table(numbers: &Numbers) -> anyhow::Result<ScopeTable> {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     addresses,
     enforcer::Enforcer,
+    heap,
     held::{SHOWN, held_change},
     hold::held_at,
     keeper::{Contents, Job},
@@ -126,7 +127,7 @@ impl Engine {
         let are_tables_in_use = || Ok(!kernel.tables().in_use_slots()?.orders.is_empty());
         let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
             .context("numbers of scopes and targets")?;
-        let Contents { orders, clock_behind } = contents;
+        let Contents { orders, clock_behind, ended } = contents;
         // Tables that nobody has filled yet, since the machine was started or they were taken away.
         let anew = kernel.tables().hits()?.values().all(|hits| *hits == Hits::default());
         let held = clock_behind.and_then(|newest| held_at(newest, Timestamp::now()));
@@ -136,8 +137,9 @@ impl Engine {
             );
         }
         let mut enforcer = Enforcer::new(kernel, &numbers, Arc::clone(&directory))?;
-        (enforcer.orders, enforcer.totals, enforcer.held) = (orders, totals, held);
-        enforcer.rebuild(config, &numbers)?;
+        (enforcer.totals, enforcer.held) = (totals, held);
+        enforcer.ending = ended.into_iter().map(|id| (id, 1)).collect();
+        enforcer.start(config, &numbers, orders)?;
         let mut engine = Self {
             targets: Targets::new(numbers.target_specs(config)),
             enforcer,
@@ -202,6 +204,7 @@ impl Engine {
     /// Works until [`Message::Stop`].
     pub fn run(mut self, messages: &Receiver<Message>, events: &EventHub) {
         while let Ok(message) = messages.recv() {
+            let has_changed = matches!(message, Message::End(_) | Message::Applied { .. } | Message::Reload(..));
             let why = match message {
                 Message::End(ids) => {
                     self.end(&ids);
@@ -240,6 +243,9 @@ impl Engine {
             };
             self.remember();
             self.record_tables(why);
+            if has_changed {
+                heap::give_back();
+            }
             // The keeper ends before the engine does, unless something is very wrong.
             if self.is_alone {
                 return;

@@ -90,8 +90,8 @@ fn configured_scopes(asked: &Asked<'_>, client: IpAddr) -> u64 {
 
 fn by_definition(enforcer: &Enforcer, question: &Question<'_>) -> Decision {
     // Orders whose end is long past are not in the tables, and could only turn `not_listed` into `other_time`.
-    let orders = enforcer.orders.values().filter(|order| !enforcer.is_long_over(order));
-    let explanation = reference::explain(orders, &enforcer.allow, &enforcer.scopes, question);
+    let orders = enforcer.speaking_of(question.name);
+    let explanation = reference::explain(&orders, &enforcer.allow, &enforcer.scopes, question);
     let concerned = explanation.concerned.iter().map(|terms| terms.id.clone()).collect();
     match explanation.decision {
         Err(reason) => passes(reason),

@@ -18,8 +18,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{
+    ends::{End, Ends},
     engine::Message,
-    feed_context,
+    feed_context, heap,
     held::{SHOWN, log_held},
     memory::Memory,
     refusal_line,
@@ -133,6 +134,16 @@ pub(super) struct Contents {
     pub orders: BTreeMap<String, Order>,
     /// Time of the newest entry, if the clock is behind it.
     pub clock_behind: Option<Timestamp>,
+    /// Orders among them that have ended, though the book does not have it yet.
+    pub ended: Vec<String>,
+}
+
+/// An end by an event that could not be written yet.
+struct Unwritten {
+    source: String,
+    entry: Entry,
+    /// Who gave it, for the history.
+    by: serde_json::Value,
 }
 
 /// See the module.
@@ -149,8 +160,12 @@ pub(super) struct Keeper {
     read: Option<Timestamp>,
     /// Files could not be taken in.
     unread: bool,
-    /// Ends by the control socket that are not in the book yet, and who gave them.
-    unwritten: Vec<(Vec<Entry>, serde_json::Value)>,
+    /// Ends by events that are in force and not in the book yet.
+    unwritten: Vec<Unwritten>,
+    /// The same, and other ends, where they outlive the daemon.
+    ends: Ends,
+    /// Orders of [`Keeper::ended_early`] that are noted there.
+    noted: BTreeSet<String>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
     /// Held changes whose deadline has passed, as far as that was told.
@@ -162,7 +177,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>, fetching: States) -> Self {
+    pub fn new(mut book: Book, config: &Config, engine: Sender<Message>, fetching: States, ends: Ends) -> Self {
         let context = feed_context(config);
         book.set_guards(context.guards.clone());
         let ended_early = Arc::new(Mutex::new(Vec::new()));
@@ -181,6 +196,8 @@ impl Keeper {
             read: None,
             unread: false,
             unwritten: Vec::new(),
+            ends,
+            noted: BTreeSet::new(),
             ended_early,
             missed: BTreeSet::new(),
             unreleased: false,
@@ -188,15 +205,20 @@ impl Keeper {
         }
     }
 
-    /// What the book holds.
-    pub fn contents(&self) -> Result<Contents, BookError> {
-        let orders =
-            self.book.load()?.into_iter().map(|stored| (stored.order.terms.id.clone(), stored.order)).collect();
-        Ok(Contents { orders, clock_behind: self.book.clock_behind() })
+    /// What the book holds, of which an earlier daemon has noted that this has ended.
+    pub fn contents(&mut self, noted: Vec<End>) -> Result<Contents, BookError> {
+        let (mut orders, mut received) = (BTreeMap::new(), HashMap::new());
+        for Stored { order, received: time, .. } in self.book.load()? {
+            received.insert(order.terms.id.clone(), time);
+            orders.insert(order.terms.id.clone(), order);
+        }
+        let ended = self.take_noted(noted, &received);
+        Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended })
     }
 
     /// Works until [`Job::Stop`].
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        self.write_ends();
         // The configuration may hold less than the last daemon's did.
         self.release();
         loop {
@@ -276,15 +298,22 @@ impl Keeper {
                     tracing::warn!("refused: {refusal}");
                 }
                 applied.held.iter().for_each(log_held);
-                let ended = std::mem::take(&mut *self.ended_early.lock().unwrap_or_else(PoisonError::into_inner));
+                // Those whose absence is yet to be confirmed stay ended meanwhile.
+                let is_settled = |id: &mut String| !self.book.is_missed(id);
+                let mut early = self.ended_early.lock().unwrap_or_else(PoisonError::into_inner);
+                let ended = early.extract_if(.., is_settled).collect();
+                drop(early);
                 self.tell(Message::Applied { applied, ended, reply: None });
+                self.forget_ends();
             }
             Err(error) => {
                 tracing::error!("files were not taken in: {error}");
                 self.unread = true;
                 self.end_what_files_end();
+                self.note_ended_early();
             }
         }
+        heap::give_back();
     }
 
     fn fetched(&mut self, fetched: Fetched) {
@@ -303,6 +332,7 @@ impl Keeper {
                 }
                 self.sync(&Which::Only([path].into()));
             }
+            Fetched::Unwritten { path, lines } => self.unwritten_news(&path.to_string_lossy(), &lines),
         }
     }
 
@@ -358,8 +388,7 @@ impl Keeper {
         ended: Vec<String>,
         reply: Reply<Submitted>,
     ) {
-        let is_end = |entry: &&Entry| matches!(entry.event, Event::Revoke { .. });
-        let ends: Vec<Entry> = entries.iter().filter(is_end).cloned().collect();
+        let ends = last_words(&entries, &ended);
         let by = json!(user);
         self.book.note_refusals(CONTROL_SOURCE, &refusals);
         match self.book.apply_by(CONTROL_SOURCE, entries, &by) {
@@ -370,7 +399,11 @@ impl Keeper {
             }
             Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
             Err(error) => {
-                let problem = format!("ended: {}; but nothing could be written: {error}", ended.join(" "));
+                let noted = match self.note_unwritten(CONTROL_SOURCE, ends, &by) {
+                    Ok(()) => "the ends are noted, and written as soon as that is possible".to_owned(),
+                    Err(error) => format!("a restart before that is possible would undo the ends: {error}"),
+                };
+                let problem = format!("ended: {}; but nothing could be written: {error}; {noted}", ended.join(" "));
                 tracing::error!("{problem}");
                 let submitted = Submitted {
                     refusals: refusals.iter().map(refusal_line).collect(),
@@ -378,19 +411,12 @@ impl Keeper {
                     ..Submitted::default()
                 };
                 drop(reply.send(Ok(submitted)));
-                self.unwritten.push((ends, by));
             }
         }
     }
 
     fn retry(&mut self) {
-        while let Some((entries, by)) = self.unwritten.first()
-            && let Ok(applied) = self.book.apply_by(CONTROL_SOURCE, entries.clone(), by)
-        {
-            let (entries, _) = self.unwritten.remove(0);
-            let ended = entries.into_iter().map(|entry| entry.event.order_id().to_owned()).collect();
-            self.applied(applied, ended, None);
-        }
+        self.write_ends();
         if self.unread {
             self.sync(&Which::All);
         }
@@ -482,6 +508,15 @@ fn end_early(mut ids: Vec<String>, ended_early: &Mutex<Vec<String>>, engine: &Se
     }
 }
 
+/// The revokes of these orders, the last of each.
+fn last_words(entries: &[Entry], orders: &[String]) -> Vec<Entry> {
+    let revoke = |id: &String| {
+        let is_it = |entry: &&Entry| matches!(&entry.event, Event::Revoke { order, .. } if order == id);
+        entries.iter().rfind(is_it).cloned()
+    };
+    orders.iter().filter_map(revoke).collect()
+}
+
 /// Orders that events end, if they have the last word about them.
 pub(super) fn ends(entries: &[Entry]) -> Vec<String> {
     let mut last = BTreeMap::new();
@@ -496,10 +531,10 @@ pub(super) fn ends(entries: &[Entry]) -> Vec<String> {
 }
 
 /// Where an order that is not revoked stands.
-pub(super) fn state(order: &Order, now: Timestamp) -> OrderState {
-    if now < order.terms.not_before {
+pub(super) fn state(terms: &Terms, now: Timestamp) -> OrderState {
+    if now < terms.not_before {
         OrderState::Waiting
-    } else if order.terms.not_after.is_none_or(|end| now < end) {
+    } else if terms.not_after.is_none_or(|end| now < end) {
         OrderState::InForce
     } else {
         OrderState::Ended
@@ -521,8 +556,9 @@ fn impossible(error: BookError) -> Failed {
 
 mod guards;
 mod history;
-mod standing;
 mod shown;
+mod standing;
+mod unwritten;
 
 #[cfg(test)]
 mod tests {
@@ -594,7 +630,7 @@ mod tests {
             ("2025-02-28T23:59:59Z", OrderState::InForce),
             ("2025-03-01T00:00:00Z", OrderState::Ended),
         ] {
-            assert_eq!(state(&order, time.parse().unwrap()), expected, "{time}");
+            assert_eq!(state(&order.terms, time.parse().unwrap()), expected, "{time}");
         }
     }
 }

@@ -104,7 +104,7 @@ impl Engine {
             }
             let order = self.enforcer.orders.get(&id).filter(|_| self.enforcer.is_compiled(&id));
             if let Some(order) = order {
-                detail["names"] = order.names.len().into();
+                detail["names"] = order.names.into();
             }
             let note = Note::of_daemon(if order.is_some() { "enforce" } else { "lift" }, detail);
             self.record.notes.push(note.about(&id));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
+    enforcer::Kept,
     engine::Engine,
     explain::{self, Asked},
     interface_status,
@@ -24,7 +25,6 @@ use crate::{
     kernel::{self, Mode, TargetState},
     name::Name,
     observe::{EventHub, flow_uses, hidden, reason_counts, tallies},
-    order::Order,
 };
 
 impl Engine {
@@ -54,7 +54,7 @@ impl Engine {
         let now = enforcer.now();
         let mut orders = OrderCounts::default();
         for (id, order) in &enforcer.orders {
-            match keeper::state(order, now) {
+            match keeper::state(&order.terms, now) {
                 OrderState::InForce if enforcer.problems.contains_key(id) => orders.not_enforced += 1,
                 OrderState::Waiting => orders.waiting += 1,
                 OrderState::InForce => orders.in_force += 1,
@@ -115,9 +115,9 @@ impl Engine {
         let now = self.enforcer.now();
         let unconfigured = self.enforcer.unconfigured(&self.config);
         let problem = |id: &String| self.enforcer.problems.get(id).or_else(|| unconfigured.get(id)).cloned();
-        let line = |(id, order): (&String, &Order)| summary(order, now, problem(id));
+        let line = |(id, order): (&String, &Kept)| summary(order, now, problem(id));
         // A part without names is there because it had some.
-        let is_shown = |(_, order): &(&String, &Order)| order.terms.part_of.is_none() || !order.names.is_empty();
+        let is_shown = |(_, order): &(&String, &Kept)| order.terms.part_of.is_none() || order.names > 0;
         self.enforcer.orders.iter().filter(is_shown).map(line).collect()
     }
 
@@ -171,9 +171,9 @@ impl Engine {
     }
 }
 
-fn summary(order: &Order, now: Timestamp, problem: Option<String>) -> OrderSummary {
+fn summary(order: &Kept, now: Timestamp, problem: Option<String>) -> OrderSummary {
     let terms = &order.terms;
-    let state = keeper::state(order, now);
+    let state = keeper::state(terms, now);
     OrderSummary {
         id: terms.id.clone(),
         part_of: terms.part_of.clone(),
@@ -185,7 +185,7 @@ fn summary(order: &Order, now: Timestamp, problem: Option<String>) -> OrderSumma
         not_after: terms.not_after,
         actions: keeper::actions(terms),
         scopes: terms.scopes.iter().cloned().collect(),
-        names: order.names.len(),
+        names: order.names,
         problem,
     }
 }

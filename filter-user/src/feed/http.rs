@@ -103,6 +103,13 @@ pub enum Fetched {
         /// Where it is from, its version, length and digest.
         what: serde_json::Value,
     },
+    /// These events are new, and could not be put anywhere. They are asked for again.
+    Unwritten {
+        /// The file that should have them.
+        path: PathBuf,
+        /// The events in the native format.
+        lines: Vec<u8>,
+    },
     /// Time has passed in which a file that lacks an order may be looked at again.
     Later,
 }
@@ -209,6 +216,7 @@ async fn run(task: Task, states: States, tell: impl Fn(Fetched) + Clone + Send +
             }
             Err(failure) => {
                 tracing::warn!("feed {feed}: {failure}");
+                failure.news.into_iter().for_each(&tell);
                 pace.after_failure(failure.retry_after)
             }
         };
@@ -235,11 +243,13 @@ pub(crate) struct Failure {
     pub(super) status: Option<StatusCode>,
     /// The server says when it may be asked again.
     pub(super) retry_after: Option<Duration>,
+    /// What came nevertheless.
+    pub(super) news: Option<Fetched>,
 }
 
 impl Failure {
     pub(super) fn new(why: impl fmt::Display) -> Self {
-        Self { why: why.to_string(), status: None, retry_after: None }
+        Self { why: why.to_string(), status: None, retry_after: None, news: None }
     }
 
     /// The same, with what it was that failed.

@@ -73,8 +73,8 @@ impl Compiler {
     pub fn whole(&self) -> Changes {
         let depths = self.depth_bits();
         let mut nodes: Vec<_> =
-            self.tree.ids().filter_map(|id| self.tree[id].published.map(|node| (id, node))).collect();
-        nodes.sort_by_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
+            self.tree.ids().filter_map(|id| self.tree.published(id).map(|node| (id, node))).collect();
+        nodes.sort_by_cached_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
         Changes {
             orders: self.order_slots().map(|(slot, order)| (slot, order.clone())).collect(),
             policies: self.policies.all().collect(),
@@ -112,10 +112,10 @@ impl Compiler {
             self.visit_marked(undo)?;
         }
 
-        let deleted = undo.touched.iter().filter(|(id, old)| old.is_some() && self.tree[*id].published.is_none());
+        let deleted = undo.touched.iter().filter(|(id, old)| old.is_some() && self.tree.published(*id).is_none());
         if self.nodes() as usize + deleted.count() > self.limits.names as usize {
-            let new = undo.touched.iter().filter(|(id, old)| old.is_none() && self.tree[*id].published.is_some());
-            let orders = new.flat_map(|(id, _)| self.tree.rules(*id)).map(|rule| rule.order);
+            let new = undo.touched.iter().filter(|(id, old)| old.is_none() && self.tree.published(*id).is_some());
+            let orders = new.flat_map(|(id, _)| self.tree.rules(*id).to_vec()).map(|rule| rule.order);
             return Err(CapacityError::Names { order: self.blamed(orders), limit: self.limits.names });
         }
         Ok(())
@@ -133,11 +133,11 @@ impl Compiler {
     }
 
     pub(super) fn publish(&mut self, id: NodeId, wanted: Option<Node>, undo: &mut Undo) {
-        let node = &mut self.tree[id];
-        let current = node.published;
+        let current = self.tree.published(id);
         if current == wanted {
             return;
         }
+        let node = &mut self.tree[id];
         if node.flags & TOUCHED == 0 {
             node.flags |= TOUCHED;
             undo.touched.push((id, current));
@@ -152,11 +152,11 @@ impl Compiler {
     }
 
     fn set_published(&mut self, id: NodeId, published: Option<Node>) {
-        let node = &mut self.tree[id];
-        if let Some(count) = self.depths.get_mut(usize::from(node.depth)) {
-            *count = *count + u32::from(published.is_some()) - u32::from(node.published.is_some());
+        let was_published = self.tree.published(id).is_some();
+        if let Some(count) = self.depths.get_mut(usize::from(self.tree[id].depth)) {
+            *count = *count + u32::from(published.is_some()) - u32::from(was_published);
         }
-        node.published = published;
+        self.tree.set_published(id, published);
     }
 
     /// Those of the orders with new times that share a policy, or hold at a name whose policy changes.
@@ -166,8 +166,8 @@ impl Compiler {
         let old: HashMap<_, _> = undo.touched.iter().copied().collect();
         let mut changing = HashSet::new();
         for (id, _) in &undo.touched {
-            let before = self.effective(*id, |id| old.get(&id).copied().unwrap_or(self.tree[id].published));
-            let after = self.effective(*id, |id| self.tree[id].published);
+            let before = self.effective(*id, |id| old.get(&id).copied().unwrap_or_else(|| self.tree.published(id)));
+            let after = self.effective(*id, |id| self.tree.published(id));
             for (before, after) in [(before.at, after.at), (before.below, after.below)] {
                 if before != after {
                     changing.extend([before, after]);
@@ -201,11 +201,11 @@ impl Compiler {
         for (id, old) in undo.touched {
             self.tree[id].flags &= !TOUCHED;
             drop_policies(&mut self.policies, old);
-            match (old, self.tree[id].published) {
+            match (old, self.tree.published(id)) {
                 (None, Some(node)) => insert.push((id, node)),
                 (Some(_), None) => {
                     // First it says what holds without it: whether a packet still finds it is then the same.
-                    let without = self.effective(id, |id| self.tree[id].published);
+                    let without = self.effective(id, |id| self.tree.published(id));
                     changes.update.push((self.tree.name(id), without));
                     delete.push(id);
                 }
@@ -213,8 +213,8 @@ impl Compiler {
                 _ => {}
             }
         }
-        insert.sort_by_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
-        delete.sort_by_key(|id| self.tree[*id].depth);
+        insert.sort_by_cached_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
+        delete.sort_by_cached_key(|id| self.tree[*id].depth);
         changes.insert = insert.into_iter().map(|(id, node)| (self.tree.name(id), node)).collect();
         changes.delete = delete.into_iter().map(|id| self.tree.name(id)).collect();
         changes.policies = self.policies.finish();
@@ -246,7 +246,7 @@ impl Compiler {
     fn roll_back(&mut self, undo: Undo) {
         for (id, old) in undo.touched {
             self.tree[id].flags &= !TOUCHED;
-            drop_policies(&mut self.policies, self.tree[id].published);
+            drop_policies(&mut self.policies, self.tree.published(id));
             self.set_published(id, old);
         }
         self.policies.finish();

@@ -17,7 +17,7 @@ use super::{
     tree::{ALLOW, DIRTY, DIRTY_BELOW, Handle, KEPT, Kind, NodeId, ROOT, Rule, Tree},
 };
 use crate::{
-    name::Name,
+    name::{Name, list::sorted},
     order::{Match, Order, Terms},
 };
 
@@ -146,6 +146,21 @@ impl Compiler {
             self.mark_order(handle);
         }
         Ok(())
+    }
+
+    /// The names of an order; none if it is not known.
+    pub fn names(&self, order: &str) -> BTreeSet<Name> {
+        let Ok(handle) = self.handle(order) else { return BTreeSet::new() };
+        let state = self.order(handle);
+        let rule = Rule { order: handle, kind: state.kind() };
+        sorted(state.names.iter().filter(|id| self.tree.has(**id, rule)).map(|id| self.tree.name(*id)).collect())
+    }
+
+    /// Whether an order has this very name.
+    pub fn lists(&self, order: &str, name: &Name) -> bool {
+        let Ok(handle) = self.handle(order) else { return false };
+        let rule = Rule { order: handle, kind: self.order(handle).kind() };
+        self.tree.find(name).is_some_and(|id| self.tree.has(id, rule))
     }
 
     /// Adds names to an order.

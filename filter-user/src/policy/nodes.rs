@@ -37,7 +37,7 @@ impl Compiler {
     /// Compiles the marked nodes anew, parents first.
     pub(super) fn visit_marked(&mut self, undo: &mut Undo) -> Result<(), CapacityError> {
         let mut marked = std::mem::take(&mut self.dirty);
-        marked.sort_by_key(|id| self.tree[*id].depth);
+        marked.sort_by_cached_key(|id| self.tree[*id].depth);
         let start = undo.marked.len();
         undo.marked.append(&mut marked);
         for index in start..undo.marked.len() {
@@ -103,7 +103,7 @@ impl Compiler {
         let mut context = inherited.clone();
         let covers = &mut context.covers;
         let (rules, depth) = (self.tree.rules(id), self.tree[id].depth);
-        for rule in rules {
+        for rule in rules.iter() {
             match (rule.kind, side) {
                 (Kind::Subtree, _) | (Kind::Exact, Side::At) | (Kind::Below, Side::Below) => {}
                 _ => continue,

@@ -2,19 +2,23 @@
 //!
 //! Nodes lie in one vector and refer to each other by index, so that an order keeps its names as indices (4 octets a
 //! name), a parent is one step away, and what lies below a name is a walk over children. Labels lie end to end in one
-//! buffer. A name with one rule costs about 80 octets.
+//! buffer. What very many nodes have alike, their rules and what the tables hold for them, is a number in each. A node
+//! costs some 32 octets, 5 to 10 for finding it by its label, and the label.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     hint::black_box,
-    ops::{Index, IndexMut},
+    ops::{Deref, Index, IndexMut},
 };
 
 use filter_common::layout::Node;
 use hashbrown::HashTable;
 
+use self::pairs::Pairs;
 use crate::name::Name;
+
+mod pairs;
 
 pub(super) type NodeId = u32;
 
@@ -23,11 +27,11 @@ pub(super) const ROOT: NodeId = 0;
 /// No node.
 pub(super) const NIL: NodeId = u32::MAX;
 
-/// An order, as the tree knows it.
+/// An order, as the tree knows it: 29 bits.
 pub(super) type Handle = u32;
 
 /// The operator's allow list, in the place of an order.
-pub(super) const ALLOW: Handle = u32::MAX;
+pub(super) const ALLOW: Handle = (1 << 29) - 1;
 
 /// What a rule does at its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +49,57 @@ pub(super) struct Rule {
     pub kind: Kind,
 }
 
-/// The rules of one node, in no order: nearly always one.
-#[derive(Debug, Default)]
-enum Rules {
-    #[default]
+/// The rules of one node, in no order: nearly always none or one.
+#[derive(Debug)]
+pub(super) enum Rules<'a> {
+    One([Rule; 1]),
+    Many(&'a [Rule]),
+}
+
+impl Deref for Rules<'_> {
+    type Target = [Rule];
+
+    fn deref(&self) -> &[Rule] {
+        match self {
+            Self::One(rule) => rule,
+            Self::Many(rules) => rules,
+        }
+    }
+}
+
+/// The same in a node: a rule, or the place of several in [`Tree::many`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed(u32);
+
+impl Packed {
+    const NONE: Self = Self(u32::MAX);
+
+    const MANY: u32 = 1 << 31;
+
+    const fn one(rule: Rule) -> Self {
+        Self(rule.order << 2 | rule.kind as u32)
+    }
+
+    const fn many(place: usize) -> Self {
+        Self(Self::MANY | place as u32)
+    }
+
+    fn unpack(self) -> Unpacked {
+        if self == Self::NONE {
+            return Unpacked::None;
+        }
+        if self.0 & Self::MANY != 0 {
+            return Unpacked::Many((self.0 & !Self::MANY) as usize);
+        }
+        let kind = [Kind::Exact, Kind::Subtree, Kind::Below, Kind::Except][(self.0 & 3) as usize];
+        Unpacked::One(Rule { order: self.0 >> 2, kind })
+    }
+}
+
+enum Unpacked {
     None,
     One(Rule),
-    #[expect(clippy::box_collection, reason = "keeps the node small")]
-    Many(Box<Vec<Rule>>),
+    Many(usize),
 }
 
 #[derive(Debug)]
@@ -64,14 +111,14 @@ pub(super) struct TreeNode {
     pub next: NodeId,
     previous: NodeId,
     label: u32,
+    rules: Packed,
+    /// What the tables hold for this name: a number of [`Tree::pairs`].
+    published: u32,
     label_len: u8,
     /// Number of labels.
     pub depth: u8,
     /// [`DIRTY`] | [`DIRTY_BELOW`] | [`TOUCHED`] | [`KEPT`].
     pub flags: u8,
-    /// What the tables hold for this name.
-    pub published: Option<Node>,
-    rules: Rules,
 }
 
 /// Must be compiled anew.
@@ -91,6 +138,11 @@ pub(super) struct Tree {
     /// Octets of `labels` that no node uses.
     garbage: usize,
     children: HashTable<NodeId>,
+    /// Rules of the nodes that have several.
+    many: Vec<Vec<Rule>>,
+    /// Places in `many` that no node uses.
+    free_many: Vec<usize>,
+    pairs: Pairs,
     hasher: RandomState,
     /// How many holes of an order (its exceptions, and the allow list's names) lie strictly below a node.
     holes: HashMap<NodeId, HashMap<Handle, u32>>,
@@ -104,11 +156,11 @@ impl Tree {
             next: NIL,
             previous: NIL,
             label: 0,
+            rules: Packed::NONE,
+            published: Pairs::NONE,
             label_len: 0,
             depth: 0,
             flags: 0,
-            published: None,
-            rules: Rules::None,
         };
         Self {
             nodes: vec![root],
@@ -116,6 +168,9 @@ impl Tree {
             labels: String::new(),
             garbage: 0,
             children: HashTable::new(),
+            many: Vec::new(),
+            free_many: Vec::new(),
+            pairs: Pairs::default(),
             hasher: RandomState::new(),
             holes: HashMap::new(),
         }
@@ -193,11 +248,22 @@ impl Tree {
         0..self.nodes.len() as NodeId
     }
 
-    pub fn rules(&self, id: NodeId) -> &[Rule] {
-        match &self[id].rules {
-            Rules::None => &[],
-            Rules::One(rule) => std::slice::from_ref(rule),
-            Rules::Many(rules) => rules,
+    /// What the tables hold for the name of a node.
+    pub fn published(&self, id: NodeId) -> Option<Node> {
+        self.pairs.get(self[id].published)
+    }
+
+    pub fn set_published(&mut self, id: NodeId, node: Option<Node>) {
+        let number = self.pairs.hold(node);
+        let before = std::mem::replace(&mut self[id].published, number);
+        self.pairs.drop(before);
+    }
+
+    pub fn rules(&self, id: NodeId) -> Rules<'_> {
+        match self[id].rules.unpack() {
+            Unpacked::None => Rules::Many(&[]),
+            Unpacked::One(rule) => Rules::One([rule]),
+            Unpacked::Many(place) => Rules::Many(&self.many[place]),
         }
     }
 
@@ -210,11 +276,17 @@ impl Tree {
         if self.has(id, rule) {
             return false;
         }
-        let rules = &mut self[id].rules;
-        match rules {
-            Rules::None => *rules = Rules::One(rule),
-            Rules::One(first) => *rules = Rules::Many(Box::new(vec![*first, rule])),
-            Rules::Many(rules) => rules.push(rule),
+        match self[id].rules.unpack() {
+            Unpacked::None => self[id].rules = Packed::one(rule),
+            Unpacked::One(first) => {
+                let place = self.free_many.pop().unwrap_or_else(|| {
+                    self.many.push(Vec::new());
+                    self.many.len() - 1
+                });
+                self.many[place] = vec![first, rule];
+                self[id].rules = Packed::many(place);
+            }
+            Unpacked::Many(place) => self.many[place].push(rule),
         }
         true
     }
@@ -224,14 +296,15 @@ impl Tree {
         if !self.has(id, rule) {
             return false;
         }
-        let rules = &mut self[id].rules;
-        if let Rules::Many(many) = rules {
-            many.retain(|it| *it != rule);
-            if let [last] = ***many {
-                *rules = Rules::One(last);
+        if let Unpacked::Many(place) = self[id].rules.unpack() {
+            self.many[place].retain(|it| *it != rule);
+            if let [last] = *self.many[place] {
+                self.many[place] = Vec::new();
+                self.free_many.push(place);
+                self[id].rules = Packed::one(last);
             }
         } else {
-            *rules = Rules::None;
+            self[id].rules = Packed::NONE;
         }
         true
     }
@@ -268,7 +341,7 @@ impl Tree {
         while id != ROOT {
             let node = &self[id];
             // A node that was forgotten before has become its own parent.
-            let idle = node.child == NIL && node.published.is_none() && matches!(node.rules, Rules::None);
+            let idle = node.child == NIL && node.published == Pairs::NONE && node.rules == Packed::NONE;
             if !idle || node.parent == id {
                 break;
             }
@@ -302,11 +375,11 @@ impl Tree {
             next,
             previous: NIL,
             label: self.labels.len() as u32,
+            rules: Packed::NONE,
+            published: Pairs::NONE,
             label_len: name.len() as u8,
             depth: self[parent].depth + 1,
             flags: 0,
-            published: None,
-            rules: Rules::None,
         };
         self.labels.push_str(name);
         let id = match self.free.pop() {
@@ -398,4 +471,4 @@ const BATCH: usize = 32;
 /// Below this, unused labels are not worth the copying.
 const MIN_GARBAGE: usize = 1 << 16;
 
-const _: () = assert!(size_of::<TreeNode>() <= 56);
+const _: () = assert!(size_of::<TreeNode>() == 32);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{process, signals};
+use super::{disk, process, signals};
 use crate::bpffs;
 
 /// Owner of the folder.
@@ -77,12 +77,7 @@ fn owner(path: &Path) -> Option<u32> {
 }
 
 fn remove(path: &Path) {
-    let bpffs = path.join("bpf");
-    if fs::metadata(&bpffs).is_ok()
-        && let Err(error) = bpffs::unmount(&bpffs)
-    {
-        eprintln!("warning: {}: {error}", bpffs.display());
-    }
+    disk::unmount_below(path);
     if let Err(error) = fs::remove_dir_all(path) {
         eprintln!("warning: {}: {error}", path.display());
     }

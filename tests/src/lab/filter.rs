@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use filter_common::verdict::Action;
+use filter_user::control::{api::Submitted, client::Client};
 use serde_json::{Value, json};
 
 use super::{ACCESS_INTERFACE, DPI_INTERFACE, Finished, Host, Lab, Process, address, eventually, process};
@@ -105,7 +106,25 @@ names = 65536
     /// # Errors
     /// It does not come up; its log is part of the error.
     pub fn run(&mut self) -> Result<()> {
-        let mut daemon = Process::start(&mut self.command(&["run"]), self.lab.folder()).context("cordon run")?;
+        self.launch()?;
+        self.is_up()
+    }
+
+    /// Starts the daemon, and waits for nothing.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
+        self.daemon = Some(Process::start(&mut self.command(&["run"]), self.lab.folder()).context("cordon run")?);
+        Ok(())
+    }
+
+    /// Waits until the daemon enforces.
+    ///
+    /// # Errors
+    /// As [`Filter::run`].
+    pub fn is_up(&mut self) -> Result<()> {
+        let mut daemon = self.daemon.take().context("no daemon")?;
         let up = eventually(PATIENCE, || {
             if let Err(error) = daemon.still_runs() {
                 return Ok(Err(error));
@@ -158,7 +177,11 @@ names = 65536
         self.signal(libc::SIGHUP)
     }
 
-    fn configure(&self, further: &str) -> Result<()> {
+    /// Adds to the configuration.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn configure(&self, further: &str) -> Result<()> {
         let path = self.lab.folder().join(CONFIGURATION);
         let mut configuration = fs::read_to_string(&path).context(CONFIGURATION)?;
         configuration.push_str(further);
@@ -207,6 +230,25 @@ names = 65536
         let finished = self.cordon(&[words, &["--output", "json"]].concat())?;
         ensure!(finished.success(), "cordon {}: {finished}", words.join(" "));
         serde_json::from_str(&finished.stdout).with_context(|| format!("cordon {}: {finished}", words.join(" ")))
+    }
+
+    /// The daemon's control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.lab.folder().join("cordon.sock")
+    }
+
+    /// A client of it.
+    pub fn control(&self) -> Client {
+        Client::new(&self.socket()).with_patience(PATIENCE)
+    }
+
+    /// Has the daemon take events, a line each; what it answers is its acknowledgement.
+    ///
+    /// # Errors
+    /// It refuses them all, or does not answer.
+    pub fn submit(&self, events: &[Value]) -> Result<Submitted> {
+        let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+        Ok(self.control().post_raw("/v1/orders", lines.into())?)
     }
 
     /// Packets by reason, without the reasons that concern no name.

@@ -11,9 +11,12 @@
 
 mod browser;
 mod clients;
+mod disk;
 mod files;
 mod filter;
+mod hostile;
 mod namespaces;
+mod prober;
 mod process;
 mod quic;
 mod servers;
@@ -31,7 +34,10 @@ use anyhow::{Context, Result, ensure};
 
 pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Sent, Source};
+pub use disk::Disk;
 pub use filter::{Counters, Filter, beside, order, order_of_each_action};
+pub use hostile::{Reply, Server};
+pub use prober::{Expected, Prober, Tally};
 pub use process::{Finished, Process};
 pub use quic::{Arrived, Asked, QuicServer};
 pub use servers::{CERTIFICATE, KEY, root_zone};

@@ -1,6 +1,6 @@
 //! What changed in a zone, of which all else stays as it was: the way of transfers that tell differences.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use rusqlite::TransactionBehavior::Immediate;
 
@@ -21,24 +21,32 @@ use crate::{
 
 /// What comes to and goes from one part since the zone was heard of last.
 #[derive(Clone, Debug)]
-pub(crate) struct PartChange {
+pub struct PartChange {
     /// The part's terms as they are now.
-    pub(crate) terms: Arc<Terms>,
+    pub terms: Arc<Terms>,
     /// Names.
-    pub(crate) names: Delta,
+    pub names: Delta,
     /// Exceptions.
-    pub(crate) except: Delta,
+    pub except: Delta,
 }
 
 impl Book {
-    /// Applies what changed in a zone, of which all else stays as it was, in one transaction. Refusals are in what is
+    /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is
+    /// when it was known. Refusals are in what is
     /// given back, and do not take the place of those of the last reading.
     ///
     /// # Errors
     /// Nothing was changed.
-    pub(crate) fn change_zone(&mut self, source: &str, parts: Vec<PartChange>) -> Result<Applied, BookError> {
+    pub fn change_zone(
+        &mut self,
+        source: &str,
+        parts: Vec<PartChange>,
+        arrived: Instant,
+    ) -> Result<Applied, BookError> {
         let origin = Origin { source: source.into(), place: Place::default() };
-        let mut writer = Writer::new(self.connection.transaction_with_behavior(Immediate)?, &self.guards);
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        writer.arrived(Some(arrived));
         writer.look_at_changes(source, &parts)?;
         let mut ids = BTreeSet::new();
         for part in parts {
@@ -50,6 +58,7 @@ impl Book {
             set_claim(&writer.transaction, source, id, CHANGED)?;
         }
         writer.finish_moves(&origin)?;
+        writer.record_own_refusals()?;
         writer.commit(&mut self.ahead)
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{changes::PartChange, *};
+use super::*;
 use crate::{
     book::{Applied, Book, Held, ItemKind},
     feed::{
@@ -373,7 +373,7 @@ impl Lab {
     fn change(&mut self, parts: Vec<PartChange>) -> Applied {
         self.book.set_guards(self.guards());
         let source = self.path().to_str().unwrap().to_owned();
-        let applied = self.book.change_zone(&source, parts).unwrap();
+        let applied = self.book.change_zone(&source, parts, std::time::Instant::now()).unwrap();
         self.follow(applied)
     }
 }

@@ -81,7 +81,7 @@ fn part(stored: &Stored) -> OrderPart {
 }
 
 fn state_of(stored: &Stored) -> OrderState {
-    if stored.revoked.is_some() { OrderState::Revoked } else { state(&stored.order, Timestamp::now()) }
+    if stored.revoked.is_some() { OrderState::Revoked } else { state(&stored.order.terms, Timestamp::now()) }
 }
 
 fn history_entry(record: Record) -> HistoryEntry {

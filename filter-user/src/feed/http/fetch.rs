@@ -29,6 +29,8 @@ pub(super) struct Fetcher {
     task: Task,
     client: Client,
     meta: Meta,
+    /// Number of the last event that was told, though it could not be written.
+    told: u64,
 }
 
 /// What an answer came to.
@@ -41,7 +43,7 @@ pub(super) struct Outcome {
 impl Fetcher {
     pub(super) fn new(task: Task) -> Self {
         let meta = Meta::read(&task.path, &task.remote.url);
-        Self { task, client: Client::default(), meta }
+        Self { task, client: Client::default(), meta, told: 0 }
     }
 
     pub(super) fn meta(&self) -> &Meta {
@@ -145,7 +147,7 @@ impl Fetcher {
 
     /// Asks for the events since one, and puts them behind the others.
     async fn fetch_since(&mut self, since: u64) -> Result<Outcome, Failure> {
-        let Task { remote, path, .. } = &self.task;
+        let Task { remote, .. } = &self.task;
         let mut url = remote.url.clone();
         url.query_pairs_mut().append_pair("since", &since.to_string());
         let request = get(&mut self.client, remote, url)?.header(ACCEPT_ENCODING, "identity");
@@ -166,12 +168,29 @@ impl Fetcher {
             Failure::new(format_args!("{why}; all is asked for anew"))
         })?;
         let Some(events::News { lines, seq }) = news else { return outcome(None) };
+        match self.append(&lines, seq) {
+            Ok(()) => outcome(Some(Fetched::Events { path: self.task.path.clone(), lines })),
+            Err(failure) => Err(Failure { news: self.untold(&content), ..failure }),
+        }
+    }
+
+    /// What is told of events that could not be written: each once.
+    fn untold(&mut self, content: &[u8]) -> Option<Fetched> {
+        let since = self.meta.seq.unwrap_or_default().max(self.told);
+        let events::News { lines, seq } = events::after(since, content).ok().flatten()?;
+        self.told = seq;
+        Some(Fetched::Unwritten { path: self.task.path.clone(), lines })
+    }
+
+    /// Puts events behind the others.
+    fn append(&mut self, lines: &[u8], seq: u64) -> Result<(), Failure> {
+        let path = &self.task.path;
         let draft = spool::draft(path);
         let write = || -> io::Result<File> {
             let mut whole = content::unpacked(io::BufReader::new(File::open(path)?), u64::MAX)?;
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
             io::copy(&mut whole, &mut file)?;
-            file.write_all(&lines)?;
+            file.write_all(lines)?;
             Ok(file)
         };
         let written = write();
@@ -189,7 +208,7 @@ impl Fetcher {
         };
         spool::place(&file, &draft, path).and_then(|()| meta.write(path)).map_err(at(path))?;
         self.meta = meta;
-        outcome(Some(Fetched::Events { path: self.task.path.clone(), lines }))
+        Ok(())
     }
 
     /// Fetches the signature of a draft, and checks it. Gives the time at which it was made.

@@ -136,7 +136,7 @@ impl Lab {
                 Told::Read(Fetched::Later) => {
                     files.sync(&mut book, &context, &Which::Only(BTreeSet::new())).unwrap();
                 }
-                Told::Read(Fetched::Record { .. }) => {}
+                Told::Read(Fetched::Record { .. } | Fetched::Unwritten { .. }) => {}
                 Told::Ask(asked, reply) => drop(reply.send(standings(&book, &asked, &enforces))),
                 Told::End(ids) => ended.lock().unwrap().extend(ids),
             }

@@ -21,17 +21,10 @@ use crate::{Size, names::Random};
 
 /// An order of many names.
 pub struct OrderFile {
-    folder: TempDir,
+    _folder: TempDir,
     pub path: PathBuf,
     /// Those of its names that have four labels.
     pub four_labels: Vec<String>,
-}
-
-impl OrderFile {
-    /// A folder for more files.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
-    }
 }
 
 /// Writes one order of so many names of two, three and four labels, which drops everything.
@@ -55,7 +48,7 @@ pub fn order_file(names: usize) -> Result<OrderFile> {
     }
     writeln!(out, r#"],"except":[],"ede":16}}}}"#)?;
     out.flush()?;
-    Ok(OrderFile { folder, path, four_labels })
+    Ok(OrderFile { _folder: folder, path, four_labels })
 }
 
 /// Reads, compiles and writes the order, and says how long each took.
