@@ -297,7 +297,7 @@ fn a_list_is_bound_to_one_order() {
             "all",
             "unknown `match`; known: exact subtree below",
         ),
-        ("", ORDER.replace("not_after = \"none\"\n", ""), 6, "[feed.order]", "missing field `not_after`"),
+        ("", ORDER.replace("not_after = \"none\"\n", ""), 7, "[feed.order]", "missing field `not_after`"),
         ("", format!("{ORDER}names = [\"a.example\"]"), 7, "names", "the names come from the list"),
         (
             "",

@@ -39,7 +39,11 @@ pub(super) struct Names {
 struct Spell {
     put: usize,
     revoke: Option<usize>,
+    /// Its start and end by the order, as they were when it was revoked.
+    dates: Option<Dates>,
 }
+
+type Dates = [Option<Timestamp>; 2];
 
 /// Takes an entry in. Of those that come after the time that is told of, only when the tables had what came before.
 pub(super) fn tell(stories: &mut BTreeMap<String, Story>, entry: &Entry<'_>, is_told: bool) -> Result<(), AuditError> {
@@ -145,7 +149,7 @@ impl Story {
         let what = if begins { "came".to_owned() } else { change_text(detail, names) };
         self.change(entry, detail, &what, names);
         if begins {
-            self.spells.push(Spell { put: self.changes.len() - 1, revoke: None });
+            self.spells.push(Spell { put: self.changes.len() - 1, revoke: None, dates: None });
             self.lifted = None;
         }
     }
@@ -166,10 +170,15 @@ impl Story {
         });
     }
 
+    /// Start and end, by the order as it is; no end is none.
+    fn dates(&self) -> Dates {
+        [time(&self.terms["not_before"]), time(&self.terms["not_after"])]
+    }
+
     fn end(&mut self) {
-        let last = self.changes.len() - 1;
+        let (last, dates) = (self.changes.len() - 1, self.dates());
         let Some(spell) = self.spells.last_mut() else { return };
-        spell.revoke = Some(last);
+        (spell.revoke, spell.dates) = (Some(last), Some(dates));
         // The kernel does not wait for the book.
         if let (Some(lifted), Some(revoke)) = (self.lifted.take(), self.changes.last_mut()) {
             note(revoke, lifted, false);
@@ -239,7 +248,7 @@ impl Story {
         let texts = |field: &Value| -> Vec<String> {
             field.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let (not_before, not_after) = (time(&self.terms["not_before"]), time(&self.terms["not_after"]));
+        let [not_before, not_after] = self.dates();
         let state = if self.is_revoked() {
             "revoked"
         } else if not_before.is_some_and(|start| until < start) {
@@ -249,7 +258,7 @@ impl Story {
         } else {
             "in_force"
         };
-        let terms = self.spells.iter().map(|spell| self.term(*spell, not_before, not_after, until)).collect();
+        let terms = self.spells.iter().map(|spell| self.term(*spell, until)).collect();
         let mut held = self.held;
         for held in &mut held {
             let let_through = held.until.unwrap_or(until);
@@ -282,14 +291,10 @@ impl Story {
         }
     }
 
-    fn term(
-        &self,
-        spell: Spell,
-        not_before: Option<Timestamp>,
-        not_after: Option<Timestamp>,
-        until: Timestamp,
-    ) -> Term {
+    fn term(&self, spell: Spell, until: Timestamp) -> Term {
         let Some(put) = self.changes.get(spell.put) else { return Term::default() };
+        // What the order became when it was put again is nothing to its earlier times.
+        let [not_before, not_after] = spell.dates.unwrap_or_else(|| self.dates());
         let enforced = put.in_tables.map(|at| not_before.map_or(at, |start| at.max(start))).filter(|at| *at <= until);
         let over = not_after.filter(|end| *end <= until);
         let (ended, why) = match spell.revoke.and_then(|revoke| self.changes.get(revoke)) {

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    book::{Book, Note, schema::STEPS},
+    book::{
+        Book, Note,
+        schema::{STEPS, VERSION},
+    },
     feed::{Entry, Event, Refusal},
     name::Name,
     order::{Order, json::RawOrder},
@@ -329,7 +332,7 @@ fn a_book_without_a_chain_keeps_everything_and_is_chained_from_a_recorded_start(
         .unwrap();
     drop(connection);
     let error = Audit::open(folder.path()).unwrap_err().to_string();
-    assert_eq!(error, format!("{}: the order book's schema is version 3, this Cordon reads 4", file.display()));
+    assert_eq!(error, format!("{}: the order book's schema is version 3, this Cordon reads {VERSION}", file.display()));
 
     let book = Book::open(folder.path()).unwrap();
     assert_eq!(book.load().unwrap()[0].order, order("a", names(["a.example"])));
