@@ -55,7 +55,7 @@ fn filter(folder: &Path, text: &str) -> Result<Filter> {
     let context = Context { scopes: None, targets: None, guards: Guards::none() };
     let (orders, refusals, _) = Files::new(vec![input]).orders(&context)?;
     ensure!(refusals.is_empty(), "{refusals:?}");
-    let orders: Vec<TestOrder> = orders.into_iter().map(TestOrder::from).collect();
+    let orders: Vec<TestOrder> = orders.into_iter().map(TestOrder::of).collect();
     Ok(Filter::with(Setup::default(), &orders))
 }
 
