@@ -116,21 +116,24 @@ pub(super) fn fresh(
 
 /// Whether an order lists a name.
 pub(super) fn has_name(connection: &Connection, number: i64, name: &Name) -> Result<bool, BookError> {
-    let mut query = connection.prepare_cached("SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 AND name = ?3")?;
-    Ok(query.exists(params![number, Kind::Listed as i64, name.as_str()])?)
+    Ok(!listed_of(connection, number, [name])?.is_empty())
+}
+
+/// Those of these names that an order lists.
+pub(super) fn listed_of<'n>(
+    connection: &Connection,
+    number: i64,
+    names: impl IntoIterator<Item = &'n Name>,
+) -> Result<BTreeSet<&'n Name>, BookError> {
+    let mut listed = BTreeSet::new();
+    Names::new(connection, number, Kind::Listed)
+        .look_up(names.into_iter(), |name, is_there| listed.extend(is_there.then_some(name)))?;
+    Ok(listed)
 }
 
 /// How many names an order has.
 pub(super) fn count_names(connection: &Connection, number: i64) -> Result<u64, BookError> {
     Names::new(connection, number, Kind::Listed).count()
-}
-
-/// How many names an order has, counted no further than to `most`.
-pub(super) fn count_names_to(connection: &Connection, number: i64, most: u64) -> Result<u64, BookError> {
-    let mut query = connection
-        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM names WHERE number = ?1 AND kind = ?2 LIMIT ?3)")?;
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    Ok(query.query_row(params![number, Kind::Listed as i64, most], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// Nothing of an order is held any more.

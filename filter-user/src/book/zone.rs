@@ -147,25 +147,25 @@ impl Writer<'_> {
 
     /// Names that no part has yet.
     fn coming(&self, group: &Group, puts: &[&Order]) -> Result<BTreeSet<Name>, BookError> {
-        let mut coming = BTreeSet::new();
+        let mut coming: BTreeSet<&Name> = BTreeSet::new();
         for order in puts {
             let id = order.terms.id.as_str();
-            let added: Box<dyn Iterator<Item = &Name>> = match group.deltas.get(id) {
-                Some(delta) => Box::new(delta.added.iter()),
-                None if group.numbers.contains_key(id) => continue,
-                None => Box::new(order.names.iter()),
-            };
-            for name in added {
-                if !self.is_in_a_part(group.numbers.values(), name)? {
-                    coming.insert(name.clone());
-                }
+            match group.deltas.get(id) {
+                Some(delta) => coming.extend(&delta.added),
+                None if group.numbers.contains_key(id) => {}
+                None => coming.extend(&order.names),
             }
         }
-        Ok(coming)
+        self.in_no_part(group, coming)
     }
 
-    fn is_in_a_part<'n>(&self, mut numbers: impl Iterator<Item = &'n i64>, name: &Name) -> Result<bool, BookError> {
-        numbers.try_fold(false, |is_there, number| Ok(is_there || rows::has_name(&self.transaction, *number, name)?))
+    fn in_no_part(&self, group: &Group, mut names: BTreeSet<&Name>) -> Result<BTreeSet<Name>, BookError> {
+        for number in group.numbers.values() {
+            for listed in rows::listed_of(&self.transaction, *number, names.iter().copied())? {
+                names.remove(listed);
+            }
+        }
+        Ok(names.into_iter().cloned().collect())
     }
 
     /// How many names the parts have.

@@ -1,6 +1,10 @@
 //! What changed in a zone, of which all else stays as it was: the way of transfers that tell differences.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use rusqlite::TransactionBehavior::Immediate;
 
@@ -79,6 +83,11 @@ impl Writer<'_> {
                 (part.terms.id.as_str(), part.names.added.iter().collect(), part.names.removed.iter().collect())
             })
             .collect();
+        let mut there = BTreeMap::new();
+        for (id, number) in &group.numbers {
+            let removed = parts.iter().flat_map(|part| &part.names.removed);
+            there.insert(id.clone(), rows::listed_of(&self.transaction, *number, removed)?);
+        }
         let mut left = BTreeSet::new();
         let (mut come, mut go) = (0, 0);
         for part in parts {
@@ -88,13 +97,13 @@ impl Writer<'_> {
             let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
             for name in &delta.removed {
                 let mut others = Vec::new();
-                for (other, number) in group.numbers.iter().filter(|(other, _)| *other != id) {
+                for other in group.numbers.keys().filter(|other| *other != id) {
                     let is_said = |added: bool| {
                         sets.iter()
                             .any(|(id, come, go)| *id == other.as_str() && if added { come } else { go }.contains(name))
                     };
                     let is_wanted =
-                        is_said(true) || !is_said(false) && rows::has_name(&self.transaction, *number, name)?;
+                        is_said(true) || !is_said(false) && there.get(other).is_some_and(|names| names.contains(name));
                     others.extend(is_wanted.then(|| other.clone()));
                 }
                 let is_new_part = |id: &str| !group.numbers.contains_key(id);
@@ -111,23 +120,17 @@ impl Writer<'_> {
         }
         group.left.0 = left.len() as u64;
         let policy = self.guards.of(source).policy;
+        let mut base = None;
         if go > 0 && come == 0 {
-            let has_more = group.numbers.values().try_fold(0, |count, number| {
-                Ok::<_, BookError>(count + rows::count_names_to(&self.transaction, *number, go as u64 + 1)?)
-            })? > go as u64;
+            let has_more = self.names_of(&group, &mut base)? > go as u64;
             group.is_empty = !has_more && sets.iter().all(|(_, come, _)| come.is_empty());
         }
-        let mut base = None;
         if policy.shrink.is_some_and(|limit| group.left.0 > limit.rows) {
             group.left.1 = self.names_of(&group, &mut base)?;
         }
         if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
-            let mut coming = BTreeSet::new();
-            for name in sets.iter().flat_map(|(_, come, _)| come) {
-                if !self.is_in_a_part(group.numbers.values(), name)? {
-                    coming.insert((*name).clone());
-                }
-            }
+            let coming = sets.iter().flat_map(|(_, come, _)| come.iter().copied()).collect();
+            let coming = self.in_no_part(&group, coming)?;
             let count = coming.len() as u64;
             if count > limit.rows {
                 let before = self.names_of(&group, &mut base)?;
