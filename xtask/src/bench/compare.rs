@@ -20,9 +20,9 @@ use crate::sh;
 
 pub fn run(revision: &str, quick: bool) -> Result<()> {
     let commit = commit(revision)?;
+    let this = build(sh::workspace())?;
     let checkout = Checkout::new(&commit)?;
     let earlier = build(&checkout.source)?;
-    let this = build(sh::workspace())?;
 
     let (mut before, mut after) = (Series::default(), Series::default());
     for round in 0..ROUNDS {
@@ -69,10 +69,13 @@ impl Checkout {
             checkout.source.join("tests/src/bin/bench").is_dir(),
             "{commit} has no benchmark: it is older than the first"
         );
-        let target = checkout.source.join("target");
-        fs::create_dir(&target).with_context(|| target.display().to_string())?;
-        let tools = target.join("tools");
+        let release = checkout.source.join("target/release");
+        fs::create_dir_all(&release).with_context(|| release.display().to_string())?;
+        let tools = checkout.source.join("target/tools");
         symlink(sh::target().join("tools"), &tools).with_context(|| tools.display().to_string())?;
+        // What this revision's benchmark was built of: most libraries are the same in both.
+        let built = ["deps", "build", ".fingerprint"].map(|folder| sh::target().join("release").join(folder));
+        sh::run(sh::command("cp", ["--archive", "--link"]).args(built).arg(&release))?;
         Ok(checkout)
     }
 }
