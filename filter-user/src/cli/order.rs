@@ -385,7 +385,6 @@ mod tests {
             actions: std::collections::BTreeMap::new(),
             scopes: Vec::new(),
             names: 1,
-            part_of: None,
             problem: None,
         };
         let mut orders = vec![
