@@ -143,6 +143,58 @@ fn an_expired_zone_is_dropped_where_the_operator_wants_that() -> Result<()> {
     eventually(PATIENCE, || stopped(&lab, &["bad.test", "www.bad.test"])).with_context(|| filter.log())
 }
 
+/// 1,000 changed names: 500 come and 500 go, each with its wildcard. What is printed is the time from the arrival of the
+/// difference's last message to where the kernel has all of it; with `CORDON_TEST_FULL` the zone has a million names.
+#[test]
+fn a_thousand_changes_of_a_large_zone_do_not_wait_for_the_rest() -> Result<()> {
+    const CHANGED: u32 = 500;
+    let count = cordon_tests::cases(20_000);
+    let lab = Lab::new()?;
+    let records: String =
+        (0..count).map(|number| format!("n{number}.test CNAME .\n*.n{number}.test CNAME .\n")).collect();
+    let server = primary(&lab, Kind::Bind, &setup()?.records(&records))?;
+    let filter = Filter::start_with(&lab, &[], &feed(&lab, "")?)?;
+    let patience = PATIENCE + Duration::from_millis(u64::from(count) / 5);
+    let last = format!("www.n{}.test", count - 1);
+    eventually(patience, || stopped(&lab, &["n0.test", &last])).with_context(|| filter.log())?;
+
+    let lines: String = (0..CHANGED)
+        .map(|number| {
+            format!(
+                "del n{number}.test.{ZONE}.\ndel *.n{number}.test.{ZONE}.\n\
+                 add f{number}.test.{ZONE}. 60 CNAME .\nadd *.f{number}.test.{ZONE}. 60 CNAME .\n"
+            )
+        })
+        .collect();
+    server.update(&lines)?;
+    eventually(patience, || {
+        passes(&lab, &["n0.test", "www.n499.test"])?;
+        stopped(&lab, &["f0.test", "www.f499.test", "n500.test", &last])
+    })
+    .with_context(|| filter.log())?;
+    let status = zone(&filter)?;
+    let details = &status["fetch"]["zone"];
+    ensure!((&details["whole"], &details["incremental"]) == (&1.into(), &1.into()), "{status}");
+    // The history says when the last message arrived, and when the kernel had all of it.
+    let (changes, enforced) = eventually(PATIENCE, || {
+        let shown = filter.json(&["order", "show", "rpz#nxdomain-subtree"])?;
+        let history = shown["history"].as_array().cloned().unwrap_or_default();
+        let changes = history.iter().rfind(|entry| entry["op"] == "put").context("no change")?.clone();
+        let of_it = |entry: &&Value| entry["op"] == "enforce" && entry["detail"]["entry"] == changes["number"];
+        let enforced = history.iter().rfind(of_it).with_context(|| format!("not enforced: {history:?}"))?.clone();
+        Ok((changes, enforced))
+    })?;
+    let names = &changes["detail"]["names"];
+    let count_of = |word: &str| names[word].as_array().map_or(0, Vec::len);
+    ensure!((count_of("added"), count_of("removed")) == (500, 500), "{changes}");
+    let time = |entry: &Value, word: &str| -> Result<jiff::Timestamp> {
+        Ok(entry["detail"][word].as_str().with_context(|| entry.to_string())?.parse()?)
+    };
+    let took = (time(&enforced, "at")? - time(&changes, "arrived")?).total(jiff::Unit::Millisecond)?;
+    println!("1,000 changed names of {count}: in force {took:.1} ms after they arrived");
+    Ok(())
+}
+
 fn change(server: &Server<'_>, kind: Kind, add: &str, remove: &str) -> Result<()> {
     match kind {
         Kind::Bind => server.update(&format!("add {add}.{ZONE}. 60 CNAME .\ndel {remove}.{ZONE}.\n")),

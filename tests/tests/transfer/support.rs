@@ -114,9 +114,9 @@ impl Secondary {
         self.state().zone.unwrap_or_default()
     }
 
-    /// What was told since this was asked last.
+    /// How often something new was told since this was asked last.
     pub fn news(&self) -> usize {
-        self.news.try_iter().count()
+        self.news.try_iter().filter(|news| !matches!(news, Fetched::Record { .. })).count()
     }
 
     /// The serial and the owners of the copy.
