@@ -482,7 +482,8 @@ fn lists(lab: &mut Lab, seal: Option<crate::feed::Seal>) {
     let list = crate::feed::List { terms, except: BTreeSet::new(), format: None, charset: encoding_rs::UTF_8 };
     let path = lab.folder.path().join("orders");
     fs::remove_file(path.join("empty.jsonl")).unwrap();
-    lab.files = Files::new(vec![Input { path, kind: Kind::List(Arc::new(list)), seal, is_fetched: false }]);
+    lab.files =
+        Files::new(vec![Input { path, kind: Kind::List(Arc::new(list)), seal, is_fetched: false, transferred: None }]);
 }
 
 #[test]
