@@ -376,6 +376,7 @@ mod tests {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let order = |id: &str, end: Option<&str>| OrderSummary {
             id: id.to_owned(),
+            part_of: None,
             issuer: String::new(),
             reference: String::new(),
             state: OrderState::InForce,
