@@ -119,7 +119,7 @@ pub enum Fetched {
         /// The file.
         path: PathBuf,
         /// What changed.
-        changes: Changes,
+        changes: Box<Changes>,
         /// When the last of it arrived.
         arrived: Instant,
     },

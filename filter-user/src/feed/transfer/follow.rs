@@ -184,7 +184,7 @@ impl Follower {
                     .await?;
                 self.incremental += 1;
                 let fetched = match changes {
-                    Some(changes) => Fetched::Zone { path, changes, arrived },
+                    Some(changes) => Fetched::Zone { path, changes: Box::new(changes), arrived },
                     None => Fetched::File(path),
                 };
                 (soa, digest, fetched, "IXFR")
