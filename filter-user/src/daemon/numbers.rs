@@ -69,8 +69,12 @@ impl Numbers {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let path = path(folder);
         let draft = path.with_extension("new");
-        fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(&draft, &path)
+        let mut file = fs::File::create(&draft)?;
+        io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
+        // On the disk before it has the name: with an empty one no daemon starts on the tables that there are.
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(folder)?.sync_all()
     }
 
     /// These, and numbers for what the configuration has beside them.
