@@ -45,7 +45,8 @@ fn main() -> Result<()> {
         for (how, content) in [("", text.as_bytes()), (", gzip", &packed)] {
             fs::write(&path, content)?;
             let kind = Kind::List(Arc::new(list(format.clone(), charset)));
-            let files = Files::new(vec![Input { path: path.clone(), kind, seal: None, is_fetched: false }]);
+            let files =
+                Files::new(vec![Input { path: path.clone(), kind, seal: None, is_fetched: false, transferred: None }]);
             let mut times: Vec<Duration> = (0..ROUNDS).map(|_| read(&files)).collect::<Result<_>>()?;
             times.sort();
             println!("{what}{how}: {:?} ({:?} to {:?})", times[ROUNDS / 2], times[0], times[ROUNDS - 1]);

@@ -31,7 +31,8 @@ fn main() -> Result<()> {
     }
     fs::write(&path, text)?;
     let zone = Zone::new("rpz.example", Arc::new(terms()), BTreeSet::new(), None).map_err(anyhow::Error::msg)?;
-    let input = Input { path: path.clone(), kind: Kind::Rpz(Arc::new(zone)), seal: None, is_fetched: false };
+    let input =
+        Input { path: path.clone(), kind: Kind::Rpz(Arc::new(zone)), seal: None, is_fetched: false, transferred: None };
     let files = Files::new(vec![input]);
     let context = Context { scopes: None, targets: None, guards: Guards::all() };
     let (before, most_before) = (memory("VmRSS")?, memory("VmHWM")?);

@@ -11,10 +11,11 @@ mod remote;
 mod resolvers;
 mod scopes;
 mod ticketing;
+mod transfer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,6 +32,7 @@ use crate::{
         Input, Kind, Seal,
         http::{Remote, Task},
         tickets::{self, Platform},
+        transfer::{Task as Transfer, Upstream},
     },
     guard::{self, Guards, Policy, Protected},
     kernel::{Capacity, MAX_RESOLVERS, Mode, Reading, TargetSpec, TlsPorts},
@@ -61,6 +63,8 @@ pub struct Config {
     pub scopes: BTreeMap<String, Vec<IpNet>>,
     /// Where redirected packets go, in the order of their names.
     pub targets: Vec<TargetSpec>,
+    /// Where NOTIFYs are received.
+    pub notify: Vec<SocketAddr>,
     /// Where orders come from.
     pub feeds: Vec<Feed>,
     /// What no order can stop.
@@ -185,6 +189,8 @@ pub struct Feed {
     pub path: PathBuf,
     /// Where it is fetched.
     pub remote: Option<Remote>,
+    /// Where its zone is transferred from.
+    pub upstream: Option<Upstream>,
     /// What is in them.
     pub kind: Kind,
     /// It is a platform's tickets, which are put there as orders.
@@ -212,11 +218,23 @@ impl Feed {
         Some(tickets::Task { feed, remote, platform, path, guards })
     }
 
+    /// What is transferred for it.
+    pub fn transfer(&self) -> Option<Transfer> {
+        let (feed, path) = (self.name.clone(), self.path.clone());
+        self.upstream.clone().map(|upstream| Transfer { feed, upstream, path })
+    }
+
     /// What is read for it. What is fetched was checked then.
     pub fn input(&self) -> Input {
-        let Self { path, kind, seal, remote, .. } = self;
+        let Self { path, kind, seal, remote, upstream, .. } = self;
         let seal = seal.clone().filter(|_| remote.is_none());
-        Input { path: path.clone(), kind: kind.clone(), seal, is_fetched: remote.is_some() }
+        Input {
+            path: path.clone(),
+            kind: kind.clone(),
+            seal,
+            is_fetched: remote.is_some() || upstream.is_some(),
+            transferred: upstream.as_ref().map(|upstream| upstream.zone.clone()),
+        }
     }
 }
 
@@ -354,7 +372,11 @@ impl Check<'_> {
             ports: self.ports(raw.ports),
             scopes: self.scopes(raw.scopes),
             targets: self.targets(raw.targets),
-            feeds: self.feeds(raw.feed, &raw.daemon.state_dir),
+            notify: self.notify(raw.notify),
+            feeds: {
+                let keys = self.keys(raw.tsig);
+                self.feeds(raw.feed, &raw.daemon.state_dir, &keys)
+            },
             allow: Allow { names: self.names(raw.allow.names), subtree: self.allowed_subtrees(raw.allow.subtree) },
             protect: self.protect(raw.protect),
             events: Events { per_second: raw.events.per_second, client: raw.events.client },

@@ -25,6 +25,7 @@ pub mod rpz;
 pub(crate) mod signature;
 mod spool;
 pub mod tickets;
+pub mod transfer;
 pub mod watch;
 
 pub use input::{Input, Kind};

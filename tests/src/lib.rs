@@ -10,6 +10,7 @@ pub mod host;
 pub mod lab;
 pub mod order;
 pub mod packet;
+pub mod primary;
 pub mod tiered;
 pub mod xdp_pass;
 

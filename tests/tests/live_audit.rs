@@ -11,7 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[test]
 fn what_was_done_is_in_the_history_and_can_be_proven() -> Result<()> {
     let lab = Lab::new()?;
-    let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
+    let mut filter = Filter::start(&lab, &[])?;
+    filter.write_orders("first.jsonl", &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
     let of_first = eventually(PATIENCE, || {
         let entries = of_order(&filter, "first")?;
         ensure!(entries.len() == 2, "{entries:?}");

@@ -21,6 +21,7 @@ pub const LAB: &[Needed] = &[
     Needed { program: "named", package: "bind9", service: Some("named.service") },
     Needed { program: "nginx", package: "nginx", service: Some("nginx.service") },
     Needed { program: "dig", package: "bind9-dnsutils", service: None },
+    Needed { program: "knotd", package: "knot", service: Some("knot.service") },
     Needed { program: "kdig", package: "knot-dnsutils", service: None },
     Needed { program: "curl", package: "curl", service: None },
     Needed { program: "openssl", package: "openssl", service: None },

@@ -6,9 +6,12 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use super::Global;
-use crate::control::{
-    api::{DecideRequest, FeedStatus, HeldChange, HeldNames, Submitted, SyncRequest, TicketCounts},
-    client::{Client, escaped, own_name},
+use crate::{
+    control::{
+        api::{DecideRequest, FeedStatus, HeldChange, HeldNames, Submitted, SyncRequest, TicketCounts},
+        client::{Client, escaped, own_name},
+    },
+    feed::transfer::ZoneState,
 };
 
 #[derive(Debug, Subcommand)]
@@ -126,7 +129,7 @@ pub(super) fn is_well(feed: &FeedStatus) -> bool {
 }
 
 fn status_text(feed: &FeedStatus) -> String {
-    let FeedStatus { name, path, read, tickets, problem, refusals, held, .. } = feed;
+    let FeedStatus { name, path, fetch, read, tickets, problem, refusals, held, .. } = feed;
     let read = read.map_or("not read yet".to_owned(), |read| format!("read {read:.0}"));
     let mut text = if path.as_os_str().is_empty() {
         format!("{name}: what `cordon order` gave\n")
@@ -137,6 +140,9 @@ fn status_text(feed: &FeedStatus) -> String {
         let items = format!("{processed} processed, {unprocessed} not, {open} not answered");
         text.push_str(&format!("  {tickets} tickets; items: {items}\n"));
     }
+    if let Some(zone) = fetch.as_ref().and_then(|fetch| fetch.zone.as_ref()) {
+        text.push_str(&zone_text(zone));
+    }
     if let Some(problem) = problem {
         text.push_str(&format!("  problem: {problem}\n"));
     }
@@ -145,6 +151,23 @@ fn status_text(feed: &FeedStatus) -> String {
         text.push_str(&format!("  refused: {} more\n", refusals.len() - MOST));
     }
     text.extend(held.iter().map(held_text));
+    text
+}
+
+/// How the transfer of a zone goes.
+pub(super) fn zone_text(zone: &ZoneState) -> String {
+    let ZoneState { serial, expires, is_expired, primaries, notifies, notifies_refused, whole, incremental, .. } = zone;
+    let serial = serial.map_or("nothing transferred yet".to_owned(), |serial| format!("serial {serial}"));
+    let ends = if *is_expired { "expired" } else { "expires" };
+    let expires = expires.map_or(String::new(), |time| format!(", {ends} {time:.0}"));
+    let mut text = format!(
+        "  {serial}{expires}; AXFR {whole}, IXFR {incremental}; NOTIFY {notifies}, refused {notifies_refused}\n"
+    );
+    for primary in primaries {
+        let serial = primary.serial.map_or("nothing".to_owned(), |serial| format!("serial {serial}"));
+        let said = primary.problem.clone().unwrap_or_else(|| format!("has {serial}"));
+        text.push_str(&format!("  primary {}: {said}, asked {:.0}\n", primary.address, primary.asked));
+    }
     text
 }
 

@@ -137,7 +137,11 @@ fn feed_text(feed: &FeedStatus) -> String {
     const MOST: usize = 10;
     let FeedStatus { name, path, url, fetch, tickets, problem, refusals, held, .. } = feed;
     let mut text = String::new();
-    let place = url.clone().unwrap_or_else(|| path.display().to_string());
+    let zone = fetch.as_ref().and_then(|fetch| fetch.zone.as_ref());
+    let place = match zone {
+        Some(zone) => format!("zone {}", zone.zone),
+        None => url.clone().unwrap_or_else(|| path.display().to_string()),
+    };
     let moment = |time: Option<Timestamp>| time.map_or("never".to_owned(), |time| format!("{time:.0}"));
     if let Some(fetch) = fetch {
         let (checked, changed) = (moment(fetch.checked), moment(fetch.changed));
@@ -146,6 +150,9 @@ fn feed_text(feed: &FeedStatus) -> String {
     if let Some(TicketCounts { tickets, processed, unprocessed, open }) = tickets {
         let items = format!("{processed} processed, {unprocessed} not, {open} not answered");
         text.push_str(&format!("feed {name}: {tickets} tickets; items: {items}\n"));
+    }
+    if let Some(zone) = zone {
+        text.push_str(&feed::zone_text(zone));
     }
     if let Some(problem) = problem {
         let stale = fetch.as_ref().and_then(|fetch| fetch.stale_since);

@@ -376,6 +376,7 @@ mod tests {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
         let order = |id: &str, end: Option<&str>| OrderSummary {
             id: id.to_owned(),
+            part_of: None,
             issuer: String::new(),
             reference: String::new(),
             state: OrderState::InForce,
@@ -385,7 +386,6 @@ mod tests {
             actions: std::collections::BTreeMap::new(),
             scopes: Vec::new(),
             names: 1,
-            part_of: None,
             problem: None,
         };
         let mut orders = vec![

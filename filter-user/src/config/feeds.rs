@@ -10,7 +10,7 @@ use std::{
 use encoding_rs::{Encoding, UTF_8};
 use toml::Spanned;
 
-use super::{CONTROL_FEED, Check, Feed, raw, word};
+use super::{CONTROL_FEED, Check, Feed, raw, transfer::Keys, word};
 use crate::{
     feed::{
         Column, Columns, Format, Key, Kind, List, Seal,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Check<'_> {
-    pub(super) fn feeds(&mut self, raw: Vec<raw::Feed>, state_dir: &Path) -> Vec<Feed> {
+    pub(super) fn feeds(&mut self, raw: Vec<raw::Feed>, state_dir: &Path, keys: &Keys) -> Vec<Feed> {
         let mut feeds: Vec<Feed> = Vec::new();
         for feed in raw {
             let name = feed.name.get_ref();
@@ -33,17 +33,18 @@ impl Check<'_> {
                 self.wrong(&feed.name, "two feeds of this name");
             } else {
                 let orders: BTreeSet<String> = feeds.iter().filter_map(listed_order).collect();
-                feeds.extend(self.feed(feed, state_dir, &orders));
+                feeds.extend(self.feed(feed, state_dir, &orders, keys));
             }
         }
         feeds
     }
 
     /// `orders`: those that other lists are bound to.
-    fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>) -> Option<Feed> {
+    fn feed(&mut self, feed: raw::Feed, state_dir: &Path, orders: &BTreeSet<String>, keys: &Keys) -> Option<Feed> {
         self.strange_keys(&feed);
         let raw::Feed { name, kind, path, url, http, signature, format, charset, csv, tickets, zone, order, .. } = feed;
-        let raw::Feed { guards, hold, deadline, .. } = feed;
+        let raw::Feed { primaries, transfer, expire, dns, guards, hold, deadline, .. } = feed;
+        let transferred = primaries.map(|primaries| raw::Transferred { primaries, transfer, expire, dns });
         let mut policy = self.policy(name.get_ref(), raw::Guarding { guards, hold, deadline });
         let kind = *kind.get_ref();
         let seal = signature.and_then(|signature| match Key::parse(signature.key.get_ref()) {
@@ -79,10 +80,17 @@ impl Check<'_> {
                     return None;
                 };
                 let newest = Serial(state_dir.join("feeds").join(format!("{}.serial", name.get_ref())));
+                // A transfer compares serials itself.
+                let newest = transferred.is_none().then_some(newest);
                 (Kind::Rpz(Arc::new(self.zone(order, &zone, newest, orders)?)), None)
             }
         };
+        let upstream = match (transferred, &read_as) {
+            (Some(transferred), Kind::Rpz(zone)) => Some(self.upstream(zone.apex(), transferred, keys)?),
+            _ => None,
+        };
         let (path, remote) = match (path, url) {
+            _ if upstream.is_some() => (fetched(state_dir, name.get_ref(), kind, None), None),
             (Some(path), None) if tickets.is_some() => {
                 self.wrong(&path, "tickets come from a platform: give its `url`");
                 return None;
@@ -101,7 +109,8 @@ impl Check<'_> {
                 (fetched(state_dir, name.get_ref(), kind, seal.as_ref()), Some(remote))
             }
             (None, None) => {
-                self.wrong(&name, "the feed has neither a `path` nor a `url`");
+                let primaries = if kind == raw::FeedKind::Rpz { " nor `primaries`" } else { "" };
+                self.wrong(&name, format!("the feed has neither a `path` nor a `url`{primaries}"));
                 return None;
             }
             (Some(_), Some(url)) => {
@@ -110,7 +119,7 @@ impl Check<'_> {
             }
         };
         let kind = if remote.as_ref().is_some_and(|remote| remote.incremental) { Kind::Log } else { read_as };
-        Some(Feed { name: name.into_inner(), path, remote, kind, tickets, seal, policy })
+        Some(Feed { name: name.into_inner(), path, remote, upstream, kind, tickets, seal, policy })
     }
 
     /// Keys that belong to feeds of another kind.
@@ -121,6 +130,10 @@ impl Check<'_> {
         let says_itself = "belongs to lists; the native format says this itself";
         let of_lists = if is_native { says_itself } else { "belongs to lists" };
         let signature = feed.signature.as_ref().map(|signature| signature.key.span());
+        let primaries = feed.primaries.as_ref().map(Spanned::span);
+        let is_transferred = is_zone && primaries.is_some();
+        let is_alone = !is_transferred;
+        let (of_transfers, of_others) = ("belongs to a feed with `primaries`", "belongs to a feed without `primaries`");
         for (span, word, belongs, why) in [
             (feed.format.as_ref().map(Spanned::span), "format", is_list, of_lists),
             (feed.charset.as_ref().map(Spanned::span), "charset", is_list, of_lists),
@@ -129,6 +142,14 @@ impl Check<'_> {
             (feed.tickets.as_ref().map(Spanned::span), "tickets", is_tickets, "belongs to `kind = \"tickets\"`"),
             (feed.zone.as_ref().map(Spanned::span), "zone", is_zone, "belongs to `kind = \"rpz\"`"),
             (signature, "signature", !is_tickets, "belongs to files; a platform answers as it is asked"),
+            (primaries, "primaries", is_zone, "belongs to `kind = \"rpz\"`"),
+            (feed.transfer.as_ref().map(Spanned::span), "transfer", is_transferred, of_transfers),
+            (feed.expire.as_ref().map(Spanned::span), "expire", is_transferred, of_transfers),
+            (feed.dns.as_ref().map(Spanned::span), "dns", is_transferred, of_transfers),
+            (feed.path.as_ref().map(Spanned::span), "path", is_alone, of_others),
+            (feed.url.as_ref().map(Spanned::span), "url", is_alone, of_others),
+            (feed.http.as_ref().map(Spanned::span), "http", is_alone, of_others),
+            (feed.signature.as_ref().map(|key| key.key.span()), "signature", is_alone, of_others),
         ] {
             if let Some(span) = span.filter(|_| !belongs) {
                 self.mistakes.push(self.source.at(span, format!("`{word}` {why}")));
@@ -208,7 +229,7 @@ impl Check<'_> {
         &mut self,
         order: Spanned<RawOrder>,
         apex: &Spanned<String>,
-        newest: Serial,
+        newest: Option<Serial>,
         orders: &BTreeSet<String>,
     ) -> Option<Zone> {
         let span = order.span();
@@ -221,7 +242,7 @@ impl Check<'_> {
             self.unfit(&span, Unfit { text: terms.id.clone(), why });
             return None;
         }
-        Zone::new(apex.get_ref(), terms, except, Some(newest)).map_err(|why| self.wrong(apex, why)).ok()
+        Zone::new(apex.get_ref(), terms, except, newest).map_err(|why| self.wrong(apex, why)).ok()
     }
 
     /// The order that a list or zone is bound to.

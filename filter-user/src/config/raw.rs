@@ -13,7 +13,10 @@ use toml::Spanned;
 
 use super::{ClientDetail, QuicMode, WithoutTier};
 use crate::{
-    feed::tickets::{Fields, Paths, Reason, TicketState},
+    feed::{
+        tickets::{Fields, Paths, Reason, TicketState},
+        transfer::Expire,
+    },
     kernel::Mode,
     order::json::RawOrder,
 };
@@ -31,6 +34,10 @@ pub(super) struct Config {
     pub scopes: BTreeMap<Spanned<String>, Spanned<Scope>>,
     #[serde(default)]
     pub targets: BTreeMap<Spanned<String>, Target>,
+    #[serde(default)]
+    pub tsig: Vec<Tsig>,
+    #[serde(default)]
+    pub notify: Notify,
     #[serde(default)]
     pub feed: Vec<Feed>,
     #[serde(default)]
@@ -170,6 +177,10 @@ pub(super) struct Feed {
     pub path: Option<Spanned<PathBuf>>,
     pub url: Option<Spanned<String>>,
     pub http: Option<Spanned<Http>>,
+    pub primaries: Option<Spanned<Vec<Primary>>>,
+    pub transfer: Option<Spanned<TransferKind>>,
+    pub expire: Option<Spanned<Expire>>,
+    pub dns: Option<Spanned<Dns>>,
     pub signature: Option<Signature>,
     pub format: Option<Spanned<ListFormat>>,
     pub charset: Option<Spanned<String>>,
@@ -278,6 +289,59 @@ pub(super) struct Http {
     pub key: Option<Spanned<PathBuf>>,
     pub token: Option<Spanned<PathBuf>>,
     pub incremental: Option<Spanned<bool>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tsig {
+    pub name: Spanned<String>,
+    pub algorithm: TsigAlgorithm,
+    pub secret_file: Spanned<PathBuf>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TsigAlgorithm {
+    HmacSha256,
+    HmacSha384,
+    HmacSha512,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Notify {
+    pub listen: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Primary {
+    pub address: Spanned<String>,
+    pub tsig: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TransferKind {
+    Ixfr,
+    Axfr,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Dns {
+    pub connect_timeout: Option<Spanned<String>>,
+    pub stall_timeout: Option<Spanned<String>>,
+    pub timeout: Option<Spanned<String>>,
+    pub max_size: Option<Spanned<u64>>,
+}
+
+/// What a feed says of a zone that is transferred.
+pub(super) struct Transferred {
+    pub primaries: Spanned<Vec<Primary>>,
+    pub transfer: Option<Spanned<TransferKind>>,
+    pub expire: Option<Spanned<Expire>>,
+    pub dns: Option<Spanned<Dns>>,
 }
 
 #[derive(Deserialize)]

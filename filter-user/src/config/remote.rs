@@ -89,7 +89,7 @@ impl Check<'_> {
     }
 
     /// A time as people write it; `least` and `default` in seconds.
-    fn time(&mut self, text: Option<Spanned<String>>, least: u64, default: u64) -> Duration {
+    pub(super) fn time(&mut self, text: Option<Spanned<String>>, least: u64, default: u64) -> Duration {
         const MOST: Duration = Duration::from_secs(7 * 24 * 3600);
         let Some(text) = text else { return Duration::from_secs(default) };
         let parsed = SignedDuration::from_str(text.get_ref()).ok().and_then(|time| Duration::try_from(time).ok());
@@ -99,7 +99,7 @@ impl Check<'_> {
         })
     }
 
-    fn at_most<T: Copy + PartialOrd + std::fmt::Display>(
+    pub(super) fn at_most<T: Copy + PartialOrd + std::fmt::Display>(
         &mut self,
         value: Option<Spanned<T>>,
         most: T,

@@ -88,6 +88,36 @@ fn mistakes_are_told_with_line_text_and_reason() {
             "[]",
             "neither DNS nor TLS nor QUIC is read: no order would stop anything",
         ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nprimaries = [{ address = \"192.0.2.1\" }]",
+            5,
+            "[{ address = \"192.0.2.1\" }]",
+            "`primaries` belongs to `kind = \"rpz\"`",
+        ),
+        (
+            "[[feed]]\nname = \"x\"\nkind = \"native\"\npath = \"/x\"\nexpire = \"drop\"",
+            5,
+            "\"drop\"",
+            "`expire` belongs to a feed with `primaries`",
+        ),
+        (
+            "[notify]\nlisten = [\"border.example\"]",
+            2,
+            "\"border.example\"",
+            "not an address such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53",
+        ),
+        (
+            "[[tsig]]\nname = \"k\"\nalgorithm = \"hmac-md5\"\nsecret_file = \"/x\"",
+            3,
+            "\"hmac-md5\"",
+            "unknown variant `hmac-md5`, expected one of `hmac-sha256`, `hmac-sha384`, `hmac-sha512`",
+        ),
+        (
+            "[[tsig]]\nname = \"k\"\nalgorithm = \"hmac-sha256\"\nsecret_file = \"/nowhere/k\"",
+            4,
+            "\"/nowhere/k\"",
+            "key k: /nowhere/k: No such file or directory (os error 2)",
+        ),
         ("[ports]\nquic = [0]", 2, "[0]", "0 is not a port"),
         ("[quic]\nmode = \"wait\"", 2, "\"wait\"", "unknown variant `wait`, expected one of `pass`, `hold`, `drop`"),
         ("[quic]\nwithout_tier = \"hold\"", 2, "\"hold\"", "unknown variant `hold`, expected `pass` or `drop`"),
@@ -523,4 +553,44 @@ fn the_operators_protected_names_may_stand_in_a_file_of_their_own() {
     std::fs::remove_file(&list).unwrap();
     let wrong = Config::parse(text, &file).unwrap_err().to_string();
     assert!(wrong.contains("cordon.toml:3: cannot be read: No such file"), "{wrong}");
+}
+
+const ZONE: &str = "[[feed]]
+name = \"zone\"
+kind = \"rpz\"
+zone = \"RPZ.Example\"
+primaries = [{ address = \"192.0.2.1\", tsig = \"Key.\" }, { address = \"[2001:db8::1]:5353\" }]
+order = { id = \"o\", issuer = \"i\", basis = \"b\", reference = \"r\", issued = \"2025-01-01\", not_before = \
+\"2025-01-01T00:00:00Z\", not_after = \"none\", protocols = [\"dns\"], actions = {}, scopes = [\"all\"] }
+";
+
+#[test]
+fn a_zone_is_transferred_from_its_primaries() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cordon.toml");
+    std::fs::write(folder.path().join("secret"), "key \"key\" {\n secret \"c2VjcmV0\";\n};\n").unwrap();
+    let notify = "[notify]\nlisten = [\"192.0.2.9:53\", \"[2001:db8::9]:53\"]\n";
+    let config = Config::parse(&[&key_text(), notify, ZONE].concat(), &file).unwrap();
+    assert_eq!(config.notify, ["192.0.2.9:53".parse().unwrap(), "[2001:db8::9]:53".parse().unwrap()]);
+    let task = config.feeds[0].transfer().unwrap();
+    assert_eq!(task.path, config.daemon.state_dir.join("feeds/zone.zone"));
+    let addresses: Vec<String> = task.upstream.primaries.iter().map(|primary| primary.address.to_string()).collect();
+    assert_eq!(addresses, ["192.0.2.1:53", "[2001:db8::1]:5353"]);
+    let key = task.upstream.primaries[0].key.as_ref().unwrap();
+    assert_eq!(key.algorithm, domain::tsig::Algorithm::Sha512);
+    assert!(key.read().is_ok() && task.upstream.primaries[1].key.is_none());
+    assert_eq!(task.upstream.zone.to_string(), "rpz.example");
+    assert!(task.upstream.incremental && config.feeds[0].input().is_fetched);
+
+    let mistakes = |text: &str| Config::parse(text, &file).unwrap_err().to_string();
+    let unknown = mistakes(ZONE);
+    assert!(unknown.contains("no [[tsig]] has this name"), "{unknown}");
+    let none = mistakes(&ZONE.replace(ZONE.lines().nth(4).unwrap(), "primaries = []"));
+    assert!(none.contains("a zone without a primary comes from nowhere"), "{none}");
+    let both = mistakes(&[key_text(), ZONE.replace("zone =", "path = \"/x\"\nzone =")].concat());
+    assert!(both.contains("`path` belongs to a feed without `primaries`"), "{both}");
+}
+
+fn key_text() -> String {
+    "[[tsig]]\nname = \"key\"\nalgorithm = \"hmac-sha512\"\nsecret_file = \"secret\"\n".to_owned()
 }

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::feed::transfer::ZoneState;
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -411,6 +413,9 @@ pub struct FetchStatus {
     pub stale_since: Option<Timestamp>,
     /// Number of the last event, of an incremental feed.
     pub seq: Option<u64>,
+    /// Of a zone that is transferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneState>,
 }
 
 /// `GET /v1/explain?name=NAME&client=ADDRESS`.

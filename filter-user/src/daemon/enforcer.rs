@@ -156,8 +156,8 @@ impl Enforcer {
         self.orders.iter().filter(|(id, _)| self.compiled.contains(*id)).map(|(_, order)| order.names as u64).sum()
     }
 
-    /// The orders that list a name or a parent of it, with these names alone. Those whose end is so long past that they
-    /// are not in the tables any more are left out.
+    /// The orders that list a name or a parent of it, with these names alone. Those that have ended before the book knows,
+    /// and those whose end is so long past that they are not in the tables any more, are left out.
     pub fn speaking_of(&self, name: &Name) -> Vec<Order> {
         let suffixes: Vec<Name> = name.suffixes().collect();
         let of_name = |(id, kept): (&String, &Kept)| {
@@ -167,7 +167,8 @@ impl Enforcer {
                 None => self.compiler.lists(id, name) || is_left_out(name),
             };
             let names: BTreeSet<Name> = suffixes.iter().filter(lists).cloned().collect();
-            let speaks = !names.is_empty() && !is_long_over(&kept.terms, self.now());
+            let has_ended = self.ending.contains_key(id) || is_long_over(&kept.terms, self.now());
+            let speaks = !names.is_empty() && !has_ended;
             speaks.then(|| Order { terms: kept.terms.clone(), names, except: kept.except.clone() })
         };
         self.orders.iter().filter_map(of_name).collect()

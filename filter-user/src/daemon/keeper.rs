@@ -328,6 +328,7 @@ impl Keeper {
     fn fetched(&mut self, fetched: Fetched) {
         match fetched {
             Fetched::File(path) => self.sync(&Which::Only([path].into())),
+            Fetched::Zone { path, changes, arrived } => self.zone_changed(path, &changes, arrived),
             Fetched::Later => self.sync(&Which::Only(BTreeSet::new())),
             Fetched::Record { path, what } => self.book.note_fetch(&path.to_string_lossy(), what),
             Fetched::Events { path, lines } => {
@@ -455,11 +456,18 @@ impl Keeper {
         Ok(feeds)
     }
 
+    /// Why NOTIFYs cannot be received, if they are to be.
+    fn deaf(&self) -> Option<String> {
+        let (address, why) = self.fetching.deaf().into_iter().next()?;
+        Some(format!("NOTIFY cannot be received at {address}: {why}"))
+    }
+
     fn feed(&self, feed: &Feed, refusals: &[Refusal]) -> FeedStatus {
-        let fetching = feed.remote.as_ref().map(|_| self.fetching.get(&feed.name).unwrap_or_default());
+        let is_fetched = feed.remote.is_some() || feed.upstream.is_some();
+        let fetching = is_fetched.then(|| self.fetching.get(&feed.name).unwrap_or_default());
         let of_feed = |refusal: &&Refusal| Path::new(&*refusal.file).starts_with(&feed.path);
         let problem = match &fetching {
-            Some(state) => state.problem.clone(),
+            Some(state) => state.problem.clone().or_else(|| feed.upstream.as_ref().and_then(|_| self.deaf())),
             None => std::fs::metadata(&feed.path).err().map(|error| error.to_string()),
         };
         FeedStatus {
@@ -477,6 +485,7 @@ impl Keeper {
                 changed: state.changed,
                 stale_since: state.failing.map(|failing| state.checked.unwrap_or(failing)),
                 seq: state.seq,
+                zone: state.zone,
             }),
             read: self.read,
             problem: problem.or_else(|| self.unread.then(|| "could not be taken into the book".to_owned())),
@@ -568,6 +577,7 @@ mod history;
 mod shown;
 mod standing;
 mod unwritten;
+mod zones;
 
 #[cfg(test)]
 mod tests {

@@ -37,7 +37,9 @@ impl Numbers {
         are_tables_in_use: impl FnOnce() -> Result<bool, kernel::Error>,
     ) -> Result<Self> {
         let path = path(folder);
-        let known = match fs::read(&path) {
+        let text = fs::read(&path);
+        let is_there = text.is_ok();
+        let known = match text {
             Ok(text) => serde_json::from_slice(&text).map_err(anyhow::Error::from),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error.into()),
             Err(error) => return Err(error.into()),
@@ -56,6 +58,9 @@ impl Numbers {
         let numbers = known.with(config);
         if numbers != known {
             numbers.save(folder)?;
+        } else if !is_there && let Err(error) = numbers.save(folder) {
+            // Also where nothing has a number: that the file is not there is to say that it was lost.
+            tracing::warn!("{}: {error}; the next start will take it for lost", path.display());
         }
         Ok(numbers)
     }
@@ -64,8 +69,12 @@ impl Numbers {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let path = path(folder);
         let draft = path.with_extension("new");
-        fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(&draft, &path)
+        let mut file = fs::File::create(&draft)?;
+        io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
+        // On the disk before it has the name: with an empty one no daemon starts on the tables that there are.
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(folder)?.sync_all()
     }
 
     /// These, and numbers for what the configuration has beside them.
@@ -136,6 +145,15 @@ mod tests {
         let numbers = load(&second, true).unwrap();
         assert_eq!((numbers.scopes.join(" "), numbers.targets.join(" ")), ("m a".into(), "t".into()));
         assert_eq!(numbers.target_specs(&second)[0].interface, "");
+    }
+
+    #[test]
+    fn where_nothing_has_a_number_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse("", Path::new("/etc/cordon/cordon.toml")).unwrap();
+        let load = |in_use| Numbers::load(folder.path(), &config, || Ok(in_use));
+        assert_eq!(load(false).unwrap(), Numbers::default());
+        assert_eq!(load(true).unwrap(), Numbers::default());
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
         file::Which,
         http, native,
         tickets::{self, Told},
-        watch,
+        transfer, watch,
     },
     kernel::{Clock, ClockWatch, Events, Tables},
     observe::{self, Directory, EventHub},
@@ -175,6 +175,10 @@ fn fetch_feeds(config: &Config, states: &http::States, keeper: &blocking::Sender
         // Fails only while the daemon stops.
         let _ = to_keeper.send(job);
     });
+    let zones = config.feeds.iter().filter_map(Feed::transfer).collect();
+    let to_keeper = keeper.clone();
+    let tell = move |fetched| drop(to_keeper.send(Job::Fetched(fetched)));
+    transfer::start(zones, config.notify.clone(), states, tell, &mut set);
     set
 }
 

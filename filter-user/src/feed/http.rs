@@ -10,6 +10,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -20,7 +21,10 @@ use reqwest::{StatusCode, Url};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use self::{fetch::Fetcher, pace::Pace};
-use super::{Seal, tickets};
+use super::{
+    Seal, tickets,
+    transfer::{ZoneState, kept::Changes},
+};
 
 pub(super) mod answer;
 pub(super) mod client;
@@ -110,6 +114,15 @@ pub enum Fetched {
         /// The events in the native format.
         lines: Vec<u8>,
     },
+    /// A zone has changed in this; the file has all of it.
+    Zone {
+        /// The file.
+        path: PathBuf,
+        /// What changed.
+        changes: Box<Changes>,
+        /// When the last of it arrived.
+        arrived: Instant,
+    },
     /// Time has passed in which a file that lacks an order may be looked at again.
     Later,
 }
@@ -129,11 +142,16 @@ pub struct State {
     pub seq: Option<u64>,
     /// How it goes with tickets, if it is a feed of these.
     pub tickets: Option<tickets::Counts>,
+    /// Of a zone that is transferred.
+    pub zone: Option<ZoneState>,
 }
 
 /// How fetching goes, by feed.
 #[derive(Clone, Debug, Default)]
-pub struct States(Arc<Mutex<BTreeMap<String, Entry>>>);
+pub struct States {
+    feeds: Arc<Mutex<BTreeMap<String, Entry>>>,
+    deaf: Arc<Mutex<BTreeMap<SocketAddr, String>>>,
+}
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -155,6 +173,20 @@ impl States {
         wanted.for_each(|(_, entry)| entry.wanted.notify_one());
     }
 
+    /// Where NOTIFYs cannot be received, and why.
+    pub fn deaf(&self) -> BTreeMap<SocketAddr, String> {
+        self.deaf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that NOTIFYs cannot be received at an address, or that they can.
+    pub(super) fn set_deaf(&self, address: SocketAddr, why: Option<String>) {
+        let mut deaf = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => drop(deaf.insert(address, why)),
+            None => drop(deaf.remove(&address)),
+        }
+    }
+
     pub(super) fn wanted(&self, feed: &str) -> Arc<Notify> {
         Arc::clone(&self.lock().entry(feed.to_owned()).or_default().wanted)
     }
@@ -164,7 +196,7 @@ impl States {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

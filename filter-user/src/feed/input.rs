@@ -8,12 +8,18 @@ use std::{
 };
 
 use super::{
-    Context, content,
+    Context, Refusal, content,
     list::{self, List},
     native::{self, Read},
     rpz::{self, Zone},
     signature::{self, Seal},
+    transfer::{
+        Apex,
+        kept::{Changes, Kept},
+        records::Records,
+    },
 };
+use crate::book::PartChange;
 
 /// Where a feed's orders lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub struct Input {
     pub seal: Option<Seal>,
     /// A fetcher puts it there: that it is not there says nothing.
     pub is_fetched: bool,
+    /// It is the copy of this zone, which is transferred.
+    pub transferred: Option<Apex>,
 }
 
 /// What a feed's files say.
@@ -44,7 +52,7 @@ pub enum Kind {
 impl Input {
     /// A file of orders in the native format, or a folder of them.
     pub fn native(path: &Path) -> Self {
-        Self { path: absolute(path), kind: Kind::Native, seal: None, is_fetched: false }
+        Self { path: absolute(path), kind: Kind::Native, seal: None, is_fetched: false, transferred: None }
     }
 
     /// Whether a file of its folder is read.
@@ -92,11 +100,25 @@ impl Input {
             }
             Kind::Rpz(zone) => {
                 let mut reader = rpz::Reader::new(&source.to_string_lossy(), zone, context);
-                reader.file(open(source)?)?;
+                match &self.transferred {
+                    Some(apex) => copied(&mut reader, source, apex)?,
+                    None => reader.file(open(source)?)?,
+                }
                 reader.finish()
             }
         };
         Ok(Signed { read, times })
+    }
+
+    /// What changed of a zone that is transferred, and what is refused of it; nothing of any other input.
+    pub(crate) fn changes(&self, changes: &Changes, context: &Context) -> Option<(Vec<PartChange>, Vec<Refusal>)> {
+        let Kind::Rpz(zone) = &self.kind else { return None };
+        let read = |records: &Records| {
+            let mut reader = rpz::Reader::new(&self.path.to_string_lossy(), zone, context);
+            records.iter().for_each(|record| reader.wire(record.owner, record.rtype, record.data));
+            reader
+        };
+        Some(rpz::wire::changes(read(&changes.before), read(&changes.after)))
     }
 
     /// Notes when the files that were read were signed, and which serial a zone has.
@@ -113,6 +135,16 @@ impl Input {
             }
         }
     }
+}
+
+/// Reads the copy of a zone.
+fn copied(reader: &mut rpz::Reader<'_>, source: &Path, apex: &Apex) -> io::Result<()> {
+    let gone = || io::Error::new(io::ErrorKind::NotFound, "the zone is not there");
+    let kept = Kept::read(source, apex).map_err(io::Error::other)?.ok_or_else(gone)?;
+    let version = kept.version().map_err(io::Error::other)?.filter(|version| !version.is_dropped).ok_or_else(gone)?;
+    kept.records(|record| reader.wire(record.owner, record.rtype, record.data)).map_err(io::Error::other)?;
+    reader.serial(version.soa.serial);
+    Ok(())
 }
 
 /// What was read, and when which file was signed.

@@ -22,7 +22,7 @@ use self::{
     rows::{Rows, Stop, Verdict},
     rules::{Names, Rules, Shape},
 };
-use super::{Context, Entry, Event, Refusal, native::Read};
+use super::{Context, Entry, Event, Refusal, native::Read, transfer::Apex};
 use crate::{
     guard::Guarded,
     name::{Name, list::sorted},
@@ -34,6 +34,7 @@ mod owner;
 mod rows;
 mod rules;
 mod serial;
+pub(super) mod wire;
 
 pub use serial::Serial;
 
@@ -95,6 +96,11 @@ impl Zone {
     /// The zone's name, without a dot at its end.
     pub fn name(&self) -> String {
         owner::text(&self.apex)
+    }
+
+    /// The zone's name, in lower case, as DNS messages have it.
+    pub(crate) fn apex(&self) -> Apex {
+        self.name().parse().unwrap_or_else(|_| Apex::root_vec())
     }
 
     /// Where the serial of the last zone that was taken is noted.

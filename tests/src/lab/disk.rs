@@ -29,7 +29,7 @@ impl Lab {
     pub fn disk(&self, name: &str, folder: &Path, megabytes: u64) -> Result<Disk> {
         let image = self.folder().join(format!("{name}.ext4"));
         File::create(&image)?.set_len(megabytes << 20)?;
-        process::done(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))?;
+        process::done(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "4096"]).arg(&image))?;
         Disk::mount(image, folder)
     }
 }

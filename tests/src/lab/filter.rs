@@ -292,6 +292,18 @@ names = 65536
         Ok(found.with_context(|| format!("explain: no {protocol}"))?["kernel"].clone())
     }
 
+    /// What the kernel's tables say of a DNS query for a name, whatever the orders say.
+    ///
+    /// # Errors
+    /// `cordon explain` fails.
+    pub fn kernel_verdict(&self, name: &str) -> Result<String> {
+        let shown = self.cordon(&["explain", name, "--output", "json"])?;
+        let judged: Value = serde_json::from_str(&shown.stdout).with_context(|| format!("cordon explain: {shown}"))?;
+        let protocols = judged["protocols"].as_array().context("explain: no protocols")?;
+        let dns = protocols.iter().find(|one| one["protocol"] == "dns").context("explain: no dns")?;
+        Ok(dns["kernel"]["verdict"].as_str().context("explain: no verdict")?.to_owned())
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = self.lab.command(Host::Border, &self.program);
         command.arg("--config").arg(self.lab.folder().join(CONFIGURATION)).args(words);

@@ -17,7 +17,7 @@ mod filter;
 mod hostile;
 mod namespaces;
 mod prober;
-mod process;
+pub(crate) mod process;
 mod quic;
 mod servers;
 mod signals;

@@ -115,12 +115,12 @@ impl Drop for Prober {
 
 fn ask_all(socket: &UdpSocket, expected: &Mutex<BTreeMap<String, Expected>>, ended: &AtomicBool) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut id = 0;
+    let mut id = 0_u16;
     while !ended.load(Ordering::Relaxed) {
         let names = lock(expected).clone();
         ensure!(!names.is_empty(), "nothing to ask for");
         for name in names.keys() {
-            id += 1;
+            id = id.wrapping_add(1);
             // What is expected when the query goes out and still when the answer is there.
             let Some(before) = lock(expected).get(name).copied() else { continue };
             let (rcode, answers) = ask(socket, id, name, &mut tally)?;

@@ -51,7 +51,7 @@ fn filter(folder: &Path, text: &str) -> Result<Filter> {
     fs::write(&path, text)?;
     let terms = order("o", []).tls(Action::Reset).insist_nxdomain().build().terms;
     let zone = Zone::new(ZONE, terms, BTreeSet::new(), None).map_err(anyhow::Error::msg)?;
-    let input = Input { path, kind: Kind::Rpz(Arc::new(zone)), seal: None, is_fetched: false };
+    let input = Input { path, kind: Kind::Rpz(Arc::new(zone)), seal: None, is_fetched: false, transferred: None };
     let context = Context { scopes: None, targets: None, guards: Guards::none() };
     let (orders, refusals, _) = Files::new(vec![input]).orders(&context)?;
     ensure!(refusals.is_empty(), "{refusals:?}");

@@ -59,7 +59,8 @@ impl Lab {
         self.book.set_guards(self.guards());
         let context = Context { scopes: None, targets: None, guards: self.guards() };
         let kind = Kind::Rpz(Arc::new(rpz::tests::zone(&self.except, None)));
-        let files = Files::new(vec![Input { path: self.path(), kind, seal: None, is_fetched: false }]);
+        let files =
+            Files::new(vec![Input { path: self.path(), kind, seal: None, is_fetched: false, transferred: None }]);
         let applied = files.sync(&mut self.book, &context, &Which::All).unwrap();
         self.follow(applied)
     }

@@ -256,7 +256,8 @@ fn an_exception_frees_the_only_name_of_a_list() {
     let mut stops = |except: &[&str], text: &str| -> Vec<String> {
         fs::write(&path, text).unwrap();
         let kind = crate::feed::Kind::List(list(except).into());
-        let files = Files::new(vec![Input { path: path.clone(), kind, seal: None, is_fetched: false }]);
+        let files =
+            Files::new(vec![Input { path: path.clone(), kind, seal: None, is_fetched: false, transferred: None }]);
         let applied = files.sync(&mut book, &context(), &Which::All).unwrap();
         assert_eq!((applied.refusals, applied.held), (vec![], vec![]), "{except:?} {text}");
         book.load().unwrap().into_iter().flat_map(|stored| stored.order.names).map(|name| name.to_string()).collect()
@@ -532,7 +533,8 @@ fn lists(lab: &mut Lab, seal: Option<crate::feed::Seal>) {
     let list = crate::feed::List { terms, except: BTreeSet::new(), format: None, charset: encoding_rs::UTF_8 };
     let path = lab.folder.path().join("orders");
     fs::remove_file(path.join("empty.jsonl")).unwrap();
-    lab.files = Files::new(vec![Input { path, kind: Kind::List(Arc::new(list)), seal, is_fetched: false }]);
+    lab.files =
+        Files::new(vec![Input { path, kind: Kind::List(Arc::new(list)), seal, is_fetched: false, transferred: None }]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) struct Master<R> {
 
 /// The words of one record.
 #[derive(Default)]
-struct Words {
+pub(super) struct Words {
     octets: Vec<u8>,
     /// Where each ends.
     ends: Vec<usize>,
@@ -67,6 +67,20 @@ pub(super) enum Next<'a> {
     Record(Record<'a>),
     End,
     Broken(Broken),
+}
+
+impl Words {
+    /// One word.
+    pub(super) fn one(word: &[u8]) -> Self {
+        Self { octets: word.to_vec(), ends: vec![word.len()], ..Self::default() }
+    }
+}
+
+impl<'a> Data<'a> {
+    /// All of the words.
+    pub(super) fn of(words: &'a Words) -> Self {
+        Self { words, first: 0 }
+    }
 }
 
 impl<R: BufRead> Master<R> {

@@ -116,7 +116,7 @@ impl Lab {
             path: self.path(),
             guards: self.guards(),
         };
-        let input = Input { path: self.path(), kind: Kind::Native, seal: None, is_fetched: true };
+        let input = Input { path: self.path(), kind: Kind::Native, seal: None, is_fetched: true, transferred: None };
         let files = Files::new(vec![input]);
         let context = Context { scopes: None, targets: None, guards: self.guards() };
         let (book, enforces, ended) = (self.book.clone(), self.enforces.clone(), self.ended.clone());
@@ -139,7 +139,7 @@ impl Lab {
                 Told::Read(Fetched::Later) => {
                     files.sync(&mut book, &context, &Which::Only(BTreeSet::new())).unwrap();
                 }
-                Told::Read(Fetched::Record { .. } | Fetched::Unwritten { .. }) => {}
+                Told::Read(Fetched::Record { .. } | Fetched::Unwritten { .. } | Fetched::Zone { .. }) => {}
                 Told::Ask(asked, reply) => {
                     let mut standings = standings(&book, &asked, &enforces);
                     if is_late.load(Ordering::Relaxed) {

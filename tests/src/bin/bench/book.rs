@@ -25,7 +25,7 @@ pub fn run(size: &Size) -> Result<()> {
     let feeds = feeds(folder, &server);
     let mut daemon = Daemon::start(folder, &feeds)?;
     daemon.until(|_| Ok(server.is_asked()))?;
-    let empty = daemon.memory("VmRSS")?;
+    let empty = [daemon.memory("VmRSS")?, daemon.memory("RssAnon")?];
 
     let names = list(&folder.join("many.txt"), size.names)?;
     let (first, generation) = (names.first().context("no names")?, daemon.generation()?);
@@ -142,10 +142,10 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
     each("by a long poll over HTTP", &mut |_, lines| server.send(&lines))
 }
 
-fn memory(daemon: &Daemon, when: &str, empty: f64, names: &[String]) -> Result<()> {
+fn memory(daemon: &Daemon, when: &str, [empty, empty_own]: [f64; 2], names: &[String]) -> Result<()> {
     let (peak, resident, own) = (daemon.memory("VmHWM")?, daemon.memory("VmRSS")?, daemon.memory("RssAnon")?);
     println!(
-        "memory {when}: {resident:.0} MB resident ({own:.0} of its own), {:.0} octets a name; {empty:.0} MB when it was empty; peak {peak:.0} MB",
+        "memory {when}: {resident:.0} MB resident ({own:.0} of its own), {:.0} octets a name; {empty:.0} MB ({empty_own:.0}) when it was empty; peak {peak:.0} MB",
         resident * 1e6 / names.len() as f64,
     );
     Ok(())

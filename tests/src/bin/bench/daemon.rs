@@ -17,6 +17,7 @@ pub struct Daemon {
     child: Child,
     tables: Tables,
     socket: PathBuf,
+    log: PathBuf,
     // Last: the daemon goes first.
     _pins: Bpffs,
 }
@@ -53,12 +54,12 @@ impl Daemon {
                 break tables;
             }
             if let Some(status) = child.try_wait()? {
-                bail!("the daemon ended: {status}; see {}", folder.join("log").display());
+                bail!("the daemon ended: {status}: {}", fs::read_to_string(folder.join("log"))?);
             }
             ensure!(begun.elapsed() < PATIENCE, "no tables");
             thread::sleep(STEP);
         };
-        Ok(Self { child, tables, socket, _pins: pins })
+        Ok(Self { child, tables, socket, log: folder.join("log"), _pins: pins })
     }
 
     /// Kills it. The next one finds what it has pinned, if that is `kept`.
@@ -91,7 +92,7 @@ impl Daemon {
         while !done(self)? {
             ensure!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}");
             if let Some(status) = self.child.try_wait()? {
-                bail!("the daemon ended: {status}");
+                bail!("the daemon ended: {status}: {}", fs::read_to_string(&self.log)?);
             }
             thread::sleep(STEP);
         }
