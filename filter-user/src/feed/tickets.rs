@@ -281,7 +281,7 @@ impl Poller {
         let tickets = changed.iter().filter_map(|id| judge.events(id, ledger.tickets().get(id)?));
         let lines: Vec<u8> = tickets.flat_map(|events| events.anew().collect::<Vec<u8>>()).collect();
         // They may be there, of a write that failed when they were: all the same they are to be read.
-        if fs::read(&path).map_or(true, |known| known != content) {
+        if !fs::read(&path).is_ok_and(|known| known == content) {
             spool::replace(&path, &content)
                 .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
         }

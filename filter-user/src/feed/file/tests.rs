@@ -267,8 +267,8 @@ fn an_exception_frees_the_only_name_of_a_list() {
     assert_eq!(stops(&["x.example"], "x.example\n"), none);
     assert_eq!(stops(&[], "x.example\n"), ["x.example"]);
     // What is below it goes, too, however many they are.
-    let many: String = (0..2000).map(|n| format!("||n{n}.x.example^\n")).collect();
-    assert_eq!(stops(&[], &many).len(), 2000);
+    let many: String = (0..50).map(|n| format!("||n{n}.x.example^\n")).collect();
+    assert_eq!(stops(&[], &many).len(), 50);
     assert_eq!(stops(&[], &format!("{many}@@||x.example^\n")), none);
 }
 
