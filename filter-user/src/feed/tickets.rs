@@ -313,6 +313,11 @@ impl Poller {
         };
         let mut standings = Standings::new();
         for asked in open.asked() {
+            // Half the time is for sending.
+            if Instant::now() + self.task.remote.interval / 2 >= until {
+                done.is_cut_short = true;
+                break;
+            }
             let (reply, answer) = oneshot::channel();
             (self.tell)(Told::Ask(asked, reply));
             let answer = timeout(PATIENCE, answer).await;

@@ -30,6 +30,8 @@ pub(super) const PROCESSED: &str = "processed";
 pub(super) struct Open {
     /// Those whose answer the order book and the kernel have, by order.
     asked: BTreeMap<String, BTreeSet<Name>>,
+    /// The same of those that were said to be stopped: is it true still?
+    asked_again: BTreeMap<String, BTreeSet<Name>>,
     /// What is answered, if they say of this name that it is enforced; or that it is not, where that is answered.
     items: Vec<(Option<Name>, Given)>,
 }
@@ -66,8 +68,19 @@ pub(super) fn open(ledger: &Ledger, judge: &Judge<'_>) -> Open {
             match judge.fate(item) {
                 Fate::Not(reason, _) if entry.answer.as_deref() == Some(reason.word()) => {}
                 // It may have been stopped, and be so still.
-                Fate::Not(reason, why) => open.ask(judge, id, Name::parse(&item.value).ok(), given(reason.word(), why)),
-                Fate::Ordered(name) => open.ask(judge, id, Some(name), given(PROCESSED, String::new())),
+                Fate::Not(reason, why) => {
+                    let name = Name::parse(&item.value).ok();
+                    if let Some(name) = &name {
+                        open.asked.entry(judge.platform.order_id(id)).or_default().insert(name.clone());
+                    }
+                    open.items.push((name, given(reason.word(), why)));
+                }
+                Fate::Ordered(name) => {
+                    let is_told = matches!(entry.answer.as_deref(), Some(PROCESSED | ALREADY_BLOCKED));
+                    let asked = if is_told { &mut open.asked_again } else { &mut open.asked };
+                    asked.entry(judge.platform.order_id(id)).or_default().insert(name.clone());
+                    open.items.push((Some(name), given(PROCESSED, String::new())));
+                }
             }
         }
     }
@@ -80,17 +93,11 @@ fn takes_answers(ticket: &Ticket, platform: &Platform) -> bool {
 }
 
 impl Open {
-    fn ask(&mut self, judge: &Judge<'_>, ticket: &str, name: Option<Name>, given: Given) {
-        if let Some(name) = &name {
-            self.asked.entry(judge.platform.order_id(ticket)).or_default().insert(name.clone());
-        }
-        self.items.push((name, given));
-    }
-
     /// What the order book and the kernel are to be asked, in parts: the kernel's thread has other work, too.
     pub(super) fn asked(&self) -> Vec<Vec<Asked>> {
+        let asked = self.asked.iter().chain(&self.asked_again);
         let all: Vec<(&String, &Name)> =
-            self.asked.iter().flat_map(|(order, names)| names.iter().map(move |name| (order, name))).collect();
+            asked.flat_map(|(order, names)| names.iter().map(move |name| (order, name))).collect();
         let part = |part: &[(&String, &Name)]| {
             let of_one = part.chunk_by(|(one, _), (next, _)| one == next);
             let asked = of_one.map(|names| Asked {
