@@ -397,6 +397,12 @@ fn is_wider(before: &Terms, after: &Terms) -> bool {
         || !has_scopes_of(before, after)
 }
 
+/// The same, or whether they last longer.
+pub(super) fn widens(before: &Terms, after: &Terms) -> bool {
+    let lasts = before.not_after.is_some_and(|end| after.not_after.is_none_or(|later| later > end));
+    lasts || is_wider(before, after)
+}
+
 /// Whether the terms before bind every client that these do.
 fn has_scopes_of(before: &Terms, after: &Terms) -> bool {
     before.scopes.contains("all") || after.scopes.is_subset(&before.scopes)

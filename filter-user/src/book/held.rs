@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     guard::{Guard, Guards},
+    name::Name,
     order::{Terms, json::RawOrder},
 };
 
@@ -321,6 +322,21 @@ pub(super) fn held(connection: &Connection, of: &Of<'_>, most: usize) -> Result<
         one.fill(connection, most)?;
     }
     Ok(held)
+}
+
+/// What holds that a name joins an order, and why; the newest, if more do.
+pub(super) fn of_name(connection: &Connection, order: &str, name: &Name) -> Result<Option<(Guard, String)>, BookError> {
+    let mut query = connection.prepare_cached(
+        "SELECT guard, iif(held_names.why = '', held.why, held_names.why), rejected IS NOT NULL
+         FROM held JOIN held_names ON held_names.held = held.number
+         WHERE held.id = ?1 AND kind = ?2 AND name = ?3 ORDER BY number DESC LIMIT 1",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?));
+    let held = query.query_row(params![order, ItemKind::Added as i64, name.as_str()], row).optional()?;
+    let Some((guard, why, is_rejected)) = held else { return Ok(None) };
+    let guard = Guard::ALL.into_iter().find(|known| known.word() == guard).ok_or_else(|| damaged(&guard))?;
+    let why = if is_rejected { format!("{why}; the provider has rejected it") } else { why };
+    Ok(Some((guard, why)))
 }
 
 /// Whether anything about an order is held.

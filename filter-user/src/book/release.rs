@@ -16,6 +16,7 @@ use super::{
 use crate::{
     feed::fold::Place,
     guard::{Guard, Guards, Limit, Ruling},
+    name::Name,
 };
 
 impl Book {
@@ -27,6 +28,14 @@ impl Book {
         let mut held = held::held(&self.connection, &Of::All, most)?;
         held.iter_mut().for_each(|held| held.feed.clone_from(&self.guards.of(&held.source).policy.feed));
         Ok(held)
+    }
+
+    /// What holds that a name joins an order, and why; nothing: it is not held.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub(crate) fn held_name(&self, order: &str, name: &Name) -> Result<Option<(Guard, String)>, BookError> {
+        held::of_name(&self.connection, order, name)
     }
 
     /// When something is to be let through next.

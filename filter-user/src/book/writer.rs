@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Ahead, Applied, BookError, Change, Delta, Outcome, What,
     chain::{self, Head, Link, listed},
-    guarded::{Admitted, Hold},
+    guarded::{Admitted, Hold, widens},
     held::Held,
     notes::Note,
     rows::{self, Kind, OrderRow},
@@ -162,10 +162,11 @@ impl<'a> Writer<'a> {
             let names = self.difference(known.number, Kind::Listed, &order.names)?;
             let except = self.difference(known.number, Kind::Except, &order.except)?;
             let other_terms = (known.terms != terms).then(|| terms.clone());
-            let same = names.is_empty() && except.is_empty() && other_terms.is_none();
+            let stops_more = !names.added.is_empty() || !except.removed.is_empty() || widens(&known.terms, &terms);
             let is_anew = self.group.as_ref().is_some_and(|group| group.says_anew);
-            if same && !is_anew && origin.source.starts_with('/') && rows::revoked_by_operator(&self.transaction, id)? {
-                // A file may say another time what the operator revoked; to revive it, it must say something else.
+            let is_of_file = origin.source.starts_with('/');
+            if !stops_more && !is_anew && is_of_file && rows::revoked_by_operator(&self.transaction, id)? {
+                // A file may say another time what the operator revoked, or less; to revive it, it must say more.
                 self.holds.clear();
                 self.tell(origin, id, What::Unchanged);
                 return Ok(true);

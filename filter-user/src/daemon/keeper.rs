@@ -53,8 +53,13 @@ pub(super) enum Job {
     Fetched(Fetched),
     /// Tell what has become of names of orders, once what was read before is in force.
     Standing(Vec<Asked>, oneshot::Sender<Standings>),
-    /// End orders of which that could not be put down.
-    End(Vec<String>),
+    /// These are all orders of a source that have ended, though the source cannot say so.
+    End {
+        /// The source.
+        source: PathBuf,
+        /// Their ids.
+        orders: BTreeSet<String>,
+    },
     /// Tell when everything before is done.
     Reach(oneshot::Sender<()>),
     /// Take in events of the control socket. Those that end orders are in force already.
@@ -168,6 +173,8 @@ pub(super) struct Keeper {
     noted: BTreeSet<String>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
+    /// Orders that have ended and of which their source cannot say so yet: what it says does not bring them back.
+    unsaid: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Held changes whose deadline has passed, as far as that was told.
     missed: BTreeSet<String>,
     /// What was to be let through could not be.
@@ -199,6 +206,7 @@ impl Keeper {
             ends,
             noted: BTreeSet::new(),
             ended_early,
+            unsaid: BTreeMap::new(),
             missed: BTreeSet::new(),
             unreleased: false,
             unnoted: false,
@@ -242,7 +250,7 @@ impl Keeper {
                 Job::Sync(which) => self.sync(&which),
                 Job::Fetched(fetched) => self.fetched(fetched),
                 Job::Standing(asked, reply) => self.standing(asked, reply),
-                Job::End(ids) => end_early(ids, &self.ended_early, &self.engine),
+                Job::End { source, orders } => self.ended_unsaid(source, orders),
                 Job::Reach(reached) => drop(reached.send(())),
                 Job::Take { entries, refusals, user, ended, reply } => {
                     self.take(entries, refusals, &user, ended, reply);
@@ -262,6 +270,7 @@ impl Keeper {
                     (self.files, self.context) = (files(&config), feed_context(&config));
                     self.book.set_guards(self.context.guards.clone());
                     self.feeds = config.feeds;
+                    self.forget_unsaid();
                     self.sync(&Which::All);
                     self.release();
                 }

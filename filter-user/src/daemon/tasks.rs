@@ -170,7 +170,7 @@ fn fetch_feeds(config: &Config, states: &http::States, keeper: &blocking::Sender
         let job = match told {
             Told::Read(fetched) => Job::Fetched(fetched),
             Told::Ask(asked, reply) => Job::Standing(asked, reply),
-            Told::End(ids) => Job::End(ids),
+            Told::End { source, orders } => Job::End { source, orders },
         };
         // Fails only while the daemon stops.
         let _ = to_keeper.send(job);

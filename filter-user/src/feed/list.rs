@@ -165,15 +165,17 @@ impl<'a> Reader<'a> {
         let Self { list, context, source, mut rows } = self;
         let mut names = sorted(std::mem::take(&mut rows.names));
         rows.check_below(&names);
-        // In an order the longer of a name and an exception decides.
-        names.retain(|name| !name.suffixes().any(|suffix| rows.whole.contains(&suffix)));
+        let is_empty = names.is_empty();
+        // In an order the longer of a name and an exception decides. Taken out by name, they are held by no guard.
+        let is_out = |name: &Name| name.suffixes().any(|suffix| rows.whole.contains(&suffix));
+        let out: BTreeSet<Name> = names.extract_if(.., is_out).collect();
         (rows.file, rows.line) = (source.clone(), 0);
         let unfit = context.check(&list.terms);
         rows.is_broken |= !unfit.is_empty();
         for unfit in &unfit {
             rows.refuse(&unfit.text, &unfit.why);
         }
-        if names.is_empty() && rows.lines > 0 && !rows.is_broken {
+        if is_empty && rows.lines > 0 && !rows.is_broken {
             rows.broken("no name is left");
         }
         if rows.more_refusals > 0 {
@@ -184,9 +186,12 @@ impl<'a> Reader<'a> {
         let id = list.terms.id.clone();
         if rows.is_broken {
             read.held.insert(id, 0);
-        } else if !names.is_empty() {
-            let event = Event::Put(Order { terms: list.terms.clone(), names, except: rows.except });
-            read.entries.push(Entry { line: 0, seq: None, at: None, event });
+        } else if !is_empty {
+            let entry = |event| Entry { line: 0, seq: None, at: None, event };
+            read.entries.push(entry(Event::Put(Order { terms: list.terms.clone(), names, except: rows.except })));
+            if !out.is_empty() {
+                read.entries.push(entry(Event::Remove { order: id, names: out }));
+            }
         }
         read
     }

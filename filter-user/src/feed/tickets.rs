@@ -34,6 +34,7 @@ use crate::{
 };
 
 mod answers;
+mod ask;
 mod ledger;
 mod listing;
 mod orders;
@@ -66,8 +67,14 @@ pub enum Told {
     Read(Fetched),
     /// What has become of these? Answered when everything that was told before is in force, as far as it will be.
     Ask(Vec<Asked>, oneshot::Sender<Standings>),
-    /// These orders end, and that cannot be put down.
-    End(Vec<String>),
+    /// All orders of a feed that have ended, as long as that cannot be put down. One that is there no longer is put
+    /// down as over by now, or is not over after all.
+    End {
+        /// The path of the feed's orders.
+        source: PathBuf,
+        /// Their ids.
+        orders: BTreeSet<String>,
+    },
 }
 
 /// Names of an order.
@@ -174,6 +181,11 @@ struct Poller {
     tell: Tell,
     session: Session,
     ledger: Option<Ledger>,
+    /// The orders are yet to be written as the ledger has them; what changed meanwhile are these tickets.
+    unwritten: Option<BTreeSet<String>>,
+    /// What was told last of orders that have ended and are not put down as over.
+    ended: Option<BTreeSet<String>>,
+    rounds: answers::Rounds,
     /// The last question brought something new.
     has_changed: bool,
 }
@@ -190,7 +202,8 @@ struct Done {
 impl Poller {
     fn new(task: Task, tell: Tell) -> Self {
         let session = Session::new(task.remote.clone(), Arc::clone(&task.platform));
-        Self { task, tell, session, ledger: None, has_changed: false }
+        let rounds = answers::Rounds::default();
+        Self { task, tell, session, ledger: None, unwritten: None, ended: None, rounds, has_changed: false }
     }
 
     /// Asks once, and answers.
@@ -200,11 +213,18 @@ impl Poller {
         if self.ledger.is_none() {
             self.ledger = Some(block_in_place(|| self.open()).map_err(Failure::new)?);
             // What was put down, and perhaps not written as orders.
-            block_in_place(|| self.write(&BTreeSet::new()))?;
+            self.unwritten = Some(BTreeSet::new());
+            block_in_place(|| self.write())?;
         }
-        let (listing, is_allow_new) = self.ask(&mut done).await?;
-        self.take(&listing, is_allow_new)?;
-        self.answer(&mut done).await?;
+        match self.ask(&mut done).await {
+            Ok(listing) => self.take(&listing)?,
+            Err(failure) => {
+                // What the allow list frees does not wait for the tickets.
+                block_in_place(|| self.write())?;
+                return Err(failure);
+            }
+        }
+        self.answer(&mut done).await;
         Ok(done)
     }
 
@@ -214,112 +234,58 @@ impl Poller {
         Ledger::open(&self.task.path.with_extension(LEDGER))
     }
 
-    /// Asks for the allow list, then for the tickets: none is enforced that a newer allow list has.
-    async fn ask(&mut self, done: &mut Done) -> Result<(Listing, bool), Failure> {
-        let is_allow_new = match self.ask_allowed(done).await {
-            Ok(is_new) => is_new,
-            Err(failure) => {
-                let failure = failure.of("the allow list");
-                // Without any, nothing is known of what must not be stopped.
-                if self.allow().is_none() {
-                    return Err(failure);
-                }
-                done.problems.push(format!("{failure}; the last one holds"));
-                false
-            }
-        };
-        let listing = self.listing().await.map_err(|failure| failure.of("the tickets"))?;
-        if let Some(first) = listing.wrong.first() {
-            let more = listing.wrong.len() - 1;
-            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            done.problems.push(format!("{first}{more}; what was there before stays"));
-        }
-        Ok((listing, is_allow_new))
-    }
-
-    async fn listing(&mut self) -> Result<Listing, Failure> {
-        let mut listing = Listing::default();
-        let mut url = self.session.url(&self.task.platform.paths.list)?;
-        let mut left = self.task.remote.max_size;
-        for _ in 0..MOST_PAGES {
-            let page = self.session.get(&url, left).await?;
-            left = left.saturating_sub(page.len() as u64);
-            match listing.page(&page, &self.task.platform).map_err(Failure::new)? {
-                None => return Ok(listing.finish()),
-                Some(next) => {
-                    let next = url.join(&next).map_err(|error| Failure::new(format_args!("the next page: {error}")))?;
-                    url = self.session.url(next.as_str())?;
-                }
-            }
-        }
-        Err(Failure::new(format_args!("more than {MOST_PAGES} pages")))
-    }
-
-    /// Asks for the allow list, if there is one. One that shrank at a stroke may be half of one: what it had stays.
-    async fn ask_allowed(&mut self, done: &mut Done) -> Result<bool, Failure> {
-        let platform = Arc::clone(&self.task.platform);
-        if platform.paths.allow_list.is_empty() {
-            return Ok(false);
-        }
-        let url = self.session.url(&platform.paths.allow_list)?;
-        let list = self.session.get(&url, self.task.remote.max_size).await?;
-        let (mut names, wrong) = listing::allowed(&list, &platform.fields).map_err(Failure::new)?;
-        let policy = self.task.guards.of(&self.source()).policy.clone();
-        let ledger = self.ledger()?;
-        let known = ledger.allow().cloned().unwrap_or_default();
-        let gone = known.difference(&names).count() as u64;
-        let is_over = policy.shrink.is_some_and(|limit| limit.is_exceeded(gone, known.len() as u64));
-        if gone > 0 && (is_over || policy.empty && names.is_empty()) {
-            done.problems.push(format!(
-                "{gone} of {} names left the allow list at once; they are still not stopped (guards `shrink`, `empty`)",
-                known.len()
-            ));
-            names.extend(known.iter().cloned());
-        }
-        if let Some(first) = wrong.first() {
-            done.problems.push(format!("the allow list: {first}; nothing that it had before is stopped"));
-            names.extend(known);
-        }
-        block_in_place(|| ledger.take_allow(names)).map_err(Failure::new)
-    }
-
     /// Takes in what the platform has, and has it read.
-    fn take(&mut self, listing: &Listing, is_allow_new: bool) -> Result<(), Failure> {
-        let ledger = self.ledger()?;
-        match block_in_place(|| ledger.take(listing, Timestamp::now())) {
-            Ok(changed) => {
-                self.has_changed = !changed.is_empty() || is_allow_new;
-                if self.has_changed { block_in_place(|| self.write(&changed)) } else { Ok(()) }
-            }
-            Err(why) => {
-                self.end(listing);
-                Err(Failure::new(why))
+    fn take(&mut self, listing: &Listing) -> Result<(), Failure> {
+        let taken = block_in_place(|| self.put_down(listing));
+        let mut ended = BTreeSet::new();
+        // What ends must end, also if that cannot be put down.
+        if taken.is_err() {
+            ended = self.ended.clone().unwrap_or_default();
+            for (id, ticket) in &listing.tickets {
+                let order = self.task.platform.order_id(id);
+                match ticket.state {
+                    TicketState::Revoked => _ = ended.insert(order),
+                    _ => _ = ended.remove(&order),
+                }
             }
         }
-    }
-
-    /// What ends must end, also if that cannot be put down.
-    fn end(&self, listing: &Listing) {
-        let revoked = listing.tickets.iter().filter(|(_, ticket)| ticket.state == TicketState::Revoked);
-        let ids: Vec<String> = revoked.map(|(id, _)| self.task.platform.order_id(id)).collect();
-        if !ids.is_empty() {
-            (self.tell)(Told::End(ids));
+        if self.ended.as_ref() != Some(&ended) {
+            (self.tell)(Told::End { source: self.task.path.clone(), orders: ended.clone() });
+            self.ended = Some(ended);
         }
+        taken
     }
 
-    /// Writes the orders of the ledger, and has them read: those of some tickets at once, since beside many others they
-    /// would wait for all of them.
-    fn write(&mut self, changed: &BTreeSet<String>) -> Result<(), Failure> {
+    fn put_down(&mut self, listing: &Listing) -> Result<(), Failure> {
+        let changed = self.ledger()?.take(listing, Timestamp::now()).map_err(Failure::new)?;
+        if !changed.is_empty() {
+            self.has_changed = true;
+            self.unwritten.get_or_insert_default().extend(changed);
+        }
+        self.write()
+    }
+
+    /// Writes the orders if the ledger has others, and has them read: those of the tickets that changed at once, since
+    /// beside many others they would wait for all of them.
+    fn write(&mut self) -> Result<(), Failure> {
         let path = self.task.path.clone();
-        let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
-        let judge = judge(&self.task, &allow);
-        let content = orders::file(ledger, &judge);
-        if fs::read(&path).is_ok_and(|known| known == content) {
+        let (Some(ledger), Some(allow), Some(changed)) = (&self.ledger, self.allow(), &self.unwritten) else {
+            return Ok(());
+        };
+        // A ledger that is new beside orders that are not was lost: nothing is known of them before the platform tells.
+        if ledger.tickets().is_empty() {
             return Ok(());
         }
+        let judge = judge(&self.task, &allow);
+        let content = orders::file(ledger, &judge);
         let tickets = changed.iter().filter_map(|id| judge.events(id, ledger.tickets().get(id)?));
         let lines: Vec<u8> = tickets.flat_map(|events| events.anew().collect::<Vec<u8>>()).collect();
-        spool::replace(&path, &content).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
+        // They may be there, of a write that failed when they were: all the same they are to be read.
+        if !fs::read(&path).is_ok_and(|known| known == content) {
+            spool::replace(&path, &content)
+                .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
+        }
+        self.unwritten = None;
         let fetched = if lines.is_empty() { Fetched::File(path) } else { Fetched::Events { path, lines } };
         (self.tell)(Told::Read(fetched));
         let tell = Arc::clone(&self.tell);
@@ -327,16 +293,31 @@ impl Poller {
         Ok(())
     }
 
-    /// Tells the platform what has become of items, until it is time for the next question.
-    async fn answer(&mut self, done: &mut Done) -> Result<(), Failure> {
+    /// Tells the platform what has become of items, until it is time for the next question. That this fails does not
+    /// make tickets wait.
+    async fn answer(&mut self, done: &mut Done) {
+        if let Err(failure) = self.send_answers(done).await {
+            done.problems.push(failure.of("the answers").to_string());
+        }
+    }
+
+    async fn send_answers(&mut self, done: &mut Done) -> Result<(), Failure> {
         let until = Instant::now() + self.task.remote.interval;
         let platform = Arc::clone(&self.task.platform);
+        if let Some(ledger) = &mut self.ledger {
+            self.rounds.note(|given| block_in_place(|| ledger.answered(given, Timestamp::now())))?;
+        }
         let open = {
             let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
             answers::open(ledger, &judge(&self.task, &allow))
         };
         let mut standings = Standings::new();
         for asked in open.asked() {
+            // Half the time is for sending.
+            if Instant::now() + self.task.remote.interval / 2 >= until {
+                done.is_cut_short = true;
+                break;
+            }
             let (reply, answer) = oneshot::channel();
             (self.tell)(Told::Ask(asked, reply));
             let answer = timeout(PATIENCE, answer).await;
@@ -346,13 +327,13 @@ impl Poller {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let answers = open.answers(&standings, ledger, &platform);
         let taken = |given: &[ledger::Given]| block_in_place(|| ledger.answered(given, Timestamp::now()));
-        let round = answers::send(&mut self.session, &platform, answers, until, taken).await;
+        let round = self.rounds.send(&mut self.session, &platform, answers, until, taken).await;
         done.is_cut_short |= round.is_cut_short;
         if let Some(first) = round.refused.first() {
             let count = round.refused.len();
             done.problems.push(format!("the platform does not take {count} answers, the first one: {first}"));
         }
-        round.failure.map_or(Ok(()), |failure| Err(failure.of("the answers")))
+        round.failure.map_or(Ok(()), Err)
     }
 
     fn counts(&self) -> Counts {
@@ -383,9 +364,6 @@ fn judge<'a>(task: &'a Task, allow: &'a BTreeSet<Name>) -> Judge<'a> {
 
 /// Longest that the order book may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Pages of a listing.
-const MOST_PAGES: usize = 10_000;
 
 const LEDGER: &str = "sqlite";
 

@@ -1,15 +1,12 @@
 //! What the order book knows of names of orders; the engine then says what the kernel has.
 
-use std::collections::{BTreeMap, HashMap};
-
 use tokio::sync::oneshot;
 
 use super::Keeper;
 use crate::{
-    book::{Book, BookError, ItemKind},
+    book::{Book, BookError},
     daemon::engine::Message,
     feed::tickets::{Asked, Standing, Standings},
-    guard::Guard,
 };
 
 impl Keeper {
@@ -24,27 +21,13 @@ impl Keeper {
 
 /// Of names that the kernel does not stop: what the book has to say about that.
 fn of_book(book: &Book, asked: &[Asked]) -> Result<Standings, BookError> {
-    let mut held: HashMap<&str, BTreeMap<String, (Guard, String)>> = HashMap::new();
-    let changes = book.held(usize::MAX)?;
-    for change in &changes {
-        let of_order = held.entry(change.order.as_str()).or_default();
-        for item in change.items.iter().filter(|item| item.kind == ItemKind::Added) {
-            let why = if item.why.is_empty() { &change.why } else { &item.why };
-            let why = match &change.rejected {
-                Some(_) => format!("{}; the provider has rejected it", why),
-                None => why.clone(),
-            };
-            of_order.insert(item.name.clone(), (change.guard, why));
-        }
-    }
     let mut standings = Standings::new();
     for Asked { order, names } in asked {
         let is_revoked = book.revoked(order)?;
-        let held = held.get(order.as_str());
         for name in names {
-            let standing = match held.and_then(|held| held.get(name.as_str())) {
+            let standing = match book.held_name(order, name)? {
                 _ if is_revoked => Standing::Revoked,
-                Some((guard, why)) => Standing::Held(*guard, why.clone()),
+                Some((guard, why)) => Standing::Held(guard, why),
                 None => Standing::Waits,
             };
             standings.insert((order.clone(), name.clone()), standing);

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
+    path::PathBuf,
     sync::PoisonError,
 };
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::{Keeper, Unwritten, ends, last_words};
 use crate::{
+    book::Applied,
     daemon::{ends::End, engine::Message},
     feed::{Entry, native},
 };
@@ -66,6 +68,33 @@ impl Keeper {
         }
     }
 
+    /// All orders that have ended by now, of a source that cannot say so since its disk is full: they end here, and stay
+    /// ended until it has them no longer in this list. Then the book has the last word, which was told before.
+    pub(super) fn ended_unsaid(&mut self, source: PathBuf, orders: BTreeSet<String>) {
+        let known = self.unsaid.remove(&source).unwrap_or_default();
+        let fresh: Vec<String> = orders.difference(&known).cloned().collect();
+        if !fresh.is_empty() {
+            tracing::error!("{}: ended: {}; but that could not be put down", source.display(), fresh.join(" "));
+            self.tell(Message::End(fresh));
+        }
+        let ended: Vec<String> = known.difference(&orders).cloned().collect();
+        if !ended.is_empty() {
+            self.tell(Message::Applied { applied: Applied::default(), ended, reply: None });
+        }
+        if !orders.is_empty() {
+            self.unsaid.insert(source, orders);
+        }
+    }
+
+    /// Feeds that are configured no longer say nothing more.
+    pub(super) fn forget_unsaid(&mut self) {
+        let is_over = |source: &PathBuf| self.feeds.iter().all(|feed| feed.path != *source);
+        let over: Vec<PathBuf> = self.unsaid.keys().filter(|source| is_over(source)).cloned().collect();
+        for source in over {
+            self.ended_unsaid(source, BTreeSet::new());
+        }
+    }
+
     /// Keeps ends by events that are in force, until they can be written.
     pub(super) fn note_unwritten(&mut self, source: &str, entries: Vec<Entry>, by: &Value) -> io::Result<()> {
         let now = Timestamp::now();
@@ -109,5 +138,50 @@ impl Keeper {
             self.noted.clear();
             self.ends.forget();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::Path, sync::mpsc::channel};
+
+    use super::*;
+    use crate::{
+        book::Book,
+        config::Config,
+        daemon::ends::Ends,
+        feed::{file::Which, http::States},
+    };
+
+    #[test]
+    fn what_a_source_cannot_say_stays_ended_until_it_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, messages) = channel();
+        let (ends, _) = Ends::open(folder.path(), folder.path());
+        let book = Book::open(&folder.path().join("book")).unwrap();
+        let mut keeper = Keeper::new(book, &Config::default(), engine, States::default(), ends);
+        let told = || {
+            let message = |message| match message {
+                Message::End(ids) => Some(format!("end {}", ids.join(" "))),
+                Message::Applied { ended, .. } if !ended.is_empty() => Some(format!("written {}", ended.join(" "))),
+                _ => None,
+            };
+            messages.try_iter().filter_map(message).collect::<Vec<String>>()
+        };
+        let ids = |ids: &[&str]| -> BTreeSet<String> { ids.iter().map(|id| (*id).to_owned()).collect() };
+        let source = Path::new("/feeds/shield.tickets.jsonl").to_owned();
+        keeper.ended_unsaid(source.clone(), ids(&["shield:1", "shield:2"]));
+        assert_eq!(told(), ["end shield:1 shield:2"]);
+        // Whatever else is read says nothing about them.
+        keeper.sync(&Which::Only(BTreeSet::new()));
+        keeper.sync(&Which::All);
+        assert_eq!(told(), [""; 0]);
+        keeper.ended_unsaid(source.clone(), ids(&["shield:2", "shield:3"]));
+        assert_eq!(told(), ["end shield:3", "written shield:1"]);
+        keeper.ended_unsaid("/feeds/other.tickets.jsonl".into(), BTreeSet::new());
+        assert_eq!(told(), [""; 0]);
+        // No feed has this source any more.
+        keeper.forget_unsaid();
+        assert_eq!(told(), ["written shield:2 shield:3"]);
     }
 }

@@ -219,6 +219,57 @@ fn what_the_operator_revoked_stays_revoked_until_the_file_changes_it() {
     assert_eq!((lab.source("x"), lab.source("y")), ("b.jsonl".to_owned(), "b.jsonl".to_owned()));
     lab.write("b.jsonl", &[put("x", &["x.com", "x.net"]), put("y", &["y.com"])]);
     assert_eq!(lab.orders(), ["x: x.com x.net", "y: y.com"]);
+    // Less than before is no new instruction, however it is said.
+    assert_eq!(whats(&lab.cli(revoke("x"))), [(1, "x", What::Revoked)]);
+    let except = r#""except":["www.x.com"],"names""#;
+    let lasts = |end: &str| put("x", &["x.com"]).replace("none", end);
+    for less in [
+        put("x", &["x.com"]),
+        put("x", &["x.net"]),
+        put("x", &["x.com"]).replace("\"names\"", except),
+        lasts("2030-01-01T00:00:00Z"),
+        put("x", &["x.com"]).replace("Court", "Another court"),
+    ] {
+        let applied = lab.write("b.jsonl", &[less.clone(), put("y", &["y.com"])]);
+        assert_eq!(whats(&applied)[0], (1, "x", What::Unchanged), "{less}");
+        assert_eq!(lab.orders(), ["y: y.com"]);
+    }
+    // Others reach further.
+    let wide = put("x", &["x.com"]).replace("nxdomain", "drop");
+    lab.write("b.jsonl", &[wide, put("y", &["y.com"])]);
+    assert_eq!(lab.orders(), ["x: x.com", "y: y.com"]);
+}
+
+#[test]
+fn an_exception_frees_the_only_name_of_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list");
+    let raw = r#"{"id":"o","issuer":"Court","basis":"","reference":"","issued":"2025-03-28","not_before":"2025-03-28T00:00:00Z","not_after":"none","protocols":["dns"],"actions":{"dns":"drop"},"scopes":["all"],"match":"subtree"}"#;
+    let terms = serde_json::from_str::<crate::order::json::RawOrder>(raw).unwrap().terms().unwrap();
+    let list = |except: &[&str]| crate::feed::list::List {
+        terms: Arc::new(terms.clone()),
+        except: names(except),
+        format: None,
+        charset: encoding_rs::UTF_8,
+    };
+    let mut book = Book::open(&folder.path().join("state")).unwrap();
+    let mut stops = |except: &[&str], text: &str| -> Vec<String> {
+        fs::write(&path, text).unwrap();
+        let kind = crate::feed::Kind::List(list(except).into());
+        let files =
+            Files::new(vec![Input { path: path.clone(), kind, seal: None, is_fetched: false, transferred: None }]);
+        let applied = files.sync(&mut book, &context(), &Which::All).unwrap();
+        assert_eq!((applied.refusals, applied.held), (vec![], vec![]), "{except:?} {text}");
+        book.load().unwrap().into_iter().flat_map(|stored| stored.order.names).map(|name| name.to_string()).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(stops(&[], "x.example\n"), ["x.example"]);
+    assert_eq!(stops(&["x.example"], "x.example\n"), none);
+    assert_eq!(stops(&[], "x.example\n"), ["x.example"]);
+    // What is below it goes, too, however many they are.
+    let many: String = (0..50).map(|n| format!("||n{n}.x.example^\n")).collect();
+    assert_eq!(stops(&[], &many).len(), 50);
+    assert_eq!(stops(&[], &format!("{many}@@||x.example^\n")), none);
 }
 
 #[test]

@@ -98,6 +98,12 @@ impl Ledger {
         self.connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())).unwrap();
     }
 
+    /// Nothing can be written, or it can again.
+    #[cfg(test)]
+    pub(super) fn read_only(&mut self, is_read_only: bool) {
+        self.connection.pragma_update(None, "query_only", is_read_only).unwrap();
+    }
+
     /// All tickets, by id.
     pub(super) fn tickets(&self) -> &BTreeMap<String, Ticket> {
         &self.tickets
@@ -142,6 +148,27 @@ impl Ledger {
         let ids = changed.keys().cloned().collect();
         self.tickets.extend(changed);
         Ok(ids)
+    }
+
+    /// Leaves in a listing only what would stop no more than what is stopped now.
+    pub(super) fn leave_known(&self, listing: &mut Listing, platform: &Platform) {
+        let Listing { tickets, unreadable, .. } = listing;
+        tickets.retain(|id, listed| {
+            let Some(known) = self.tickets.get(id) else { return false };
+            if listed.state != State::Revoked && !known.is_in_force(platform) {
+                // It is there; that is all. One that was absent, and is over by that, stays so.
+                if !known.is_absent {
+                    unreadable.insert(id.clone());
+                }
+                return false;
+            }
+            listed.items.retain(|item, is_revoked| {
+                let entry = known.items.get(item).filter(|entry| !entry.is_gone);
+                *is_revoked |= entry.is_some_and(|entry| entry.is_revoked);
+                entry.is_some()
+            });
+            true
+        });
     }
 
     /// Takes in an allow list. Tells whether it is another.

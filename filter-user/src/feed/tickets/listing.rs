@@ -129,7 +129,8 @@ pub(super) fn allowed(octets: &[u8], fields: &Fields) -> Result<(BTreeSet<Name>,
         if is_address(text) {
             continue;
         }
-        match Name::parse(text) {
+        // An entry is about everything below its name as well.
+        match Name::parse(text.strip_prefix("*.").or_else(|| text.strip_prefix('.')).unwrap_or(text)) {
             Ok(name) => _ = names.insert(name),
             Err(why) => wrong.push(format!("{}: {why}", excerpt(text, LONGEST))),
         }
@@ -179,11 +180,12 @@ fn listed(ticket: &Value, platform: &Platform) -> Result<Listed, String> {
             let value = text_of(entry, fields).ok_or_else(|| {
                 format!("`{pointer}` holds {}, which is no item", excerpt(&entry.to_string(), LONGEST))
             })?;
+            // Items may have words of their own, about which nothing is known.
             let state = match at(entry, &fields.item_state) {
-                Some(value) => state(value, &fields.item_state)?,
-                None => own,
+                Some(value) => value.as_str().and_then(|word| platform.states.get(word)).copied(),
+                None => Some(own),
             };
-            let is_revoked = state == State::Revoked;
+            let is_revoked = state == Some(State::Revoked);
             // Listed twice, it stands as long as one of both does.
             items
                 .entry(Item { kind, value: value.to_owned() })

@@ -35,7 +35,9 @@ struct Lab {
     book: Arc<Mutex<Book>>,
     /// What the book has is enforced.
     enforces: Arc<AtomicBool>,
-    /// Orders that were to end past the ledger.
+    /// The kernel stops whatever it was ever asked to.
+    is_late: Arc<AtomicBool>,
+    /// Orders that have ended past the ledger.
     ended: Arc<Mutex<Vec<String>>>,
     poller: Option<Poller>,
 }
@@ -74,8 +76,8 @@ impl Lab {
         change(&mut platform, &mut policy);
         let book = Arc::new(Mutex::new(Book::open(&folder.path().join("book")).unwrap()));
         book.lock().unwrap().set_patience(Duration::ZERO);
-        let (enforces, ended) = (Arc::new(AtomicBool::new(true)), Arc::default());
-        let mut lab = Self { folder, server, platform, policy, book, enforces, ended, poller: None };
+        let (enforces, is_late, ended) = (Arc::new(AtomicBool::new(true)), Arc::default(), Arc::default());
+        let mut lab = Self { folder, server, platform, policy, book, enforces, is_late, ended, poller: None };
         lab.restart();
         lab
     }
@@ -118,6 +120,7 @@ impl Lab {
         let files = Files::new(vec![input]);
         let context = Context { scopes: None, targets: None, guards: self.guards() };
         let (book, enforces, ended) = (self.book.clone(), self.enforces.clone(), self.ended.clone());
+        let is_late = self.is_late.clone();
         let tell: Tell = Arc::new(move |told| {
             let mut book = book.lock().unwrap();
             match told {
@@ -137,8 +140,14 @@ impl Lab {
                     files.sync(&mut book, &context, &Which::Only(BTreeSet::new())).unwrap();
                 }
                 Told::Read(Fetched::Record { .. } | Fetched::Unwritten { .. } | Fetched::Zone { .. }) => {}
-                Told::Ask(asked, reply) => drop(reply.send(standings(&book, &asked, &enforces))),
-                Told::End(ids) => ended.lock().unwrap().extend(ids),
+                Told::Ask(asked, reply) => {
+                    let mut standings = standings(&book, &asked, &enforces);
+                    if is_late.load(Ordering::Relaxed) {
+                        standings.values_mut().for_each(|standing| *standing = Standing::Enforced { also: Vec::new() });
+                    }
+                    drop(reply.send(standings));
+                }
+                Told::End { orders, .. } => *ended.lock().unwrap() = orders.into_iter().collect(),
             }
         });
         self.poller = Some(Poller::new(task, tell));

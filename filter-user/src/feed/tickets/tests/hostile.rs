@@ -254,3 +254,178 @@ async fn f4_a_full_disk_leaves_the_last_state_but_ends_what_is_revoked() {
     lab.poll_well().await;
     assert_eq!(lab.orders().iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["shield:1", "shield:3"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_allow_list_frees_is_free_though_the_tickets_cannot_be_had() {
+    let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
+    lab.set([ticket("1", "open", &["a.example", "b.example"])]);
+    lab.poll_well().await;
+    lab.answers();
+    lab.server.shared.lock().allow = vec![json!("a.example")];
+    lab.server.shared.lock().ill = vec![("ticket/get/all", 500, "")];
+    assert_eq!(lab.poll_ill().await, "the tickets: the server answered 500 Internal Server Error");
+    assert_eq!(lab.orders(), stopped(&[("shield:1", &["b.example"])]));
+    lab.server.shared.lock().ill.clear();
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:1", &["b.example"])]));
+    assert_eq!(lab.answers(), told(&[("1", "a.example", "ALLOW_LISTED")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_cannot_be_written_are_written_as_soon_as_they_can_be() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", GOOD), ticket("2", "open", &["more.example"]), ticket("3", "open", &["c.example"])]);
+    lab.poll_well().await;
+    lab.answers();
+    // In the place of the draft there is a folder: root may write in any that is there.
+    let draft = spool::draft(&lab.path());
+    std::fs::create_dir(&draft).unwrap();
+    let names = |status| ticket("2", status, &["more.example"]);
+    lab.set([ticket("1", "open", GOOD), names("revoked"), ticket("4", "open", &["d.example"])]);
+    let why = format!("{}: Is a directory (os error 21)", lab.path().display());
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(*lab.ended.lock().unwrap(), ["shield:2"], "ends all the same");
+    // A listing that has it no longer does not bring it back; and that nothing is new does not make it well.
+    lab.set([ticket("1", "open", GOOD), ticket("3", "revoked", &["c.example"]), ticket("4", "open", &["d.example"])]);
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(*lab.ended.lock().unwrap(), ["shield:2", "shield:3"]);
+    assert_eq!((lab.orders().len(), lab.answers()), (3, Vec::new()));
+    std::fs::remove_dir(&draft).unwrap();
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:1", GOOD), ("shield:4", &["d.example"])]));
+    assert_eq!(*lab.ended.lock().unwrap(), [""; 0]);
+    assert_eq!(lab.answers(), told(&[("4", "d.example", "processed")]));
+    // Not what a daemon can write that has just started, either.
+    lab.set([ticket("1", "revoked", GOOD)]);
+    std::fs::create_dir(&draft).unwrap();
+    assert_eq!(lab.poll_ill().await, why);
+    lab.restart();
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(*lab.ended.lock().unwrap(), ["shield:1"]);
+    std::fs::remove_dir(&draft).unwrap();
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:4", &["d.example"])]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_that_is_opened_again_while_nothing_can_be_put_down_is_not_over() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", GOOD)]);
+    lab.poll_well().await;
+    lab.poller.as_mut().unwrap().ledger.as_mut().unwrap().fill_disk();
+    let many: Vec<String> = (0..2000).map(|n| format!("n{n}.example")).collect();
+    let many = json!({"ticket_id": "3", "status": "open", "fqdn": many});
+    lab.set([ticket("1", "revoked", GOOD), many.clone()]);
+    lab.poll_ill().await;
+    assert_eq!(*lab.ended.lock().unwrap(), ["shield:1"]);
+    lab.set([many.clone()]);
+    lab.poll_ill().await;
+    assert_eq!(*lab.ended.lock().unwrap(), ["shield:1"]);
+    lab.set([ticket("1", "open", GOOD), many]);
+    lab.poll_ill().await;
+    assert_eq!(*lab.ended.lock().unwrap(), [""; 0]);
+    assert_eq!(lab.orders(), stopped(&[("shield:1", GOOD)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_was_lost_takes_no_order_away() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", GOOD)]);
+    lab.poll_well().await;
+    let before = std::fs::read(lab.path()).unwrap();
+    lab.poller = None;
+    for file in ["sqlite", "sqlite-wal", "sqlite-shm"] {
+        let _ = std::fs::remove_file(lab.path().with_extension(file));
+    }
+    lab.restart();
+    lab.server.shared.lock().ill = vec![("ticket/get/all", 500, "")];
+    lab.poll_ill().await;
+    assert_eq!(std::fs::read(lab.path()).unwrap(), before);
+    assert_eq!(lab.orders(), stopped(&[("shield:1", GOOD)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_may_have_words_of_their_own() {
+    let mut lab = Lab::new().await;
+    let items = json!([
+        {"value": "a.example", "status": "processed"}, {"value": "b.example", "status": 5},
+        {"value": "c.example", "status": "revoked"},
+    ]);
+    lab.set([json!({"ticket_id": "1", "status": "open", "fqdn": items})]);
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:1", &["a.example", "b.example"])]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_is_stopped_while_the_allow_list_cannot_be_read_whole() {
+    let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
+    let items = |more: &[&str], c: &str| {
+        let mut items = vec![json!("a.example"), json!({"value": "c.example", "status": c})];
+        items.extend(more.iter().map(|name| json!(name)));
+        json!({"ticket_id": "1", "status": "open", "fqdn": items})
+    };
+    lab.server.shared.lock().allow = vec![json!("*.gov.example"), json!(".city.example")];
+    lab.set([items(&["www.gov.example", "x.city.example"], "revoked"), ticket("2", "created", &["d.example"])]);
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:1", &["a.example"])]));
+    lab.answers();
+    lab.server.shared.lock().allow.push(json!("https://e.example/"));
+    lab.set([
+        items(&["www.gov.example", "e.example"], "open"),
+        ticket("2", "open", &["d.example"]),
+        ticket("3", "open", &["e.example"]),
+    ]);
+    let why = "the allow list: https://e.example/: is a URL; give the host name alone; nothing that it had before is \
+               stopped, and no name that is new, since this entry may be about it";
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(lab.orders(), stopped(&[("shield:1", &["a.example"])]));
+    assert_eq!(lab.answers(), []);
+    // What is taken back is.
+    lab.set([ticket("1", "revoked", &["a.example"]), ticket("2", "open", &["d.example"])]);
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(lab.orders(), []);
+    lab.server.shared.lock().allow.pop();
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), stopped(&[("shield:2", &["d.example"])]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_fail_keep_neither_tickets_nor_other_answers_waiting() {
+    let mut lab = Lab::with(|platform, _| platform.at_once = 2).await;
+    let many: Vec<String> = (0..20).map(|n| format!("n{n}.example")).collect();
+    lab.set([json!({"ticket_id": "1", "status": "open", "fqdn": many})]);
+    lab.server.shared.lock().ill = vec![("ticket/item/set/processed", 503, "")];
+    let before = lab.server.shared.lock().requests;
+    let done = lab.poll().await.unwrap();
+    assert_eq!(done.problems, ["the answers: the server answered 503 Service Unavailable"]);
+    let requests = lab.server.shared.lock().requests - before;
+    assert!((3..=5).contains(&requests), "a login, a listing, and two answers at once: {requests}");
+    lab.server.shared.lock().ill.clear();
+    lab.poll_well().await;
+    assert_eq!(lab.answers().len(), 20);
+    // Two that fail for ever.
+    lab.server.shared.lock().broken = vec!["a.example", "b.example"];
+    lab.set([ticket("2", "open", &["a.example", "b.example", "c.example", "d.example"])]);
+    lab.poll_ill().await;
+    lab.poll_ill().await;
+    assert_eq!(lab.answers(), told(&[("2", "c.example", "processed"), ("2", "d.example", "processed")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_cannot_be_noted_are_not_sent_again() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", &["a.example"])]);
+    lab.enforces.store(false, Ordering::Relaxed);
+    lab.poll_well().await;
+    lab.enforces.store(true, Ordering::Relaxed);
+    lab.poller.as_mut().unwrap().ledger.as_mut().unwrap().read_only(true);
+    let why = "the answers: the ledger of tickets cannot be written: attempt to write a readonly database";
+    assert_eq!(lab.poll_ill().await, why);
+    assert_eq!(lab.answers(), told(&[("1", "a.example", "processed")]));
+    assert_eq!(lab.poll_ill().await, why);
+    lab.poller.as_mut().unwrap().ledger.as_mut().unwrap().read_only(false);
+    lab.poll_well().await;
+    assert_eq!(lab.answers(), []);
+}

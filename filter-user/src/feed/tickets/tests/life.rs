@@ -48,11 +48,32 @@ async fn each_item_is_answered_once_it_is_enforced_or_why_it_is_not() {
     lab.book.lock().unwrap().approve(&held, &json!({"user": "root"})).unwrap();
     lab.poll_well().await;
     assert_eq!(lab.answers(), told(&[("17", "google.com", "processed")]));
-    // What the operator revokes was answered, and stays so; what comes then is not processed.
+    // What the operator revokes is not processed any more, and stays revoked.
     let revoke = Event::Revoke { order: "shield:17".to_owned(), why: String::new() };
     lab.book.lock().unwrap().apply("cli", vec![Entry { line: 0, seq: None, at: None, event: revoke }]).unwrap();
     lab.poll_well().await;
+    let withdrawn = ["Stream.Example.", "google.com", "live.example"].map(|name| ("17", name, "WITHDRAWN"));
+    assert_eq!((lab.answers(), lab.orders()), (told(&withdrawn), Vec::new()));
+    // That another item goes does not undo what the operator did.
+    let fqdn = json!(["Stream.Example.", "google.com"]);
+    lab.set([json!({"ticket_id": 17, "status": "open", "fqdn": fqdn})]);
+    lab.poll_well().await;
     assert_eq!((lab.answers(), lab.orders()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_name_is_free_is_answered_once_the_kernel_has_let_go() {
+    let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
+    lab.set([ticket("1", "open", &["a.example", "b.example"])]);
+    lab.poll_well().await;
+    lab.answers();
+    lab.server.shared.lock().allow = vec![json!("a.example")];
+    lab.is_late.store(true, Ordering::Relaxed);
+    lab.poll_well().await;
+    assert_eq!(lab.answers(), []);
+    lab.is_late.store(false, Ordering::Relaxed);
+    lab.poll_well().await;
+    assert_eq!(lab.answers(), told(&[("1", "a.example", "ALLOW_LISTED")]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +206,8 @@ async fn the_allow_list_beats_tickets_and_does_not_vanish_at_a_stroke() {
             vec![json!("a..b"), json!("b.example")],
             None,
             "21 of 22 names left the allow list at once; they are still not stopped (guards `shrink`, `empty`); the allow \
-             list: a..b: has an empty label; nothing that it had before is stopped",
+             list: a..b: has an empty label; nothing that it had before is stopped, and no name that is new, since this \
+             entry may be about it",
         ),
         (
             names.clone(),

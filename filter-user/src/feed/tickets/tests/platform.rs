@@ -44,6 +44,8 @@ pub(super) struct Inner {
     pub(super) ill: Vec<(&'static str, u16, &'static str)>,
     /// Items whose answers are not taken.
     pub(super) unwanted: Vec<&'static str>,
+    /// Items at whose answers it fails.
+    pub(super) broken: Vec<&'static str>,
     pub(super) requests: usize,
     /// This request is the last one that is served.
     pub(super) last: Option<usize>,
@@ -165,6 +167,9 @@ async fn take(State(shared): State<Arc<Shared>>, path: &str, body: &Bytes) -> Re
     inner.at_once -= 1;
     if inner.unwanted.iter().any(|item| answer["value"] == *item) {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    if inner.broken.iter().any(|item| answer["value"] == *item) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     answer["path"] = path.into();
     inner.answers.push(answer);
