@@ -73,6 +73,7 @@ fn f4_with_a_full_disk_the_last_good_state_stays_and_ends_end() -> Result<()> {
         Ok(())
     };
     eventually(PATIENCE, || is_written(&filter)).with_context(|| filter.log())?;
+    prober.expect_nothing("new.example");
     let submitted = filter.submit(&[listed("new")])?;
     ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 1, "{submitted:?}");
     prober.expect("new.example", Expected::Stopped);

@@ -138,7 +138,13 @@ impl Engine {
         }
         let mut enforcer = Enforcer::new(kernel, &numbers, Arc::clone(&directory))?;
         (enforcer.totals, enforcer.held) = (totals, held);
-        enforcer.ending = ended.into_iter().map(|id| (id, 1)).collect();
+        let mut ended_parts: BTreeMap<String, VecDeque<Vec<String>>> = BTreeMap::new();
+        for (id, parts) in ended {
+            for id in parts.iter().chain([&id]) {
+                *enforcer.ending.entry(id.clone()).or_default() += 1;
+            }
+            ended_parts.entry(id).or_default().push_back(parts);
+        }
         enforcer.start(config, &numbers, orders)?;
         let mut engine = Self {
             targets: Targets::new(numbers.target_specs(config)),
@@ -155,7 +161,7 @@ impl Engine {
             started: Timestamp::now(),
             record: Recorder::default(),
             slow_tick: Instant::now(),
-            ended_parts: BTreeMap::new(),
+            ended_parts,
             counted: Instant::now(),
             is_alone: false,
         };

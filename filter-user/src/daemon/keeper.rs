@@ -139,8 +139,8 @@ pub(super) struct Contents {
     pub orders: BTreeMap<String, Order>,
     /// Time of the newest entry, if the clock is behind it.
     pub clock_behind: Option<Timestamp>,
-    /// Orders among them that have ended, though the book does not have it yet.
-    pub ended: Vec<String>,
+    /// Ends among them that the book does not have yet: of which order, and the parts that it is made of.
+    pub ended: Vec<(String, Vec<String>)>,
 }
 
 /// An end by an event that could not be written yet.
@@ -215,18 +215,16 @@ impl Keeper {
 
     /// What the book holds, of which an earlier daemon has noted that this has ended.
     pub fn contents(&mut self, noted: Vec<End>) -> Result<Contents, BookError> {
-        let (mut orders, mut received) = (BTreeMap::new(), HashMap::new());
-        for Stored { order, received: time, .. } in self.book.load()? {
-            received.insert(order.terms.id.clone(), time);
-            orders.insert(order.terms.id.clone(), order);
-        }
-        let ended = self.take_noted(noted, &received);
+        let stored = self.book.load()?;
+        let ended = self.take_noted(noted, &stored);
+        let orders = stored.into_iter().map(|Stored { order, .. }| (order.terms.id.clone(), order)).collect();
         Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended })
     }
 
     /// Works until [`Job::Stop`].
     pub fn run(mut self, jobs: &Receiver<Job>) {
-        self.write_ends();
+        let _ = self.write_ends();
+        self.forget_ends();
         // The configuration may hold less than the last daemon's did.
         self.release();
         loop {
@@ -299,7 +297,8 @@ impl Keeper {
     fn sync(&mut self, which: &Which) {
         // What could not be taken in before is still to be read.
         let which = if self.unread { &Which::All } else { which };
-        match self.files.sync(&mut self.book, &self.context, which) {
+        let synced = self.write_ends().and_then(|()| self.files.sync(&mut self.book, &self.context, which));
+        match synced {
             Ok(applied) => {
                 self.unread = false;
                 self.read = Some(Timestamp::now());
@@ -336,6 +335,7 @@ impl Keeper {
                 // book has them; it also tells what is refused.
                 let source = path.to_string_lossy();
                 if let Ok(read) = native::read_log(&source, &lines[..], &self.context)
+                    && self.write_ends().is_ok()
                     && let Ok(applied) = self.book.apply(&source, read.entries)
                 {
                     self.applied(applied, Vec::new(), None);
@@ -401,7 +401,7 @@ impl Keeper {
         let ends = last_words(&entries, &ended);
         let by = json!(user);
         self.book.note_refusals(CONTROL_SOURCE, &refusals);
-        match self.book.apply_by(CONTROL_SOURCE, entries, &by) {
+        match self.write_ends().and_then(|()| self.book.apply_by(CONTROL_SOURCE, entries, &by)) {
             Ok(mut applied) => {
                 applied.refusals.splice(0..0, refusals);
                 applied.held.iter().for_each(log_held);
@@ -426,7 +426,8 @@ impl Keeper {
     }
 
     fn retry(&mut self) {
-        self.write_ends();
+        let _ = self.write_ends();
+        self.forget_ends();
         if self.unread {
             self.sync(&Which::All);
         }
@@ -586,7 +587,7 @@ mod tests {
     use super::*;
     use crate::guard::Guards;
 
-    fn entries(lines: &[&str]) -> Vec<Entry> {
+    pub(super) fn entries(lines: &[&str]) -> Vec<Entry> {
         let put = |id: &str| {
             format!(
                 r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#

@@ -80,6 +80,7 @@ impl Keeper {
         if feed != CONTROL_FEED && self.feeds.iter().all(|known| known.name != feed) {
             return Err(Failed::NotFound(format!("no feed {feed} is configured")));
         }
+        self.write_ends().map_err(impossible)?;
         let held = self.book.held(0).map_err(impossible)?;
         let find = |id: &String| {
             let found = held.iter().find(|held| held.feed == feed && held.id == *id).cloned();
@@ -105,7 +106,7 @@ impl Keeper {
 
     /// Lets through whatever is to be.
     pub(super) fn release(&mut self) {
-        match self.book.release(Timestamp::now()) {
+        match self.write_ends().and_then(|()| self.book.release(Timestamp::now())) {
             Ok((mut applied, again)) => {
                 self.unreleased = false;
                 self.read_again(again, &mut applied);

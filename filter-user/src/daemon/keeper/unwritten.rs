@@ -13,36 +13,48 @@ use serde_json::Value;
 
 use super::{Keeper, Unwritten, ends, last_words};
 use crate::{
-    book::Applied,
+    book::{Applied, BookError, Stored},
     daemon::{ends::End, engine::Message},
     feed::{Entry, native},
 };
 
 impl Keeper {
-    /// Takes over what an earlier daemon has noted. Gives the orders that have ended by it.
-    pub(super) fn take_noted(&mut self, noted: Vec<End>, received: &HashMap<String, Timestamp>) -> Vec<String> {
-        let mut ended = BTreeSet::new();
+    /// Takes over what an earlier daemon has noted. Gives the ends that hold, with the parts of each order: the book
+    /// has none of the order itself if a zone gives its names.
+    pub(super) fn take_noted(&mut self, noted: Vec<End>, stored: &[Stored]) -> Vec<(String, Vec<String>)> {
+        let mut received = HashMap::new();
+        let mut parts: HashMap<&str, Vec<String>> = HashMap::new();
+        for Stored { order, received: time, .. } in stored {
+            received.insert(order.terms.id.as_str(), *time);
+            if let Some(whole) = &order.terms.part_of {
+                parts.entry(whole).or_default().push(order.terms.id.clone());
+            }
+        }
+        let mut ended = Vec::new();
         for end in noted {
+            let parts = parts.get(end.order.as_str()).cloned().unwrap_or_default();
             // What the book has revoked is done; what was put since is another order.
-            let holds = received.get(&end.order).is_some_and(|received| *received <= end.time);
-            if !holds || !ended.insert(end.order.clone()) {
+            let stood = |id: &String| received.get(id.as_str()).is_some_and(|received| *received <= end.time);
+            if !stood(&end.order) && !parts.iter().any(stood) {
                 continue;
             }
             match end.entry() {
+                // Also of an order that a file lacked before: the file may put it again.
                 Some((source, entry, by)) => self.unwritten.push(Unwritten { source: source.to_owned(), entry, by }),
-                None => {
-                    self.noted.insert(end.order.clone());
-                    self.ended_early.lock().unwrap_or_else(PoisonError::into_inner).push(end.order);
+                None if self.noted.insert(end.order.clone()) => {
+                    self.ended_early.lock().unwrap_or_else(PoisonError::into_inner).push(end.order.clone());
                 }
+                None => continue,
             }
+            ended.push((end.order, parts));
         }
-        ended.into_iter().collect()
+        ended
     }
 
     /// Events of a feed that could not be written where it is kept.
     pub(super) fn unwritten_news(&mut self, source: &str, lines: &[u8]) {
         let Ok(read) = native::read_log(source, lines, &self.context) else { return };
-        let error = match self.book.apply(source, read.entries.clone()) {
+        let error = match self.write_ends().and_then(|()| self.book.apply(source, read.entries.clone())) {
             // They come again, and are the same then.
             Ok(applied) => return self.applied(applied, Vec::new(), None),
             Err(error) => error,
@@ -121,14 +133,22 @@ impl Keeper {
         }
     }
 
-    /// Writes the ends that could not be written.
-    pub(super) fn write_ends(&mut self) {
+    /// Writes the ends that could not be written. Whatever else is to be written comes after them, and not before they
+    /// are: else an older end would take what was put since.
+    ///
+    /// # Errors
+    /// The book still cannot be written.
+    pub(super) fn write_ends(&mut self) -> Result<(), BookError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
         while let Some(Unwritten { source, entry, by }) = self.unwritten.first() {
-            let Ok(applied) = self.book.apply_by(source, vec![entry.clone()], by) else { return };
+            let applied = self.book.apply_by(source, vec![entry.clone()], by)?;
             let ended = self.unwritten.remove(0).entry.event.order_id().to_owned();
             self.applied(applied, vec![ended], None);
         }
         self.forget_ends();
+        Ok(())
     }
 
     /// Once the book has them all, nothing is noted.
@@ -143,20 +163,125 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::Path, sync::mpsc::channel};
+    use std::{collections::BTreeSet, path::Path, sync::mpsc};
+
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
-        book::Book,
+        book::{Book, What},
         config::Config,
-        daemon::ends::Ends,
-        feed::{file::Which, http::States},
+        control::server::peer::User,
+        daemon::{ends::Ends, keeper::tests::entries},
+        feed::{Event, file::Which, http::States},
+        order::{Order, Terms},
     };
+
+    /// A daemon's keeper, what an earlier one has noted, and what the engine is told.
+    fn keeper(folder: &Path) -> (Keeper, Vec<End>, mpsc::Receiver<Message>) {
+        let text = format!("[daemon]\nstate_dir = \"{}\"\n", folder.display());
+        let config = Config::parse(&text, Path::new("cordon.toml")).unwrap();
+        let (ends, noted) = Ends::open(folder, &folder.join("run"));
+        let (engine, told) = mpsc::channel();
+        (Keeper::new(Book::open(folder).unwrap(), &config, engine, States::default(), ends), noted, told)
+    }
+
+    fn in_force(keeper: &Keeper) -> Vec<String> {
+        keeper.book.load().unwrap().into_iter().map(|stored| stored.order.terms.id.clone()).collect()
+    }
+
+    /// What was ended before the book had it, as the engine is told that the book has it.
+    fn written(told: &mpsc::Receiver<Message>) -> Vec<Vec<String>> {
+        let ended = |message| match message {
+            Message::Applied { ended, .. } => Some(ended),
+            _ => None,
+        };
+        told.try_iter().filter_map(ended).collect()
+    }
+
+    #[test]
+    fn f4_a_noted_end_of_an_order_that_is_made_of_parts_ends_them_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let (mut keeper, _, _told) = keeper(folder.path());
+            for id in ["o#drop", "o#nxdomain"] {
+                let Event::Put(Order { terms, names, except }) = entries(&["put o"]).remove(0).event else { panic!() };
+                let part_of = Some("o".to_owned());
+                let terms = Terms { id: id.to_owned(), part_of, ..(*terms).clone() }.into();
+                let event = Event::Put(Order { terms, names, except });
+                keeper.book.apply("zone", vec![Entry { line: 1, seq: None, at: None, event }]).unwrap();
+            }
+            keeper.book.apply("cli", entries(&["put p"])).unwrap();
+            // As with a full disk.
+            keeper.note_unwritten("cli", entries(&["revoke o"]), &Value::Null).unwrap();
+        }
+        let (mut keeper, noted, told) = keeper(folder.path());
+        let long_ago: Vec<End> = noted.iter().map(|end| End { time: Timestamp::UNIX_EPOCH, ..end.clone() }).collect();
+        assert_eq!(keeper.contents(long_ago).unwrap().ended, [], "all was put since");
+        let contents = keeper.contents(noted).unwrap();
+        let parts = ["o#drop", "o#nxdomain"].map(str::to_owned);
+        assert_eq!(contents.ended, [("o".to_owned(), parts.to_vec())]);
+        keeper.write_ends().unwrap();
+        assert_eq!(in_force(&keeper), ["p"]);
+        let ended: Vec<_> = written(&told).concat();
+        assert!(ended.contains(&"o".to_owned()), "{ended:?}");
+        assert_eq!(Ends::open(folder.path(), &folder.path().join("run")).1, [], "the book has it");
+    }
+
+    #[test]
+    fn f4_a_noted_revoke_counts_though_a_file_lacked_the_order_before() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let (mut keeper, _, _told) = keeper(folder.path());
+            keeper.book.apply("cli", entries(&["put a"])).unwrap();
+            keeper.ended_early.lock().unwrap().push("a".to_owned());
+            keeper.note_ended_early();
+            keeper.note_unwritten("cli", entries(&["revoke a"]), &Value::Null).unwrap();
+        }
+        let (mut keeper, noted, told) = keeper(folder.path());
+        // Each of the two ends is taken back by itself, when the book has it.
+        let end = ("a".to_owned(), Vec::new());
+        assert_eq!(keeper.contents(noted).unwrap().ended, [end.clone(), end]);
+        keeper.write_ends().unwrap();
+        assert_eq!(in_force(&keeper), [""; 0]);
+        assert_eq!(written(&told), [["a", "a"]]);
+    }
+
+    #[test]
+    fn f4_what_is_put_once_there_is_room_comes_after_an_older_revoke() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, _, told) = keeper(folder.path());
+        keeper.book.apply("cli", entries(&["put a", "put b"])).unwrap();
+        keeper.note_unwritten("cli", entries(&["revoke a"]), &Value::Null).unwrap();
+        let user = User { user: "root".to_owned(), uid: Some(0), claimed: None };
+        let (reply, _answer) = oneshot::channel();
+        keeper.take(entries(&["put a"]), Vec::new(), &user, Vec::new(), reply);
+        let applied: Vec<_> = told
+            .try_iter()
+            .filter_map(|message| match message {
+                Message::Applied { applied, .. } => Some(applied.outcomes.iter().map(|o| o.what).collect::<Vec<_>>()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(applied, [[What::Revoked], [What::New]]);
+        keeper.write_ends().unwrap();
+        assert_eq!(in_force(&keeper), ["a", "b"]);
+
+        // The same for what files say, and for what is let through.
+        type Step = fn(&mut Keeper);
+        for step in [(|keeper| keeper.sync(&Which::All)) as Step, Keeper::release] {
+            keeper.note_unwritten("cli", entries(&["revoke a"]), &Value::Null).unwrap();
+            step(&mut keeper);
+            assert!(keeper.unwritten.is_empty());
+            assert_eq!(in_force(&keeper), ["b"]);
+            keeper.book.apply("cli", entries(&["put a"])).unwrap();
+        }
+    }
 
     #[test]
     fn what_a_source_cannot_say_stays_ended_until_it_says_otherwise() {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, messages) = channel();
+        let (engine, messages) = mpsc::channel();
         let (ends, _) = Ends::open(folder.path(), folder.path());
         let book = Book::open(&folder.path().join("book")).unwrap();
         let mut keeper = Keeper::new(book, &Config::default(), engine, States::default(), ends);

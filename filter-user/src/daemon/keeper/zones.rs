@@ -25,7 +25,7 @@ impl Keeper {
         if parts.is_empty() {
             return;
         }
-        match self.book.change_zone(&source, parts, arrived) {
+        match self.write_ends().and_then(|()| self.book.change_zone(&source, parts, arrived)) {
             Ok(applied) => {
                 self.read = Some(Timestamp::now());
                 for refusal in &applied.refusals {
