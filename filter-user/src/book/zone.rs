@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::{
     BookError, Change, Delta, What,
-    claims::{Claim, ClaimKind, claims, set_claim},
+    claims::{Claim, ClaimKind, claim, claims, set_claim},
+    held,
     rows::{self, Kind, OrderRow},
     writer::{Origin, Writer, changed},
 };
@@ -102,7 +103,6 @@ impl Writer<'_> {
         let mut group = Group { is_empty: puts.iter().all(|order| order.names.is_empty()), ..Group::default() };
         let last: HashMap<String, Claim> = claims(&self.transaction, source)?.into_iter().collect();
         let is_anew = |id: &str| said.get(id) != last.get(id);
-        group.says_anew = puts.iter().any(|order| is_anew(&order.terms.id));
         for order in &puts {
             let id = order.terms.id.as_str();
             if let Some(row) = self.part(id)? {
@@ -112,6 +112,11 @@ impl Writer<'_> {
                     group.deltas.insert(id.to_owned(), delta);
                 }
             }
+        }
+        for order in &puts {
+            let id = &order.terms.id;
+            let (said, last) = (said.get(id), last.get(id));
+            group.says_anew |= said != last && self.is_other(&group, order, said, last)?;
         }
         let mut left = BTreeSet::new();
         for (id, delta) in &group.deltas {
@@ -142,6 +147,61 @@ impl Writer<'_> {
             }
         }
         self.group = Some(group);
+        Ok(())
+    }
+
+    /// Whether the zone says something else of a part than it `last` did, not only the same again.
+    fn is_other(
+        &self,
+        group: &Group,
+        order: &Order,
+        said: Option<&Claim>,
+        last: Option<&Claim>,
+    ) -> Result<bool, BookError> {
+        match (said, last) {
+            (Some(said), Some(last)) if said.hash == last.hash => Ok(false),
+            (_, Some(&UNKNOWN)) => Ok(false),
+            (_, Some(&CHANGED)) => {
+                let id = order.terms.id.as_str();
+                let Some(row) = OrderRow::find(&self.transaction, id)? else { return Ok(true) };
+                let has_other_names = match group.deltas.get(id) {
+                    Some(delta) => !delta.is_empty(),
+                    None => !self.difference(row.number, Kind::Listed, &order.names)?.is_empty(),
+                };
+                Ok(has_other_names
+                    || row.terms != order.terms
+                    || !self.difference(row.number, Kind::Except, &order.except)?.is_empty())
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the operator has revoked a part of the zone that is being put, and the zone says nothing else since.
+    pub(super) fn stays_revoked_with_zone(&self, id: &str) -> Result<bool, BookError> {
+        Ok(self.group.as_ref().is_some_and(|group| !group.says_anew) && self.is_revoked_by_operator(id)?)
+    }
+
+    fn is_revoked_by_operator(&self, id: &str) -> Result<bool, BookError> {
+        let is_revoked = OrderRow::find(&self.transaction, id)?.is_some_and(|row| row.revoked.is_some());
+        Ok(is_revoked && rows::revoked_by_operator(&self.transaction, id)?)
+    }
+
+    /// Before the operator's revoke of a part. What is held of the zone is forgotten with it: then the book does not
+    /// tell any more whether a reading says something else.
+    pub(super) fn forget_zone(&self, known: &OrderRow) -> Result<(), BookError> {
+        let Some(whole) = known.terms.part_of.as_deref() else { return Ok(()) };
+        let parts = rows::parts(&self.transaction, whole)?;
+        for id in &parts {
+            if !held::is_any_held(&self.transaction, id)? {
+                continue;
+            }
+            for id in &parts {
+                if claim(&self.transaction, &known.source, id)? == Some(CHANGED) {
+                    set_claim(&self.transaction, &known.source, id, UNKNOWN)?;
+                }
+            }
+            break;
+        }
         Ok(())
     }
 
@@ -204,7 +264,8 @@ impl Writer<'_> {
             }
             if stay > 0 {
                 // So that it is applied again.
-                set_claim(&self.transaction, &origin.source, &id, CHANGED)?;
+                let last = claim(&self.transaction, &origin.source, &id)?.unwrap_or(CHANGED);
+                set_claim(&self.transaction, &origin.source, &id, Claim { kind: ClaimKind::Again, ..last })?;
             }
             if gone.is_empty() {
                 continue;
@@ -228,8 +289,14 @@ impl Writer<'_> {
     }
 }
 
-/// What no source says: so all that it says next is something else.
-const CHANGED: Claim = Claim { kind: ClaimKind::Put, hash: [0; 16] };
+/// What a source has said of a part by differences: nobody has read the whole since, and the book tells what it says.
+const CHANGED: Claim = Claim { kind: ClaimKind::Again, hash: [0; 16] };
+
+/// As [`CHANGED`], but the book does not tell it.
+const UNKNOWN: Claim = Claim { kind: ClaimKind::Again, hash: [1; 16] };
+
+/// Something else than was said before.
+const OTHER: Claim = Claim { kind: ClaimKind::Again, hash: [2; 16] };
 
 fn put(folded: &Folded) -> Option<&Order> {
     match folded {

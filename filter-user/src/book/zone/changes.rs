@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::TransactionBehavior::Immediate;
 
-use super::{CHANGED, Group};
+use super::{CHANGED, Group, OTHER};
 use crate::{
     book::{
         Applied, Book, BookError, Delta, Item, ItemKind,
@@ -37,7 +37,8 @@ pub struct PartChange {
 impl Book {
     /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is
     /// when it was known. Refusals are in what is
-    /// given back, and do not take the place of those of the last reading.
+    /// given back, and do not take the place of those of the last reading. `None`: the operator has revoked the order,
+    /// and it comes back with all that the zone says, so the whole zone is to be read.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -46,10 +47,17 @@ impl Book {
         source: &str,
         parts: Vec<PartChange>,
         arrived: Instant,
-    ) -> Result<Applied, BookError> {
+    ) -> Result<Option<Applied>, BookError> {
         let origin = Origin { source: source.into(), place: Place::default() };
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
         let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        if writer.is_zone_revoked(&parts)? {
+            for part in &parts {
+                set_claim(&writer.transaction, source, &part.terms.id, OTHER)?;
+            }
+            writer.commit(&mut self.ahead)?;
+            return Ok(None);
+        }
         writer.arrived(Some(arrived));
         writer.look_at_changes(source, &parts)?;
         let mut ids = BTreeSet::new();
@@ -63,11 +71,24 @@ impl Book {
         }
         writer.finish_moves(&origin)?;
         writer.record_own_refusals()?;
-        writer.commit(&mut self.ahead)
+        writer.commit(&mut self.ahead).map(Some)
     }
 }
 
 impl Writer<'_> {
+    /// Whether the operator has revoked the order of which these are parts.
+    fn is_zone_revoked(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        let mut is_revoked = false;
+        for id in rows::parts(&self.transaction, whole)? {
+            if self.part(&id)?.is_some() {
+                return Ok(false);
+            }
+            is_revoked |= self.is_revoked_by_operator(&id)?;
+        }
+        Ok(is_revoked)
+    }
+
     /// As [`Writer::look_at_zone`], by what changed.
     fn look_at_changes(&mut self, source: &str, parts: &[PartChange]) -> Result<(), BookError> {
         let mut group = Group { says_anew: true, ..Group::default() };
