@@ -95,7 +95,7 @@ impl Writer<'_> {
         let whole = parts.first().map_or("", |part| part.terms.whole());
         for id in rows::parts(&self.transaction, whole)? {
             if let Some(row) = self.part(&id)? {
-                group.numbers.insert(id, row.number);
+                group.numbers.insert(id, (row.number, row.terms.reach));
             }
         }
         let sets: Vec<(&str, BTreeSet<&Name>, BTreeSet<&Name>)> = parts
@@ -105,7 +105,7 @@ impl Writer<'_> {
             })
             .collect();
         let mut there = BTreeMap::new();
-        for (id, number) in &group.numbers {
+        for (id, (number, _)) in &group.numbers {
             let removed = parts.iter().flat_map(|part| &part.names.removed);
             there.insert(id.clone(), rows::listed_of(&self.transaction, *number, removed)?);
         }
@@ -113,7 +113,7 @@ impl Writer<'_> {
         let (mut come, mut go) = (0, 0);
         for part in parts {
             let id = part.terms.id.as_str();
-            let Some(number) = group.numbers.get(id).copied() else { continue };
+            let Some((number, _)) = group.numbers.get(id).copied() else { continue };
             let names = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<Name>>();
             let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
             for name in &delta.removed {
@@ -136,6 +136,17 @@ impl Writer<'_> {
                     group.moving.entry(id.to_owned()).or_default().insert(name.clone(), others);
                 }
             }
+            let mut except = Delta::default();
+            if !part.except.is_empty() {
+                let all = self.after(Kind::Except, number, &part.except)?;
+                except = self.difference(number, Kind::Except, &all)?;
+            }
+            let listing = |name: &Name| {
+                let others = sets.iter().filter(|(other, come, _)| *other != id && come.contains(name));
+                others.map(|(other, ..)| *other).collect()
+            };
+            let waiting = self.waiting(&group, &delta, &except, listing)?;
+            group.waiting.insert(id.to_owned(), waiting);
             (come, go) = (come + delta.added.len(), go + delta.removed.len());
             group.deltas.insert(id.to_owned(), delta);
         }
@@ -150,7 +161,8 @@ impl Writer<'_> {
             group.left.1 = self.names_of(&group, &mut base)?;
         }
         if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
-            let coming = sets.iter().flat_map(|(_, come, _)| come.iter().copied()).collect();
+            let coming =
+                parts.iter().flat_map(|part| part.names.added.iter().map(move |name| (part.terms.reach, name)));
             let coming = self.in_no_part(&group, coming)?;
             let count = coming.len() as u64;
             if count > limit.rows {
@@ -159,6 +171,14 @@ impl Writer<'_> {
                     group.grown = Some((coming, (count, before)));
                 }
             }
+        }
+        for (id, (number, _)) in &group.numbers {
+            if !sets.iter().any(|(changed, ..)| changed == id) && self.is_idle(id, *number)? {
+                group.idle.push(id.clone());
+            }
+        }
+        if group.idle.len() == group.numbers.len() {
+            group.idle.clear();
         }
         self.group = Some(group);
         Ok(())
@@ -180,15 +200,15 @@ impl Writer<'_> {
             Some(row) if row.revoked.is_some() => {
                 let order = Order {
                     terms,
-                    names: self.after(Kind::Listed, &row, &names)?,
-                    except: self.after(Kind::Except, &row, &except)?,
+                    names: self.after(Kind::Listed, row.number, &names)?,
+                    except: self.after(Kind::Except, row.number, &except)?,
                 };
                 self.put(origin, order, &BTreeSet::new())?
             }
             Some(row) => {
                 self.hold_no_longer(&id, &names.removed.iter().cloned().collect())?;
                 self.go_no_longer(&id, &names.added)?;
-                let all = self.after(Kind::Except, &row, &except)?;
+                let all = self.after(Kind::Except, row.number, &except)?;
                 let except = self.difference(row.number, Kind::Except, &all)?;
                 let names = self.group.as_mut().and_then(|group| group.delta(&id)).unwrap_or_default();
                 let is_listed = {
@@ -208,9 +228,9 @@ impl Writer<'_> {
     }
 
     /// What the book has of a part, with a change made to it.
-    fn after(&self, kind: Kind, row: &OrderRow, delta: &Delta) -> Result<BTreeSet<Name>, BookError> {
+    fn after(&self, kind: Kind, number: i64, delta: &Delta) -> Result<BTreeSet<Name>, BookError> {
         let mut all = BTreeSet::new();
-        rows::read_names(&self.transaction, row.number, kind, |name| {
+        rows::read_names(&self.transaction, number, kind, |name| {
             all.insert(rows::name(name)?);
             Ok(())
         })?;
