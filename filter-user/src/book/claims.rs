@@ -20,6 +20,15 @@ pub(super) enum ClaimKind {
     Events = 1,
     /// The book refused what it says, or another source's put has undone its events: they apply again.
     Refused = 2,
+    /// It puts the order, and that applies again: not all of it has come to be.
+    Again = 3,
+}
+
+impl Claim {
+    /// It puts the order.
+    pub(super) fn puts(self) -> bool {
+        matches!(self.kind, ClaimKind::Put | ClaimKind::Again)
+    }
 }
 
 pub(super) fn claim(transaction: &Transaction<'_>, source: &str, id: &str) -> Result<Option<Claim>, BookError> {
@@ -49,6 +58,7 @@ fn read_claim(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Claim> 
     let kind = match row.get::<_, i64>(first)? {
         0 => ClaimKind::Put,
         1 => ClaimKind::Events,
+        3 => ClaimKind::Again,
         _ => ClaimKind::Refused,
     };
     Ok(Claim { kind, hash: row.get(first + 1)? })

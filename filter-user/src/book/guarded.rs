@@ -115,6 +115,9 @@ impl Writer<'_> {
         let policy = guarded.policy;
         let (before, after) = (&*known.terms, &**wanted.terms);
         let Admitted { mut names, mut except, .. } = difference;
+        if let Some(group) = &self.group {
+            group.come_now(&known.terms.id, &mut except);
+        }
         let mut terms = (before != after).then(|| wanted.terms.clone());
 
         // Reach: terms and exceptions.

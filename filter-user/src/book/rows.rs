@@ -114,11 +114,6 @@ pub(super) fn fresh(
     Ok(delta)
 }
 
-/// Whether an order lists a name.
-pub(super) fn has_name(connection: &Connection, number: i64, name: &Name) -> Result<bool, BookError> {
-    Ok(!listed_of(connection, number, [name])?.is_empty())
-}
-
 /// Those of these names that an order lists.
 pub(super) fn listed_of<'n>(
     connection: &Connection,

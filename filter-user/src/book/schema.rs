@@ -72,8 +72,8 @@ fn open_as(file: &Path, locking: &str) -> Result<Connection, BookError> {
 /// Times are microseconds since 1970. A number stands for an order in `names`, because ids are long.
 ///
 /// `claims` is what each source said last about an order: a hash of the order that it puts (`kind` 0), of its events
-/// about an order that it does not put (1), or an order or events of it that the book refused (2). Only what a source
-/// says anew is applied, so that a reading does not undo what others did since. Events that a put has undone count as
+/// about an order that it does not put (1), or an order or events of it that the book refused (2), or of an order that
+/// it puts and of which not all has come to be (3). Only what a source says anew is applied, so that a reading does not undo what others did since. Events that a put has undone count as
 /// refused. The source `revoked` has what a file said last, now gone, of an order that the operator revoked.
 const TABLES: &str = "
 CREATE TABLE orders (

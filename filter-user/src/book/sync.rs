@@ -149,8 +149,8 @@ fn plan(
     let mut put_before = 0;
     for (id, claim) in claims(&writer.transaction, &source)? {
         let still_put = held.contains_key(&id) || orders.get(&id).is_some_and(|o| !matches!(o, Folded::Events(_)));
-        put_before += u64::from(claim.kind == ClaimKind::Put);
-        if claim.kind == ClaimKind::Put && !still_put {
+        put_before += u64::from(claim.puts());
+        if claim.puts() && !still_put {
             absent.push((id, claim));
         } else if !held.contains_key(&id) && !orders.contains_key(&id) {
             forget(&writer.transaction, &source, &id)?;
@@ -234,8 +234,10 @@ fn take(
         let is_revived = writer.group.as_ref().is_some_and(|group| group.says_anew)
             && OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.revoked.is_some());
         let repeated = repeated && !is_revived;
-        let stays_revoked =
-            !repeated && !is_revived && kind == ClaimKind::Put && stays_revoked(&writer.transaction, last, &id, said)?;
+        let stays_revoked = !repeated
+            && !is_revived
+            && kind == ClaimKind::Put
+            && (writer.stays_revoked_with_zone(&id)? || stays_revoked(&writer.transaction, last, &id, said)?);
         if stays_revoked && !held {
             set_claim(&writer.transaction, &source, &id, said)?;
         }
@@ -369,7 +371,7 @@ fn repeat_events(
     again: &mut BTreeSet<String>,
 ) -> Result<(), BookError> {
     for (other, claim) in other_claims(transaction, source, id)? {
-        if claim.kind != ClaimKind::Put {
+        if !claim.puts() {
             set_claim(transaction, &other, id, Claim { kind: ClaimKind::Refused, ..claim })?;
             again.insert(other);
         }

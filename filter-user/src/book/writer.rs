@@ -299,6 +299,9 @@ impl<'a> Writer<'a> {
             self.tell(origin, id, What::Unchanged);
             return Ok(true);
         }
+        if known.source != *origin.source {
+            self.forget_zone(&known)?;
+        }
         rows::write_order(&self.transaction, &known.source, &known.terms, known.received, Some(self.now))?;
         rows::forget_held(&self.transaction, id)?;
         self.record(origin, "revoke", id, json!({"why": why}))?;

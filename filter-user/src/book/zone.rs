@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use filter_common::verdict::Protocol;
-use serde_json::json;
 
 use super::{
-    BookError, Change, Delta, What,
-    claims::{Claim, ClaimKind, claims, set_claim},
+    BookError, Delta,
+    claims::{Claim, ClaimKind, claim, claims, forget, set_claim},
+    held,
     rows::{self, Kind, OrderRow},
-    writer::{Origin, Writer, changed},
+    writer::{Origin, Writer},
 };
 use crate::{
     feed::{
@@ -18,18 +18,22 @@ use crate::{
         rpz::Whole,
     },
     name::Name,
-    order::{Order, Terms},
+    order::{Match, Order, Terms},
 };
 
 pub use changes::PartChange;
+use moves::Moving;
 
 mod changes;
+mod moves;
 
 /// What a reading of a zone changes.
 #[derive(Default)]
 pub(super) struct Group {
-    /// Numbers of the parts that are in force, by order id.
-    numbers: BTreeMap<String, i64>,
+    /// Numbers of the parts that are in force, by order id, and how they reach.
+    numbers: BTreeMap<String, (i64, Match)>,
+    /// Parts that had no name before, and get none.
+    idle: Vec<String>,
     /// What comes to and goes from each part that the zone says anew.
     deltas: HashMap<String, Delta>,
     /// Names that no part has, if they are more than the growth limit lets in; how many, and how many there were.
@@ -39,7 +43,9 @@ pub(super) struct Group {
     /// The zone has no rule.
     pub(super) is_empty: bool,
     /// By part, names that others have now, and which.
-    moving: BTreeMap<String, BTreeMap<Name, Vec<String>>>,
+    moving: BTreeMap<String, Moving>,
+    /// By part, exceptions that wait until others stop those names, and which.
+    waiting: BTreeMap<String, Moving>,
     /// The zone says something else than it last did: parts that were revoked come back, also those that are the same.
     pub(super) says_anew: bool,
 }
@@ -52,6 +58,13 @@ impl Group {
             delta.removed.retain(|name| !moving.contains_key(name));
         }
         Some(delta)
+    }
+
+    /// Exceptions that come to a part, without those that wait.
+    pub(super) fn come_now(&self, id: &str, except: &mut Delta) {
+        if let Some(waiting) = self.waiting.get(id) {
+            except.added.retain(|name| !waiting.contains_key(name));
+        }
     }
 }
 
@@ -102,16 +115,23 @@ impl Writer<'_> {
         let mut group = Group { is_empty: puts.iter().all(|order| order.names.is_empty()), ..Group::default() };
         let last: HashMap<String, Claim> = claims(&self.transaction, source)?.into_iter().collect();
         let is_anew = |id: &str| said.get(id) != last.get(id);
-        group.says_anew = puts.iter().any(|order| is_anew(&order.terms.id));
         for order in &puts {
             let id = order.terms.id.as_str();
             if let Some(row) = self.part(id)? {
-                group.numbers.insert(id.to_owned(), row.number);
+                group.numbers.insert(id.to_owned(), (row.number, row.terms.reach));
+                if order.names.is_empty() && self.is_idle(id, row.number)? {
+                    group.idle.push(id.to_owned());
+                }
                 if is_anew(id) {
                     let delta = self.difference(row.number, Kind::Listed, &order.names)?;
                     group.deltas.insert(id.to_owned(), delta);
                 }
             }
+        }
+        for order in &puts {
+            let id = &order.terms.id;
+            let (said, last) = (said.get(id), last.get(id));
+            group.says_anew |= said != last && self.is_other(&group, order, said, last)?;
         }
         let mut left = BTreeSet::new();
         for (id, delta) in &group.deltas {
@@ -124,6 +144,17 @@ impl Writer<'_> {
                     group.moving.entry(id.clone()).or_default().insert(name.clone(), others);
                 }
             }
+        }
+        for order in &puts {
+            let id = order.terms.id.as_str();
+            let (Some((number, _)), Some(names)) = (group.numbers.get(id), group.deltas.get(id)) else { continue };
+            let except = self.difference(*number, Kind::Except, &order.except)?;
+            let listing = |name: &Name| {
+                let others = puts.iter().filter(|other| other.terms.id != id && other.names.contains(name));
+                others.map(|other| other.terms.id.as_str()).collect()
+            };
+            let waiting = self.waiting(&group, names, &except, listing)?;
+            group.waiting.insert(id.to_owned(), waiting);
         }
         group.left.0 = left.len() as u64;
         let policy = self.guards.of(source).policy;
@@ -141,31 +172,104 @@ impl Writer<'_> {
                 }
             }
         }
+        if group.idle.len() == group.numbers.len() {
+            group.idle.clear();
+        }
         self.group = Some(group);
+        Ok(())
+    }
+
+    /// Whether the zone says something else of a part than it `last` did, not only the same again.
+    fn is_other(
+        &self,
+        group: &Group,
+        order: &Order,
+        said: Option<&Claim>,
+        last: Option<&Claim>,
+    ) -> Result<bool, BookError> {
+        match (said, last) {
+            (Some(said), Some(last)) if said.hash == last.hash => Ok(false),
+            (_, Some(&UNKNOWN)) => Ok(false),
+            (_, Some(&CHANGED)) => {
+                let id = order.terms.id.as_str();
+                let Some(row) = OrderRow::find(&self.transaction, id)? else { return Ok(true) };
+                let has_other_names = match group.deltas.get(id) {
+                    Some(delta) => !delta.is_empty(),
+                    None => !self.difference(row.number, Kind::Listed, &order.names)?.is_empty(),
+                };
+                Ok(has_other_names
+                    || row.terms != order.terms
+                    || !self.difference(row.number, Kind::Except, &order.except)?.is_empty())
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the operator has revoked a part of the zone that is being put, and the zone says nothing else since.
+    pub(super) fn stays_revoked_with_zone(&self, id: &str) -> Result<bool, BookError> {
+        Ok(self.group.as_ref().is_some_and(|group| !group.says_anew) && self.is_revoked_by_operator(id)?)
+    }
+
+    fn is_revoked_by_operator(&self, id: &str) -> Result<bool, BookError> {
+        let is_revoked = OrderRow::find(&self.transaction, id)?.is_some_and(|row| row.revoked.is_some());
+        Ok(is_revoked && rows::revoked_by_operator(&self.transaction, id)?)
+    }
+
+    /// Before the operator's revoke of a part. What is held of the zone is forgotten with it: then the book does not
+    /// tell any more whether a reading says something else.
+    pub(super) fn forget_zone(&self, known: &OrderRow) -> Result<(), BookError> {
+        let Some(whole) = known.terms.part_of.as_deref() else { return Ok(()) };
+        let parts = rows::parts(&self.transaction, whole)?;
+        for id in &parts {
+            if !held::is_any_held(&self.transaction, id)? {
+                continue;
+            }
+            for id in &parts {
+                if claim(&self.transaction, &known.source, id)? == Some(CHANGED) {
+                    set_claim(&self.transaction, &known.source, id, UNKNOWN)?;
+                }
+            }
+            break;
+        }
         Ok(())
     }
 
     /// Names that no part has yet.
     fn coming(&self, group: &Group, puts: &[&Order]) -> Result<BTreeSet<Name>, BookError> {
-        let mut coming: BTreeSet<&Name> = BTreeSet::new();
+        let mut coming = Vec::new();
         for order in puts {
-            let id = order.terms.id.as_str();
+            let Terms { id, reach, .. } = &*order.terms;
             match group.deltas.get(id) {
-                Some(delta) => coming.extend(&delta.added),
+                Some(delta) => coming.extend(delta.added.iter().map(|name| (*reach, name))),
                 None if group.numbers.contains_key(id) => {}
-                None => coming.extend(&order.names),
+                None => coming.extend(order.names.iter().map(|name| (*reach, name))),
             }
         }
         self.in_no_part(group, coming)
     }
 
-    fn in_no_part(&self, group: &Group, mut names: BTreeSet<&Name>) -> Result<BTreeSet<Name>, BookError> {
-        for number in group.numbers.values() {
-            for listed in rows::listed_of(&self.transaction, *number, names.iter().copied())? {
-                names.remove(listed);
+    /// The names that no part has, or none that reaches as far.
+    fn in_no_part<'n>(
+        &self,
+        group: &Group,
+        coming: impl IntoIterator<Item = (Match, &'n Name)>,
+    ) -> Result<BTreeSet<Name>, BookError> {
+        let (mut at, mut below) = (BTreeSet::new(), BTreeSet::new());
+        for (reach, name) in coming {
+            at.extend((reach != Match::Below).then_some(name));
+            below.extend((reach != Match::Exact).then_some(name));
+        }
+        for (number, reach) in group.numbers.values() {
+            for (names, without) in [(&mut at, Match::Below), (&mut below, Match::Exact)] {
+                if *reach == without {
+                    continue;
+                }
+                for listed in rows::listed_of(&self.transaction, *number, names.iter().copied())? {
+                    names.remove(listed);
+                }
             }
         }
-        Ok(names.into_iter().cloned().collect())
+        Ok(at.union(&below).map(|name| (*name).clone()).collect())
     }
 
     /// How many names the parts have.
@@ -173,51 +277,28 @@ impl Writer<'_> {
         if let Some(known) = *known {
             return Ok(known);
         }
-        let count = group
-            .numbers
-            .values()
-            .try_fold(0, |count, number| Ok::<_, BookError>(count + rows::count_names(&self.transaction, *number)?))?;
+        let count = group.numbers.values().try_fold(0, |count, (number, _)| {
+            Ok::<_, BookError>(count + rows::count_names(&self.transaction, *number)?)
+        })?;
         *known = Some(count);
         Ok(count)
     }
 
-    /// Takes names out of the parts that had them before, where those that have them now are in force. The others
-    /// stay, and the zone is looked at again when something is let through.
-    pub(super) fn finish_moves(&mut self, origin: &Origin) -> Result<(), BookError> {
-        let Some(Group { moving, .. }) = self.group.take() else { return Ok(()) };
-        for (id, names) in moving {
-            let Some(row) = self.part(&id)? else { continue };
-            let mut gone = Delta::default();
-            let mut stay = 0;
-            for (name, others) in names {
-                let mut is_there = false;
-                for other in others {
-                    if let Some(other) = self.part(&other)? {
-                        is_there |= rows::has_name(&self.transaction, other.number, &name)?;
-                    }
-                }
-                if is_there {
-                    gone.removed.push(name);
-                } else {
-                    stay += 1;
-                }
+    /// Whether a part has no name, and none that waits.
+    fn is_idle(&self, id: &str, number: i64) -> Result<bool, BookError> {
+        Ok(rows::count_names(&self.transaction, number)? == 0 && !held::is_any_held(&self.transaction, id)?)
+    }
+
+    /// Ends parts that had no name before this reading and got none: each would take an order's place in the kernel's
+    /// tables. Not those that have just lost their names to others: what ends is told of before it is written, so they
+    /// would end, too, if it then cannot be written. The last parts stay: their order is in force.
+    fn end_idle(&mut self, origin: &Origin, idle: Vec<String>) -> Result<(), BookError> {
+        for id in idle {
+            let Some(row) = self.part(&id)?.filter(|row| row.source == *origin.source) else { continue };
+            if self.is_idle(&id, row.number)? {
+                self.revoke(origin, &id, "the zone has no rule of this part any more")?;
+                forget(&self.transaction, &origin.source, &id)?;
             }
-            if stay > 0 {
-                // So that it is applied again.
-                set_claim(&self.transaction, &origin.source, &id, CHANGED)?;
-            }
-            if gone.is_empty() {
-                continue;
-            }
-            rows::write_names(&self.transaction, row.number, Kind::Listed, [], &gone.removed)?;
-            self.record(
-                origin,
-                "put",
-                &id,
-                json!({"names": changed(&gone), "why": "other parts of the order have them"}),
-            )?;
-            self.tell(origin, &id, What::Changed);
-            self.push(Change::Edit { id, terms: None, names: gone, except: Delta::default() });
         }
         Ok(())
     }
@@ -228,8 +309,14 @@ impl Writer<'_> {
     }
 }
 
-/// What no source says: so all that it says next is something else.
-const CHANGED: Claim = Claim { kind: ClaimKind::Put, hash: [0; 16] };
+/// What a source has said of a part by differences: nobody has read the whole since, and the book tells what it says.
+const CHANGED: Claim = Claim { kind: ClaimKind::Again, hash: [0; 16] };
+
+/// As [`CHANGED`], but the book does not tell it.
+const UNKNOWN: Claim = Claim { kind: ClaimKind::Again, hash: [1; 16] };
+
+/// Something else than was said before.
+const OTHER: Claim = Claim { kind: ClaimKind::Again, hash: [2; 16] };
 
 fn put(folded: &Folded) -> Option<&Order> {
     match folded {

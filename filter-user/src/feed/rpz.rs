@@ -76,6 +76,8 @@ pub(super) struct Reader<'a> {
     refusals: Vec<Refusal>,
     more_refusals: u64,
     records: u64,
+    /// A record that stands for a rule was refused.
+    is_rule_refused: bool,
     is_broken: bool,
 }
 
@@ -130,6 +132,7 @@ impl<'a> Reader<'a> {
             refusals: Vec::new(),
             more_refusals: 0,
             records: 0,
+            is_rule_refused: false,
             is_broken: false,
         }
     }
@@ -171,7 +174,10 @@ impl<'a> Reader<'a> {
                 *self.unsupported.entry(kind).or_default() += 1;
                 self.refuse(record.line, &text(), why);
             }
-            Verdict::Refused(why) => self.refuse(record.line, &text(), why),
+            Verdict::Refused(why) => {
+                self.is_rule_refused = true;
+                self.refuse(record.line, &text(), why);
+            }
             Verdict::Broken(why) => self.broken(record.line, &text(), why),
         }
     }
@@ -196,7 +202,8 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(mut self) -> Read {
         let serial = self.check_whole();
         let parts = if self.is_broken { Vec::new() } else { self.parts() };
-        if parts.is_empty() && !self.refusals.is_empty() && !self.is_broken {
+        // If it only has what is not enforced, it is an empty list.
+        if parts.is_empty() && self.is_rule_refused && !self.is_broken {
             self.broken(0, "", "no rule is left".to_owned());
         }
         if !self.unsupported.is_empty() {
@@ -266,6 +273,7 @@ impl<'a> Reader<'a> {
                 parts.push(Order { terms: Arc::new(part(&self.zone.terms, stop, shape)), names, except });
             }
         }
+        self.is_rule_refused |= !told.is_empty();
         for (line, text, why) in told {
             self.refuse(u64::from(line), &text, why);
         }

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::TransactionBehavior::Immediate;
 
-use super::{CHANGED, Group};
+use super::{CHANGED, Group, OTHER};
 use crate::{
     book::{
         Applied, Book, BookError, Delta, Item, ItemKind,
@@ -37,7 +37,8 @@ pub struct PartChange {
 impl Book {
     /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is
     /// when it was known. Refusals are in what is
-    /// given back, and do not take the place of those of the last reading.
+    /// given back, and do not take the place of those of the last reading. `None`: the operator has revoked the order,
+    /// and it comes back with all that the zone says, so the whole zone is to be read.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -46,10 +47,17 @@ impl Book {
         source: &str,
         parts: Vec<PartChange>,
         arrived: Instant,
-    ) -> Result<Applied, BookError> {
+    ) -> Result<Option<Applied>, BookError> {
         let origin = Origin { source: source.into(), place: Place::default() };
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
         let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        if writer.is_zone_revoked(&parts)? {
+            for part in &parts {
+                set_claim(&writer.transaction, source, &part.terms.id, OTHER)?;
+            }
+            writer.commit(&mut self.ahead)?;
+            return Ok(None);
+        }
         writer.arrived(Some(arrived));
         writer.look_at_changes(source, &parts)?;
         let mut ids = BTreeSet::new();
@@ -63,18 +71,31 @@ impl Book {
         }
         writer.finish_moves(&origin)?;
         writer.record_own_refusals()?;
-        writer.commit(&mut self.ahead)
+        writer.commit(&mut self.ahead).map(Some)
     }
 }
 
 impl Writer<'_> {
+    /// Whether the operator has revoked the order of which these are parts.
+    fn is_zone_revoked(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        let mut is_revoked = false;
+        for id in rows::parts(&self.transaction, whole)? {
+            if self.part(&id)?.is_some() {
+                return Ok(false);
+            }
+            is_revoked |= self.is_revoked_by_operator(&id)?;
+        }
+        Ok(is_revoked)
+    }
+
     /// As [`Writer::look_at_zone`], by what changed.
     fn look_at_changes(&mut self, source: &str, parts: &[PartChange]) -> Result<(), BookError> {
         let mut group = Group { says_anew: true, ..Group::default() };
         let whole = parts.first().map_or("", |part| part.terms.whole());
         for id in rows::parts(&self.transaction, whole)? {
             if let Some(row) = self.part(&id)? {
-                group.numbers.insert(id, row.number);
+                group.numbers.insert(id, (row.number, row.terms.reach));
             }
         }
         let sets: Vec<(&str, BTreeSet<&Name>, BTreeSet<&Name>)> = parts
@@ -84,7 +105,7 @@ impl Writer<'_> {
             })
             .collect();
         let mut there = BTreeMap::new();
-        for (id, number) in &group.numbers {
+        for (id, (number, _)) in &group.numbers {
             let removed = parts.iter().flat_map(|part| &part.names.removed);
             there.insert(id.clone(), rows::listed_of(&self.transaction, *number, removed)?);
         }
@@ -92,7 +113,7 @@ impl Writer<'_> {
         let (mut come, mut go) = (0, 0);
         for part in parts {
             let id = part.terms.id.as_str();
-            let Some(number) = group.numbers.get(id).copied() else { continue };
+            let Some((number, _)) = group.numbers.get(id).copied() else { continue };
             let names = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<Name>>();
             let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
             for name in &delta.removed {
@@ -115,6 +136,17 @@ impl Writer<'_> {
                     group.moving.entry(id.to_owned()).or_default().insert(name.clone(), others);
                 }
             }
+            let mut except = Delta::default();
+            if !part.except.is_empty() {
+                let all = self.after(Kind::Except, number, &part.except)?;
+                except = self.difference(number, Kind::Except, &all)?;
+            }
+            let listing = |name: &Name| {
+                let others = sets.iter().filter(|(other, come, _)| *other != id && come.contains(name));
+                others.map(|(other, ..)| *other).collect()
+            };
+            let waiting = self.waiting(&group, &delta, &except, listing)?;
+            group.waiting.insert(id.to_owned(), waiting);
             (come, go) = (come + delta.added.len(), go + delta.removed.len());
             group.deltas.insert(id.to_owned(), delta);
         }
@@ -129,7 +161,8 @@ impl Writer<'_> {
             group.left.1 = self.names_of(&group, &mut base)?;
         }
         if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
-            let coming = sets.iter().flat_map(|(_, come, _)| come.iter().copied()).collect();
+            let coming =
+                parts.iter().flat_map(|part| part.names.added.iter().map(move |name| (part.terms.reach, name)));
             let coming = self.in_no_part(&group, coming)?;
             let count = coming.len() as u64;
             if count > limit.rows {
@@ -138,6 +171,14 @@ impl Writer<'_> {
                     group.grown = Some((coming, (count, before)));
                 }
             }
+        }
+        for (id, (number, _)) in &group.numbers {
+            if !sets.iter().any(|(changed, ..)| changed == id) && self.is_idle(id, *number)? {
+                group.idle.push(id.clone());
+            }
+        }
+        if group.idle.len() == group.numbers.len() {
+            group.idle.clear();
         }
         self.group = Some(group);
         Ok(())
@@ -159,15 +200,15 @@ impl Writer<'_> {
             Some(row) if row.revoked.is_some() => {
                 let order = Order {
                     terms,
-                    names: self.after(Kind::Listed, &row, &names)?,
-                    except: self.after(Kind::Except, &row, &except)?,
+                    names: self.after(Kind::Listed, row.number, &names)?,
+                    except: self.after(Kind::Except, row.number, &except)?,
                 };
                 self.put(origin, order, &BTreeSet::new())?
             }
             Some(row) => {
                 self.hold_no_longer(&id, &names.removed.iter().cloned().collect())?;
                 self.go_no_longer(&id, &names.added)?;
-                let all = self.after(Kind::Except, &row, &except)?;
+                let all = self.after(Kind::Except, row.number, &except)?;
                 let except = self.difference(row.number, Kind::Except, &all)?;
                 let names = self.group.as_mut().and_then(|group| group.delta(&id)).unwrap_or_default();
                 let is_listed = {
@@ -187,9 +228,9 @@ impl Writer<'_> {
     }
 
     /// What the book has of a part, with a change made to it.
-    fn after(&self, kind: Kind, row: &OrderRow, delta: &Delta) -> Result<BTreeSet<Name>, BookError> {
+    fn after(&self, kind: Kind, number: i64, delta: &Delta) -> Result<BTreeSet<Name>, BookError> {
         let mut all = BTreeSet::new();
-        rows::read_names(&self.transaction, row.number, kind, |name| {
+        rows::read_names(&self.transaction, number, kind, |name| {
             all.insert(rows::name(name)?);
             Ok(())
         })?;

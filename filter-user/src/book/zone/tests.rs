@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    book::{Applied, Book, Held, ItemKind},
+    book::{Applied, Book, Change, Held, ItemKind},
     feed::{
         Context, Entry, Event, Input,
         file::{Files, Which},
@@ -15,6 +15,9 @@ use crate::{
     },
     guard::{Guards, Limit, Policy, Protected},
 };
+
+mod held;
+mod revoked;
 
 /// A zone file and a book, with the daemon's copy of its orders.
 struct Lab {
@@ -103,6 +106,14 @@ impl Lab {
         assert_eq!(held, expected);
     }
 
+    /// Revokes the order, as the operator does.
+    fn revoke(&mut self) {
+        let event = Event::Revoke { order: "o".to_owned(), why: "appeal".to_owned() };
+        let applied = self.book.apply("cli", vec![Entry { line: 1, seq: None, at: None, event }]).unwrap();
+        self.follow(applied);
+        assert_eq!(self.copy, BTreeMap::new());
+    }
+
     /// Approves all that is held, and reads again what the approval concerns, as the daemon does.
     fn approve(&mut self) {
         let chosen = self.book.held(usize::MAX).unwrap();
@@ -142,7 +153,10 @@ fn a_zone_is_brought_to_the_book_part_by_part() {
         ["o#address-192.0.2.1-exact: d.example", "o#drop-exact: a.example", "o#nodata-exact: b.example"]
     );
     lab.held_as(&[]);
-    // The same again changes nothing.
+    // The same again changes nothing, but parts that have no name any more end.
+    let ends = Change::Revoke { id: "o#drop-below".to_owned() };
+    assert_eq!(lab.read().changes, [ends, Change::Revoke { id: "o#nxdomain-exact".to_owned() }]);
+    assert_eq!(lab.copy.len(), 3);
     assert_eq!(lab.read().changes, []);
     // A zone that cannot be read changes nothing.
     fs::write(lab.path(), "a.example CNAME .\n").unwrap();
@@ -249,6 +263,59 @@ fn f2_a_list_that_moves_between_actions_neither_grows_nor_shrinks() {
 }
 
 #[test]
+fn f2_names_that_reach_further_are_growth() {
+    let mut lab = Lab::new(limited(Some(Limit { rows: 2, percent: 10 }), None));
+    let (some, below) = (rows(0, 20, "."), |says| {
+        (0..20).map(|number| format!("*.n{number:02}.example CNAME {says}")).collect::<Vec<_>>()
+    });
+    lab.write(&all(&[&some]));
+    let before = lab.parts();
+    for says in [".", "rpz-drop."] {
+        lab.write(&all(&[&some, &below(says)]));
+        assert_eq!(lab.parts(), before);
+        let held = lab.held();
+        assert_eq!(held.len(), 1, "{held:?}");
+        let why = "more names come at once to the 20 that are there than 2 and 10 percent";
+        assert_eq!((held[0].1, &*held[0].2), ("growth", why));
+    }
+    lab.approve();
+    // To reach less far is none.
+    lab.write(&all(&[&some]));
+    lab.held_as(&[]);
+    assert_eq!(lab.parts(), before);
+}
+
+#[test]
+fn parts_without_names_end_with_the_next_reading_or_change() {
+    let mut lab = Lab::new(Policy::default());
+    for (number, by_differences) in [false, true, true].into_iter().enumerate() {
+        let row = format!("a.example A 192.0.2.{}", number + 1);
+        if by_differences {
+            let mut other = Lab::new(Policy::default());
+            other.write(&[&row]);
+            let parts = difference(&lab, &other);
+            lab.change(parts);
+        } else {
+            lab.write(&[&row]);
+        }
+    }
+    // The one before lost its name just now.
+    let ids = |lab: &Lab| lab.copy.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(ids(&lab), ["o#address-192.0.2.2-exact", "o#address-192.0.2.3-exact"]);
+    lab.write(&["a.example A 192.0.2.3"]);
+    assert_eq!(ids(&lab), ["o#address-192.0.2.3-exact"]);
+    // One that is needed again is back.
+    lab.write(&["a.example A 192.0.2.1"]);
+    assert_eq!(lab.parts(), ["o#address-192.0.2.1-exact: a.example"]);
+    // The last one stays, and the growth limit counts from it.
+    lab.policy.empty = false;
+    lab.write(&[]);
+    assert_eq!(lab.parts(), [""; 0]);
+    lab.read();
+    assert!(!lab.copy.is_empty());
+}
+
+#[test]
 fn f2_shrink_counts_over_the_whole_zone() {
     let mut lab = Lab::new(limited(None, Some(Limit { rows: 5, percent: 50 })));
     let (some, more) = (rows(0, 4, "."), rows(4, 8, "*."));
@@ -333,21 +400,6 @@ fn protected_names_and_suffixes_are_guarded_in_zones() {
     assert!(!lab.copy["o#drop-below"].except.is_empty());
 }
 
-#[test]
-fn a_revoked_order_comes_back_as_a_whole_when_its_zone_says_something_else() {
-    let mut lab = Lab::new(Policy::default());
-    lab.write(&["a.example CNAME .", "b.example CNAME *."]);
-    for id in ["o#nxdomain-exact", "o#nodata-exact"] {
-        let event = Event::Revoke { order: id.to_owned(), why: "appeal".to_owned() };
-        let applied = lab.book.apply("cli", vec![Entry { line: 1, seq: None, at: None, event }]).unwrap();
-        lab.follow(applied);
-    }
-    assert_eq!(lab.read().changes, []);
-    assert_eq!(lab.parts(), [""; 0]);
-    lab.write(&["a.example CNAME .", "b.example CNAME *.", "c.example CNAME ."]);
-    assert_eq!(lab.parts(), ["o#nodata-exact: b.example", "o#nxdomain-exact: a.example c.example"]);
-}
-
 /// The difference of two zones, part by part.
 fn difference(before: &Lab, after: &Lab) -> Vec<PartChange> {
     let ids: BTreeSet<&String> = before.copy.keys().chain(after.copy.keys()).collect();
@@ -374,8 +426,10 @@ impl Lab {
     fn change(&mut self, parts: Vec<PartChange>) -> Applied {
         self.book.set_guards(self.guards());
         let source = self.path().to_str().unwrap().to_owned();
-        let applied = self.book.change_zone(&source, parts, std::time::Instant::now()).unwrap();
-        self.follow(applied)
+        match self.book.change_zone(&source, parts, std::time::Instant::now()).unwrap() {
+            Some(applied) => self.follow(applied),
+            None => self.read(),
+        }
     }
 }
 
@@ -399,8 +453,10 @@ fn what_changed_in_a_zone_does_what_reading_it_does() {
         let except = |lab: &Lab| lab.copy.values().map(|order| order.except.clone()).collect::<Vec<_>>();
         assert_eq!(except(&lab), except(&read));
     }
-    // A reading of the whole then finds nothing to do.
-    assert_eq!(lab.write(steps[4]).changes, []);
+    // A reading of the whole then finds nothing to do, but to end parts that have no name any more.
+    let ends = ["o#address-192.0.2.1-exact", "o#nxdomain-exact"];
+    let ends: Vec<_> = ends.iter().map(|id| Change::Revoke { id: (*id).to_owned() }).collect();
+    assert_eq!(lab.write(steps[4]).changes, ends);
 }
 
 #[test]

@@ -26,7 +26,8 @@ impl Keeper {
             return;
         }
         match self.write_ends().and_then(|()| self.book.change_zone(&source, parts, arrived)) {
-            Ok(applied) => {
+            Ok(None) => self.sync(&Which::Only([path].into())),
+            Ok(Some(applied)) => {
                 self.read = Some(Timestamp::now());
                 for refusal in &applied.refusals {
                     tracing::warn!("refused: {refusal}");

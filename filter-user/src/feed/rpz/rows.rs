@@ -107,6 +107,11 @@ impl Rows {
             return Verdict::Refused("its class is not IN".to_owned());
         }
         if let Some(trigger) = other_trigger(relative) {
+            if trigger == CLIENT && is_passthru() {
+                let why = "PASSTHRU for clients, who are stopped all the same: what the order leaves out are names, and \
+                           its scopes say which clients it is about";
+                return Verdict::Unsupported("rpz-client-ip with PASSTHRU", why.to_owned());
+            }
             let why = format!("a trigger of another kind than the query's name, {trigger}, which Cordon does not have");
             return Verdict::Unsupported(trigger, why);
         }
@@ -325,4 +330,7 @@ const ASTERISK: &str =
     "an asterisk that is not the first label is no wildcard (RFC 4592 2.1.1), and no host name has one";
 
 /// Last labels of the owners of other triggers than on the query's name.
-const TRIGGERS: [&str; 4] = ["rpz-ip", "rpz-client-ip", "rpz-nsdname", "rpz-nsip"];
+const TRIGGERS: [&str; 4] = ["rpz-ip", CLIENT, "rpz-nsdname", "rpz-nsip"];
+
+/// Of those on the client's address.
+const CLIENT: &str = "rpz-client-ip";

@@ -8,7 +8,7 @@
 //! In an order the longer of rule and exception wins, and of equals the exception. So a wildcard whose owner lies
 //! right below another one of its kind, which needs that name as an exception, goes into an order beside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     owner,
@@ -37,6 +37,7 @@ pub(super) struct Names {
 #[derive(Default)]
 pub(super) struct Rules {
     stops: Vec<Stop>,
+    numbers: HashMap<Stop, usize>,
     parts: BTreeMap<(usize, Shape), Names>,
 }
 
@@ -62,12 +63,12 @@ impl Rules {
 
     /// Each part: what is done, how its names reach, and the names.
     pub(super) fn into_parts(self) -> impl Iterator<Item = (Stop, Shape, Names)> {
-        let Self { stops, parts } = self;
+        let Self { stops, parts, .. } = self;
         parts.into_iter().filter_map(move |((stop, shape), names)| Some((*stops.get(stop)?, shape, names)))
     }
 
     fn stop(&mut self, stop: Stop) -> usize {
-        self.stops.iter().position(|known| *known == stop).unwrap_or_else(|| {
+        *self.numbers.entry(stop).or_insert_with(|| {
             self.stops.push(stop);
             self.stops.len() - 1
         })

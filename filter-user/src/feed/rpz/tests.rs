@@ -276,9 +276,40 @@ fn f1_what_is_no_whole_zone_changes_nothing() {
     let read = read("com CNAME .\n");
     assert_eq!(read.zone.as_ref().unwrap().serial, None);
     assert_eq!(refusals(&read)[0], (0, "", "no rule is left; the order stays as it was"));
-    // A zone without rules is an empty list.
+    // A zone without rules is an empty list, also if it has what is not enforced.
     let read = self::read("");
     assert_eq!((refusals(&read), read.zone.as_ref().unwrap().serial), (vec![], Some(7)));
+    let read = self::read("32.1.0.0.127.rpz-ip CNAME .\nbeat.example TXT 17\n");
+    assert_eq!((parts(&read).len(), read.zone.as_ref().unwrap().serial), (0, Some(7)));
+    assert_eq!(refusals(&read)[0], (0, "", "records that Cordon does not enforce: 1 other local data, 1 rpz-ip"));
+}
+
+#[test]
+fn f1_parts_over_the_limit_are_refused_however_many() {
+    let rows: String = (0..100_000_u32)
+        .map(|number| format!("n{number:06}.example A {}\n", Ipv4Addr::from(0x0b00_0000 + number)))
+        .collect();
+    let read = read(&rows);
+    assert_eq!(read.entries.len(), MOST_PARTS);
+    let why = "a zone has at most 1024 kinds of rules, by action, address and reach";
+    assert_eq!(refusals(&read)[0], (0, "n001024.example", why));
+    let more = "97976 more records are refused, and not told one by one";
+    assert_eq!(refusals(&read).last(), Some(&(0, "", more)));
+}
+
+#[test]
+fn clients_that_a_zone_lets_pass_are_told_of() {
+    let read = read("24.0.2.0.192.rpz-client-ip CNAME rpz-passthru.\na.example CNAME .\n");
+    assert_eq!(parts(&read), ["nxdomain-exact: a.example"]);
+    let why = "PASSTHRU for clients, who are stopped all the same: what the order leaves out are names, and its scopes \
+               say which clients it is about";
+    assert_eq!(
+        refusals(&read),
+        [
+            (0, "", "records that Cordon does not enforce: 1 rpz-client-ip with PASSTHRU"),
+            (2, "24.0.2.0.192.rpz-client-ip.rpz.example", why)
+        ]
+    );
 }
 
 #[test]
