@@ -36,6 +36,9 @@ mod reply;
 mod touched;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 /// A zone's name.
 pub type Apex = Name<Vec<u8>>;
 
@@ -208,6 +211,9 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
     let wanted = states.wanted(&feed);
     let mut follower = Follower::new(task);
     follower.load().await;
+    if let Some(found) = follower.found() {
+        tell(found);
+    }
     let mut pace = Pace::new(follower.version());
     follower.show(&states, &pace, None);
     let mut prefer = None;

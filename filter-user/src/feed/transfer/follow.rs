@@ -72,6 +72,17 @@ impl Follower {
         }
     }
 
+    /// What there is at the start, for who reads the copy and may have missed what an earlier task put there.
+    pub(super) fn found(&self) -> Option<Fetched> {
+        let (path, version) = (self.task.path.clone(), self.version?);
+        let (since, to) = (version.soa.serial, version.soa.serial);
+        Some(if version.is_dropped {
+            Fetched::File(path)
+        } else {
+            Fetched::Zone { path, since, to, changes: Box::default(), arrived: Instant::now() }
+        })
+    }
+
     /// Asks the primaries in turn, `prefer` first. One that sends something newer ends that; so does one that has what is
     /// here, if it is the one that was to be asked.
     ///
@@ -184,7 +195,10 @@ impl Follower {
                     .await?;
                 self.incremental += 1;
                 let fetched = match changes {
-                    Some(changes) => Fetched::Zone { path, changes: Box::new(changes), arrived },
+                    Some(changes) => {
+                        let since = here.map_or(soa.serial, |here| here.soa.serial);
+                        Fetched::Zone { path, since, to: soa.serial, changes: Box::new(changes), arrived }
+                    }
                     None => Fetched::File(path),
                 };
                 (soa, digest, fetched, "IXFR")
