@@ -19,7 +19,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -36,7 +36,7 @@ use self::{
 };
 
 use crate::{
-    feed::{Entry, Refusal},
+    feed::{Entry, Refusal, file::CopyRead},
     guard::Guards,
     name::Name,
     order::{Order, Terms},
@@ -157,17 +157,20 @@ pub struct Applied {
     pub held: Vec<Held>,
     /// Number of the last entry that this made in the history; 0 if it made none.
     pub entry: i64,
+    /// Copies of zones that were to be read.
+    pub zones: BTreeMap<PathBuf, CopyRead>,
 }
 
 impl Applied {
     /// Adds what was applied after this.
     pub(crate) fn extend(&mut self, more: Self) {
-        let Self { changes, outcomes, refusals, held, entry } = more;
+        let Self { changes, outcomes, refusals, held, entry, zones } = more;
         self.changes.extend(changes);
         self.outcomes.extend(outcomes);
         self.refusals.extend(refusals);
         self.held.extend(held);
         self.entry = self.entry.max(entry);
+        self.zones.extend(zones);
     }
 }
 

@@ -312,7 +312,7 @@ impl Engine {
 
     fn applied(&mut self, applied: Applied, ended: &[String], reply: Option<Reply<Submitted>>) {
         let begun = Instant::now();
-        let Applied { changes, outcomes, refusals, held, entry } = applied;
+        let Applied { changes, outcomes, refusals, held, entry, zones: _ } = applied;
         let changed: BTreeSet<String> = outcomes.iter().map(|outcome| outcome.order.clone()).collect();
         self.record_outcomes(&outcomes, ended, entry);
         changes.into_iter().for_each(|change| self.enforcer.take(change));

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use self::zones::Zones;
 use super::{
     ends::{End, Ends},
     engine::Message,
@@ -165,6 +166,8 @@ pub(super) struct Keeper {
     read: Option<Timestamp>,
     /// Files could not be taken in.
     unread: bool,
+    /// How far the book is in zones that are transferred.
+    zones: Zones,
     /// Ends by events that are in force and not in the book yet.
     unwritten: Vec<Unwritten>,
     /// The same, and other ends, where they outlive the daemon.
@@ -202,6 +205,7 @@ impl Keeper {
             fetching,
             read: None,
             unread: false,
+            zones: Zones::default(),
             unwritten: Vec::new(),
             ends,
             noted: BTreeSet::new(),
@@ -269,6 +273,7 @@ impl Keeper {
                     self.book.set_guards(self.context.guards.clone());
                     self.feeds = config.feeds;
                     self.forget_unsaid();
+                    self.zones = Zones::default();
                     self.sync(&Which::All);
                     self.release();
                 }
@@ -301,6 +306,7 @@ impl Keeper {
         match synced {
             Ok(applied) => {
                 self.unread = false;
+                self.zones.read(&applied.zones);
                 self.read = Some(Timestamp::now());
                 for refusal in &applied.refusals {
                     tracing::warn!("refused: {refusal}");
@@ -327,7 +333,9 @@ impl Keeper {
     fn fetched(&mut self, fetched: Fetched) {
         match fetched {
             Fetched::File(path) => self.sync(&Which::Only([path].into())),
-            Fetched::Zone { path, changes, arrived } => self.zone_changed(path, &changes, arrived),
+            Fetched::Zone { path, since, to, changes, arrived } => {
+                self.zone_changed(path, (since, to), &changes, arrived);
+            }
             Fetched::Later => self.sync(&Which::Only(BTreeSet::new())),
             Fetched::Record { path, what } => self.book.note_fetch(&path.to_string_lossy(), what),
             Fetched::Events { path, lines } => {
@@ -430,6 +438,10 @@ impl Keeper {
         self.forget_ends();
         if self.unread {
             self.sync(&Which::All);
+        }
+        let zones = self.zones.due();
+        if !zones.is_empty() {
+            self.sync(&Which::Only(zones));
         }
         self.watch_deadlines();
     }

@@ -50,6 +50,25 @@ pub enum Which {
     Only(BTreeSet<PathBuf>),
 }
 
+/// What became of the copy of a zone that is transferred, when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyRead {
+    /// This serial was taken in.
+    Taken(u32),
+    /// The zone has expired.
+    Gone,
+    /// It could not be read. Its orders are as they were.
+    Failed,
+}
+
+impl CopyRead {
+    fn of(snapshot: Option<&Snapshot>) -> Self {
+        let Some(snapshot) = snapshot else { return Self::Failed };
+        let Some(read) = &snapshot.read else { return Self::Gone };
+        read.zone.as_ref().and_then(|zone| zone.serial).map_or(Self::Failed, Self::Taken)
+    }
+}
+
 /// What is there.
 #[derive(Default)]
 struct Found<'a> {
@@ -107,9 +126,15 @@ impl Files {
         applied.refusals.extend(found.passed_over.iter().cloned());
         applied.refusals.extend(found.emptied(&known));
         while !wanted.is_empty() {
-            let snapshots =
-                wanted.iter().filter_map(|path| self.snapshot(path, &found, context, &mut applied.refusals));
-            let (next, again) = book.sync(snapshots.collect())?;
+            let mut snapshots = Vec::new();
+            for path in &wanted {
+                let snapshot = self.snapshot(path, &found, context, &mut applied.refusals);
+                if found.sources.get(path).is_some_and(|source| source.input.transferred.is_some()) {
+                    applied.zones.insert(path.clone(), CopyRead::of(snapshot.as_ref()));
+                }
+                snapshots.extend(snapshot);
+            }
+            let (next, again) = book.sync(snapshots)?;
             applied.extend(next);
             applied.refusals.retain(|refusal| !again.contains(&*refusal.file));
             wanted = again.into_iter().map(PathBuf::from).collect();
@@ -234,6 +259,9 @@ impl<'a> Found<'a> {
     fn look(&mut self, input: &'a Input) -> io::Result<()> {
         let path = &input.path;
         if !fs::metadata(path)?.is_dir() {
+            if input.is_bare_copy() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the zone was not transferred yet"));
+            }
             self.add(path.clone(), input, vec![path.clone()]);
             return Ok(());
         }

@@ -118,6 +118,10 @@ pub enum Fetched {
     Zone {
         /// The file.
         path: PathBuf,
+        /// The serial that the changes begin at.
+        since: u32,
+        /// The serial that they lead to.
+        to: u32,
         /// What changed.
         changes: Box<Changes>,
         /// When the last of it arrived.

@@ -75,6 +75,13 @@ impl Input {
         (self.seal.is_some() && is_signature(path)).then(|| path.with_extension(""))
     }
 
+    /// Whether it is the copy of a zone, and holds no version of it yet: it is new, or was made anew.
+    pub(super) fn is_bare_copy(&self) -> bool {
+        let Some(apex) = &self.transferred else { return false };
+        // What cannot be read is told of when it is to be.
+        matches!(Kept::read(&self.path, apex), Ok(None))
+    }
+
     /// Reads files that make up one source.
     ///
     /// # Errors
@@ -137,12 +144,16 @@ impl Input {
     }
 }
 
-/// Reads the copy of a zone.
+/// Reads the copy of a zone. One that holds no version yet (it is new, or was made anew) says nothing of the zone's
+/// orders; only one that has expired says that they are gone.
 fn copied(reader: &mut rpz::Reader<'_>, source: &Path, apex: &Apex) -> io::Result<()> {
-    let gone = || io::Error::new(io::ErrorKind::NotFound, "the zone is not there");
-    let kept = Kept::read(source, apex).map_err(io::Error::other)?.ok_or_else(gone)?;
-    let version = kept.version().map_err(io::Error::other)?.filter(|version| !version.is_dropped).ok_or_else(gone)?;
-    kept.records(|record| reader.wire(record.owner, record.rtype, record.data)).map_err(io::Error::other)?;
+    let none = || io::Error::other("the zone was not transferred yet");
+    let kept = Kept::read(source, apex).map_err(io::Error::other)?.ok_or_else(none)?;
+    let read = kept.whole(|record| reader.wire(record.owner, record.rtype, record.data)).map_err(io::Error::other)?;
+    let version = read.ok_or_else(none)?;
+    if version.is_dropped {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the zone has expired"));
+    }
     reader.serial(version.soa.serial);
     Ok(())
 }

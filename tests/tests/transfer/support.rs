@@ -116,7 +116,13 @@ impl Secondary {
 
     /// How often something new was told since this was asked last.
     pub fn news(&self) -> usize {
-        self.news.try_iter().filter(|news| !matches!(news, Fetched::Record { .. })).count()
+        let is_new = |news: &Fetched| match news {
+            Fetched::Record { .. } => false,
+            // What a start finds.
+            Fetched::Zone { since, to, .. } => since != to,
+            _ => true,
+        };
+        self.news.try_iter().filter(is_new).count()
     }
 
     /// The serial and the owners of the copy.

@@ -176,6 +176,21 @@ impl Kept {
         Ok(before.zip(after).map(|(before, after)| Changes { before, after }))
     }
 
+    /// Calls `each` for every record, as [`Kept::records`], and tells which version they are of; none if there is none.
+    ///
+    /// # Errors
+    /// The copy cannot be read.
+    pub fn whole(&self, each: impl FnMut(Record<'_>)) -> Result<Option<Version>, KeptError> {
+        // One transaction, so that no transfer comes between the version and its records.
+        let transaction = self.connection.unchecked_transaction()?;
+        let version = self.version()?;
+        if version.is_some_and(|version| !version.is_dropped) {
+            self.records(each)?;
+        }
+        transaction.commit()?;
+        Ok(version)
+    }
+
     /// Calls `each` for every record, sorted by owner.
     ///
     /// # Errors
