@@ -421,6 +421,11 @@ impl Keeper {
         if self.unread {
             self.sync(&Which::All);
         }
+        // After the events, which have the room first; and where other jobs leave no time in between.
+        self.book.note_omitted_refusals(false);
+        if self.book.has_notes() {
+            self.write_notes();
+        }
         self.watch_deadlines();
     }
 

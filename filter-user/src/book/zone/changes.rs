@@ -48,8 +48,9 @@ impl Book {
         arrived: Instant,
     ) -> Result<Applied, BookError> {
         let origin = Origin { source: source.into(), place: Place::default() };
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
         writer.arrived(Some(arrived));
         writer.look_at_changes(source, &parts)?;
         let mut ids = BTreeSet::new();
