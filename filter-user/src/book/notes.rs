@@ -12,7 +12,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior::Immediate};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Ahead, Book, BookError, FILE,
