@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -32,10 +33,15 @@ struct Feed {
 }
 
 /// Rows that are not told one by one.
-#[derive(Debug)]
 struct Rest {
     count: u64,
     hash: Context,
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Rest").field(&self.count).finish()
+    }
 }
 
 impl Default for Rest {
