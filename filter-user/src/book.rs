@@ -31,6 +31,8 @@ use thiserror::Error;
 
 use self::{
     absence::{Absences, PATIENCE},
+    backlog::Backlog,
+    refused::Told,
     rows::{Kind, OrderRow},
     writer::{Origin, Writer},
 };
@@ -44,6 +46,7 @@ use crate::{
 
 mod absence;
 pub(crate) mod audit;
+mod backlog;
 pub(crate) mod chain;
 mod claims;
 mod guarded;
@@ -52,6 +55,7 @@ mod hits;
 mod holding;
 mod names;
 mod notes;
+mod refused;
 mod release;
 mod rows;
 mod schema;
@@ -72,7 +76,8 @@ pub struct Book {
     ahead: Ahead,
     absences: Absences,
     guards: Guards,
-    notes: Vec<Note>,
+    notes: Backlog,
+    told: Told,
 }
 
 /// Who is told of orders that end before the disk has it.
@@ -277,7 +282,15 @@ impl Book {
         let connection = schema::open(&folder.join(FILE))?;
         let clock_behind = rows::newest(&connection)?.filter(|newest| *newest > Timestamp::now());
         let (ahead, absences) = (Ahead::default(), Absences::new(PATIENCE));
-        Ok(Self { connection, clock_behind, ahead, absences, guards: Guards::none(), notes: Vec::new() })
+        Ok(Self {
+            connection,
+            clock_behind,
+            ahead,
+            absences,
+            guards: Guards::none(),
+            notes: Backlog::default(),
+            told: Told::default(),
+        })
     }
 
     /// Has these guards from now on; without this there are none.
@@ -317,8 +330,9 @@ impl Book {
     /// As [`Book::apply`].
     pub fn apply_by(&mut self, source: &str, entries: Vec<Entry>, by: &Value) -> Result<Applied, BookError> {
         let source: Arc<str> = source.into();
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?.by(by);
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told).by(by);
         writer.note_growth_by(&source, &entries)?;
         let mut entries = entries.into_iter().peekable();
         while let Some(entry) = entries.next() {

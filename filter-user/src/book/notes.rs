@@ -1,8 +1,8 @@
 //! What the history has beside the events of orders: what was fetched and refused, what the kernel's tables hold, and
 //! where the filter was put and taken off.
 //!
-//! Nobody waits for these. They are written with the next transaction, or when there is nothing else to do; until then,
-//! also while the disk is full, they are kept.
+//! Nobody waits for these. They are written right before the next transaction, or when there is nothing else to do; until
+//! then, also while the disk is full, they are kept, up to a bound. No event fails because they cannot be written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,13 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior::Immediate};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Ahead, Book, BookError, FILE,
+    backlog::Batch,
     chain::{self, DAEMON, Head},
+    refused::Told,
     schema,
     writer::{Origin, Writer},
 };
@@ -52,7 +54,7 @@ impl Note {
 }
 
 impl Book {
-    /// Has an entry written with the next transaction.
+    /// Has an entry written, as soon as that delays nothing.
     pub(crate) fn note(&mut self, note: Note) {
         self.notes.push(note);
     }
@@ -68,8 +70,7 @@ impl Book {
 
     /// The same of what was refused before it came to the book.
     pub(crate) fn note_refusals(&mut self, source: &str, refusals: &[Refusal]) {
-        if !refusals.is_empty() {
-            let detail = refusals_json(&self.guards.of(source).policy.feed, refusals.iter());
+        if let Some(detail) = self.told.refused(&self.guards.of(source).policy.feed, refusals) {
             self.note(Note { source: source.to_owned(), op: "refuse", order: String::new(), detail });
         }
     }
@@ -89,9 +90,10 @@ impl Book {
         connection.pragma_update(None, "synchronous", "full")?;
         let transaction = connection.transaction_with_behavior(Immediate)?;
         if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == schema::VERSION {
-            let guards = Guards::none();
-            let mut notes = vec![note];
-            Writer::open(transaction, &guards, &mut notes)?.commit(&mut Ahead::default())?;
+            let (guards, mut told) = (Guards::none(), Told::default());
+            let mut writer = Writer::open(transaction, &guards, &mut told);
+            writer.write(&[note])?;
+            writer.commit(&mut Ahead::default())?;
         }
         Ok(())
     }
@@ -104,13 +106,54 @@ impl Book {
     /// Writes them now.
     ///
     /// # Errors
-    /// They stay to be written.
+    /// Those that are not written stay to be.
     pub(crate) fn write_notes(&mut self) -> Result<(), BookError> {
-        if self.has_notes() {
-            let transaction = self.connection.transaction_with_behavior(Immediate)?;
-            Writer::open(transaction, &self.guards, &mut self.notes)?.commit(&mut self.ahead)?;
+        while self.has_notes() {
+            self.write_batch()?;
         }
         Ok(())
+    }
+
+    /// Has them stand before the events of the next transaction, as far as that costs these nothing: they are not waited
+    /// for, which that transaction does for both, and where they cannot be written it has the room that there is.
+    ///
+    /// # Errors
+    /// The events would not be waited for either.
+    pub(super) fn write_notes_ahead(&mut self) -> Result<(), BookError> {
+        if self.has_notes() && !self.notes.is_stuck {
+            self.connection.pragma_update(None, "synchronous", "normal")?;
+            let written = self.write_batch();
+            self.connection.pragma_update(None, "synchronous", "full")?;
+            if let Err(error) = written {
+                tracing::warn!("the history lacks what was noted until it can be written: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self) -> Result<(), BookError> {
+        let batch = self.notes.batch();
+        let written = self.write_these(&batch);
+        match &written {
+            Ok(()) => self.notes.written(&batch),
+            Err(_) => self.notes.is_stuck = true,
+        }
+        written
+    }
+
+    fn write_these(&mut self, batch: &Batch) -> Result<(), BookError> {
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
+        writer.write(&batch.notes)?;
+        writer.commit(&mut self.ahead)?;
+        Ok(())
+    }
+
+    /// Notes what was refused beyond what is told one by one: `all` of it, or where the last such note is long ago.
+    pub(crate) fn note_omitted_refusals(&mut self, all: bool) {
+        for detail in self.told.omitted(all) {
+            self.note(Note::of_daemon("refuse", detail));
+        }
     }
 
     /// The last entry of the history.
@@ -137,7 +180,7 @@ impl Book {
     }
 
     fn last_fetch(&self, source: &str) -> Result<Option<Value>, BookError> {
-        let noted = self.notes.iter().rev().find(|note| note.op == "fetch" && note.source == source);
+        let noted = self.notes.newest().find(|note| note.op == "fetch" && note.source == source);
         if let Some(note) = noted {
             return Ok(Some(note.detail.clone()));
         }
@@ -163,13 +206,14 @@ impl Writer<'_> {
     pub(super) fn record_refusals<'r>(
         &mut self,
         source: &str,
-        refusals: impl ExactSizeIterator<Item = &'r Refusal>,
+        refusals: impl IntoIterator<Item = &'r Refusal>,
     ) -> Result<(), BookError> {
-        if refusals.len() == 0 {
-            return Ok(());
+        match self.told.refused(&self.guards.of(source).policy.feed, refusals) {
+            Some(detail) => {
+                self.record(&Origin { source: source.into(), place: Place::default() }, "refuse", "", detail)
+            }
+            None => Ok(()),
         }
-        let detail = refusals_json(&self.guards.of(source).policy.feed, refusals);
-        self.record(&Origin { source: source.into(), place: Place::default() }, "refuse", "", detail)
     }
 
     /// Appends what the book itself has refused in this transaction.
@@ -178,19 +222,8 @@ impl Writer<'_> {
         for refusal in self.refusals() {
             by_source.entry(refusal.file.clone()).or_default().push(refusal.clone());
         }
-        by_source.iter().try_for_each(|(source, refusals)| self.record_refusals(source, refusals.iter()))
+        by_source.iter().try_for_each(|(source, refusals)| self.record_refusals(source, refusals))
     }
-}
-
-fn refusals_json<'r>(feed: &str, refusals: impl ExactSizeIterator<Item = &'r Refusal>) -> Value {
-    let more = refusals.len().saturating_sub(ROWS);
-    let row = |refusal: &Refusal| json!({"file": refusal.file, "line": refusal.line, "text": refusal.text, "why": refusal.why});
-    let rows: Vec<Value> = refusals.take(ROWS).map(row).collect();
-    let mut detail = json!({"feed": feed, "rows": rows});
-    if more > 0 {
-        detail["more"] = more.into();
-    }
-    detail
 }
 
 /// Each order, whether it is revoked, and the word of the last entry that concerns what the tables hold of it.
@@ -203,6 +236,3 @@ SELECT id, revoked IS NOT NULL, coalesce((
 
 /// How long a daemon that does not answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Refused rows that an entry tells one by one.
-const ROWS: usize = 1000;

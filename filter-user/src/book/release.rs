@@ -61,8 +61,9 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub fn reject(&mut self, changes: &[Held], by: &Value) -> Result<(), BookError> {
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
         let user = by["user"].as_str().unwrap_or_default();
         for held in changes.iter().filter(|held| held.rejected.is_none()) {
             held.reject(&writer.transaction, writer.now, user)?;
@@ -102,8 +103,9 @@ impl Book {
         &mut self,
         chosen: impl Fn(&Still<'_, '_>, &Held) -> Option<(&'static str, Value)>,
     ) -> Result<(Applied, BTreeSet<String>), BookError> {
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
         let mut again = BTreeSet::new();
         for held in held::held(&writer.transaction, &Of::All, usize::MAX)? {
             let still = Still { writer: &writer, guards: &self.guards };

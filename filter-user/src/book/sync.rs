@@ -93,8 +93,9 @@ impl Book {
     }
 
     fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
         let mut plans = Vec::new();
         let mut dropped = Vec::new();
         for snapshot in snapshots {
@@ -293,7 +294,7 @@ fn take(
     refusals.extend(writer.refusals().drain(before..));
     refusals.sort_by_key(|refusal| refusal.line);
     let new = rows::write_refusals(&writer.transaction, &source, &refusals)?;
-    writer.record_refusals(&source, new.into_iter())?;
+    writer.record_refusals(&source, new)?;
     writer.refusals().extend(refusals);
     Ok(())
 }

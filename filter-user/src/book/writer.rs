@@ -15,7 +15,7 @@ use super::{
     chain::{self, Head, Link, listed},
     guarded::{Admitted, Hold, widens},
     held::Held,
-    notes::Note,
+    refused::Told,
     rows::{self, Kind, OrderRow},
     zone::Group,
 };
@@ -42,7 +42,8 @@ pub(super) struct Writer<'a> {
     /// What each entry says of who gave the events, or when they arrived, as fields.
     by: Map<String, Value>,
     applied: Applied,
-    notes: &'a mut Vec<Note>,
+    /// What was told of refused rows.
+    pub(super) told: &'a mut Told,
     /// The last entry of the history, once this has written one: nobody else writes in the meantime.
     last: Option<Head>,
 }
@@ -55,13 +56,9 @@ pub(super) struct Origin {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins with what was noted before.
-    pub(super) fn open(
-        transaction: Transaction<'a>,
-        guards: &'a Guards,
-        notes: &'a mut Vec<Note>,
-    ) -> Result<Self, BookError> {
-        let mut writer = Self {
+    /// Begins.
+    pub(super) fn open(transaction: Transaction<'a>, guards: &'a Guards, told: &'a mut Told) -> Self {
+        Self {
             transaction,
             dropped: HashSet::new(),
             guards,
@@ -71,13 +68,9 @@ impl<'a> Writer<'a> {
             now: Timestamp::now(),
             by: Map::new(),
             applied: Applied::default(),
-            notes,
+            told,
             last: None,
-        };
-        let noted = std::mem::take(writer.notes);
-        let written = writer.write(&noted);
-        *writer.notes = noted;
-        written.map(|()| writer)
+        }
     }
 
     /// Has each entry say who gave the events.
@@ -109,7 +102,6 @@ impl<'a> Writer<'a> {
             tell(ended.into_iter().filter(|(_, ends)| *ends).map(|(id, _)| id.clone()).collect());
         }
         self.transaction.commit()?;
-        self.notes.clear();
         Ok(self.applied)
     }
 

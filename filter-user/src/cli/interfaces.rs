@@ -254,27 +254,46 @@ impl Detach {
         } else {
             self.interface
         };
-        let mut missing = false;
+        let (mut missing, mut failed, mut alone) = (false, None, Vec::new());
         let mut daemon = Some(global.client()?.with_patience(PATIENCE));
         for interface in &interfaces {
             let request = DetachRequest { interface: interface.clone() };
             let answer = daemon.as_ref().map(|daemon| daemon.post::<Detached>("/v1/detach", &request));
             let was_attached = match answer {
-                Some(Ok(detached)) => detached.was_attached,
+                Some(Ok(detached)) => Some(detached.was_attached),
                 // The off switch works whatever the daemon does.
                 Some(Err(error)) => {
                     if !matches!(error, ClientError::Unreachable(_)) {
                         eprintln!("cordon: {error}; detaching past it");
                     }
                     daemon = None;
-                    detach_alone(&config, interface)?
+                    None
                 }
-                None => detach_alone(&config, interface)?,
+                None => None,
             };
+            // One that cannot be detached keeps the filter off no other.
+            let was_attached = match was_attached.map_or_else(|| detach_alone(&config, interface), Ok) {
+                Ok(was_attached) => was_attached,
+                Err(error) => {
+                    eprintln!("cordon: {interface}: {error:#}");
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            if daemon.is_none() && was_attached {
+                alone.push(interface);
+            }
             missing |= !was_attached;
             let line = DetachLine { interface, was_attached };
             let word = if was_attached { "detached" } else { "was not attached" };
             global.output.print(&line, |line| format!("{}: {word}", line.interface))?;
+        }
+        // Last: the disk that a daemon hangs on may keep this waiting, too.
+        for interface in alone {
+            note(&config, "detach", json!({"interface": interface}));
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -286,11 +305,7 @@ fn detach_alone(config: &Config, interface: &str) -> Result<bool> {
         let folder = config.daemon.state_dir.display();
         eprintln!("cordon: {interface}: {folder}: {error}; a daemon that runs may attach again");
     }
-    let was_attached = kernel::detach(&config.daemon.pin_root, interface)?;
-    if was_attached {
-        note(config, "detach", json!({"interface": interface}));
-    }
-    Ok(was_attached)
+    Ok(kernel::detach(&config.daemon.pin_root, interface)?)
 }
 
 /// Has the history tell what was done without the daemon, and by whom. It is done whether this works or not.

@@ -443,6 +443,11 @@ impl Keeper {
         if !zones.is_empty() {
             self.sync(&Which::Only(zones));
         }
+        // After the events, which have the room first; and where other jobs leave no time in between.
+        self.book.note_omitted_refusals(false);
+        if self.book.has_notes() {
+            self.write_notes();
+        }
         self.watch_deadlines();
     }
 

@@ -43,6 +43,8 @@ impl Engine {
         let standing: BTreeSet<String> = self.enforcer.compiled().map(str::to_owned).collect();
         for (id, why) in self.enforcer.problems.clone() {
             self.note_failing(&id, &why, generation);
+            // There may be room for it later.
+            self.record.open(&id, 0);
         }
         let start = json!({
             "version": env!("CARGO_PKG_VERSION"), "generation": generation, "orders": standing.len(),

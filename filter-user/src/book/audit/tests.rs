@@ -258,7 +258,7 @@ fn the_chain_holds_under_several_writers() {
 }
 
 #[test]
-fn what_is_noted_is_written_with_the_next_transaction_and_never_lost() {
+fn what_is_noted_is_written_before_the_next_event_and_never_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut book = Book::open(folder.path()).unwrap();
     book.note(Note::of_daemon("tables", json!({"generation": 7})).about("a"));
@@ -267,12 +267,49 @@ fn what_is_noted_is_written_with_the_next_transaction_and_never_lost() {
     assert!(book.write_notes().is_err() && book.apply("cli", vec![put("a")]).is_err());
     assert!(book.has_notes());
     book.connection.pragma_update(None, "query_only", false).unwrap();
+    // Events go first from then on, until it was tried again.
+    book.apply("cli", vec![put("b")]).unwrap();
+    assert!(book.has_notes());
+    book.write_notes().unwrap();
+    assert!(!book.has_notes());
+    book.note(Note::of_daemon("tables", json!({"generation": 8})).about("a"));
     book.apply_by("cli", vec![put("a")], &json!({"user": "root", "uid": 0})).unwrap();
     assert!(!book.has_notes());
     let history = book.history("a").unwrap();
     let ops: Vec<_> = history.iter().map(|record| (record.number, record.op.as_str())).collect();
-    assert_eq!(ops, [(1, "tables"), (2, "put")]);
-    assert_eq!((&history[1].detail["user"], &history[1].detail["uid"]), (&json!("root"), &json!(0)));
+    assert_eq!(ops, [(2, "tables"), (3, "tables"), (4, "put")]);
+    assert_eq!((&history[2].detail["user"], &history[2].detail["uid"]), (&json!("root"), &json!(0)));
+}
+
+#[test]
+fn on_a_full_disk_an_event_has_the_room_that_notes_do_not_fit_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    book.apply("cli", vec![put("a")]).unwrap();
+    let pages: i64 = book.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    let limit = |book: &Book, pages: i64| {
+        book.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    };
+    limit(&book, pages + 6);
+    // 8 MB, of which 4 are kept.
+    for number in 0..8000 {
+        book.note(Note::of_daemon("tables", json!({"generation": number, "why": "x".repeat(1000)})));
+    }
+    book.apply("cli", vec![put("b")]).unwrap();
+    assert_eq!(book.history("b").unwrap()[0].number, 2);
+    assert!(book.write_notes().is_err());
+    book.apply("cli", vec![entry(Event::Revoke { order: "b".to_owned(), why: String::new() })]).unwrap();
+    assert!(book.has_notes() && book.revoked("b").unwrap());
+
+    limit(&book, 1 << 20);
+    book.write_notes().unwrap();
+    assert!(!book.has_notes());
+    let lab = Lab { folder };
+    let lines: Vec<Value> = lab.export().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = lines.iter().filter(|line| line["op"] == "tables").count();
+    let last = lines.last().unwrap();
+    assert_eq!((&last["op"], &last["detail"]), (&json!("omitted"), &json!({"tables": 8000 - told})));
+    assert!((3000..4000).contains(&told), "{told}");
 }
 
 #[test]

@@ -387,7 +387,7 @@ fn f2_a_list_that_shrank_or_is_empty_waits_but_removals_by_name_do_not() {
     let source: Arc<str> = lab.path("a.jsonl").to_str().unwrap().into();
     let book = lab.book();
     let transaction = book.connection.transaction().unwrap();
-    let mut writer = Writer::open(transaction, &book.guards, &mut book.notes).unwrap();
+    let mut writer = Writer::open(transaction, &book.guards, &mut book.told);
     let origin = Origin { source: source.clone(), place: Place::default() };
     assert!(writer.put(&origin, empty, &BTreeSet::new()).unwrap());
     writer.write_holds(&source, "o", Place::default(), true).unwrap();

@@ -35,10 +35,9 @@ pub struct PartChange {
 }
 
 impl Book {
-    /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is
-    /// when it was known. Refusals are in what is
-    /// given back, and do not take the place of those of the last reading. `None`: the operator has revoked the order,
-    /// and it comes back with all that the zone says, so the whole zone is to be read.
+    /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is when it was
+    /// known. Refusals are in what is given back, and do not take the place of those of the last reading. `None`: the
+    /// operator has revoked the order, and it comes back with all that the zone says, so the whole zone is to be read.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -49,8 +48,9 @@ impl Book {
         arrived: Instant,
     ) -> Result<Option<Applied>, BookError> {
         let origin = Origin { source: source.into(), place: Place::default() };
+        self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
-        let mut writer = Writer::open(transaction, &self.guards, &mut self.notes)?;
+        let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
         if writer.is_zone_revoked(&parts)? {
             for part in &parts {
                 set_claim(&writer.transaction, source, &part.terms.id, OTHER)?;

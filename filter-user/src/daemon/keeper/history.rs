@@ -42,6 +42,7 @@ impl Keeper {
     }
 
     pub(super) fn stopped(&mut self) {
+        self.book.note_omitted_refusals(true);
         self.book.note(Note::of_daemon("stop", json!({})));
         self.write_notes();
         self.tell_head();
