@@ -8,6 +8,7 @@
 //! The primaries are trusted to know the zone, not to be well. A NOTIFY is trusted for nothing but to be a reason to look.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -167,21 +168,27 @@ pub struct PrimaryState {
 /// Who wants a zone to be looked at.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    /// The primary that says there is something new.
-    from: Mutex<Option<IpAddr>>,
+    /// The primaries that say there is something new. Each of them is asked.
+    from: Mutex<BTreeSet<IpAddr>>,
     arrived: Notify,
 }
 
 impl Inbox {
-    /// Has the zone looked at, at this primary first.
-    pub fn put(&self, from: IpAddr) {
-        *self.from.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+    /// Has the zone looked at, at these primaries first.
+    pub fn put(&self, from: impl IntoIterator<Item = IpAddr>) {
+        self.from.lock().unwrap_or_else(PoisonError::into_inner).extend(from);
         self.arrived.notify_one();
     }
 
-    async fn take(&self) -> Option<IpAddr> {
-        self.arrived.notified().await;
-        self.from.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Waits for some.
+    async fn wait(&self) {
+        while self.from.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut *self.from.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -216,10 +223,10 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
     }
     let mut pace = Pace::new(follower.version());
     follower.show(&states, &pace, None);
-    let mut prefer = None;
+    let mut prefer = BTreeSet::new();
     loop {
-        let outcome = follower.look(prefer).await;
-        let problem = outcome.as_ref().err().map(|why| pace.told(why, expire));
+        let outcome = follower.look(&mut prefer).await;
+        let problem = outcome.as_ref().err().map(|why| pace.told(why, follower.is_dropped()));
         let wait = match outcome {
             Ok(news) => {
                 let is_new = news.is_some();
@@ -235,22 +242,36 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
         if let Some(problem) = problem {
             tracing::warn!("feed {feed}: {problem}");
         }
+        if !prefer.is_empty() {
+            // One was newer; others that say that they are were not asked.
+            continue;
+        }
         let until = Instant::now() + wait;
         prefer = loop {
             tokio::select! {
-                () = sleep(until.saturating_duration_since(Instant::now())) => break None,
-                () = wanted.notified() => break None,
-                from = inbox.take() => {
+                () = sleep(until.saturating_duration_since(Instant::now())) => break BTreeSet::new(),
+                () = wanted.notified() => break BTreeSet::new(),
+                () = inbox.wait() => {
                     sleep(pace.after_notify()).await;
-                    break from;
+                    break inbox.take();
                 }
                 () = sleep(pace.until_expiry()) => {
-                    pace.told_expiry();
-                    if expire == Expire::Drop && follower.drop_expired().await {
+                    let dropped = if expire == Expire::Drop { follower.drop_expired().await } else { Ok(false) };
+                    if dropped == Ok(true) {
                         tell(Fetched::File(path.clone()));
                         tokio::spawn(super::http::look_again(tell.clone()));
                     }
-                    let problem = pace.told("no primary has confirmed the zone", expire);
+                    let why = match dropped {
+                        Ok(_) => {
+                            pace.told_expiry();
+                            "no primary has confirmed the zone".to_owned()
+                        }
+                        Err(why) => {
+                            pace.put_off_expiry();
+                            format!("they cannot be dropped: {why}")
+                        }
+                    };
+                    let problem = pace.told(&why, follower.is_dropped());
                     tracing::error!("feed {feed}: {problem}");
                     follower.show(&states, &pace, Some(&problem));
                 }

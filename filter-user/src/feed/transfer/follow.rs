@@ -1,6 +1,7 @@
 //! One zone: a look at its primaries, and a transfer where there is something newer.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -83,21 +84,27 @@ impl Follower {
         })
     }
 
-    /// Asks the primaries in turn, `prefer` first. One that sends something newer ends that; so does one that has what is
-    /// here, if it is the one that was to be asked.
+    /// Asks the primaries in turn, those of `prefer` first, and takes out of that which were asked. One that sends
+    /// something newer ends that; so does one that has what is here, if it is the last of those that were to be asked.
     ///
     /// # Errors
     /// None of them has the zone as it should be; why, for each.
-    pub(super) async fn look(&mut self, prefer: Option<IpAddr>) -> Result<Option<News>, String> {
+    pub(super) async fn look(&mut self, prefer: &mut BTreeSet<IpAddr>) -> Result<Option<News>, String> {
         let mut order: Vec<usize> = (0..self.task.upstream.primaries.len()).collect();
-        let address = |number: &usize| {
-            self.task.upstream.primaries.get(*number).map(|primary| primary.address.ip().to_canonical())
+        let is_wanted = |number: usize, prefer: &BTreeSet<IpAddr>| {
+            address_of(&self.task.upstream, number).is_some_and(|address| prefer.contains(&address))
         };
-        order.sort_by_key(|number| prefer.is_none() || address(number) != prefer);
+        order.sort_by_key(|number| !is_wanted(*number, prefer));
+        // Several primaries may be at one address.
+        let mut wanted = order.iter().filter(|number| is_wanted(**number, prefer)).count();
         let mut problems = Vec::new();
         let mut is_confirmed = false;
         for number in order {
-            let is_preferred = prefer.is_some() && address_of(&self.task.upstream, number) == prefer;
+            let is_last_wanted = wanted == 1;
+            wanted = wanted.saturating_sub(1);
+            if let Some(address) = address_of(&self.task.upstream, number) {
+                prefer.remove(&address);
+            }
             let found = self.ask(number).await;
             let now = Timestamp::now();
             let Some(primary) = self.task.upstream.primaries.get(number) else { continue };
@@ -126,7 +133,7 @@ impl Follower {
                 }
             }
             self.note(state);
-            if news.is_some() || is_confirmed && is_preferred {
+            if news.is_some() || is_confirmed && is_last_wanted {
                 self.confirm(now, news.is_some()).await?;
                 return Ok(news.map(|news| *news));
             }
@@ -223,17 +230,24 @@ impl Follower {
         Ok(())
     }
 
-    /// Has the rules of the zone go, since it is too old.
-    pub(super) async fn drop_expired(&mut self) -> bool {
-        let Some(version) = self.version.as_mut().filter(|version| !version.is_dropped) else { return false };
-        version.is_dropped = true;
-        match self.with_kept(|kept| kept.drop_expired()).await {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::error!("feed {}: {why}", self.task.feed);
-                false
-            }
+    /// Whether the rules of the zone have gone, since it was too old.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.version.is_some_and(|version| version.is_dropped)
+    }
+
+    /// Has the rules of the zone go, since it is too old. Gives whether there were any.
+    ///
+    /// # Errors
+    /// That cannot be noted in the copy, and the rules stay.
+    pub(super) async fn drop_expired(&mut self) -> Result<bool, String> {
+        if self.version.is_none() || self.is_dropped() {
+            return Ok(false);
         }
+        self.with_kept(|kept| kept.drop_expired()).await?;
+        if let Some(version) = &mut self.version {
+            version.is_dropped = true;
+        }
+        Ok(true)
     }
 
     fn note(&mut self, state: PrimaryState) {

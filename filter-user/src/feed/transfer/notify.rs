@@ -154,7 +154,9 @@ fn answer(octets: Vec<u8>, from: IpAddr, zones: &[Zone], states: &States) -> Opt
         tracing::debug!("NOTIFY from {from}, not of a zone that is followed");
         return answered(&message, if is_malformed { Rcode::FORMERR } else { Rcode::NOTAUTH });
     };
-    let signed = ServerTransaction::request(&Arc::new(zone.read_keys()), &mut message, Time48::now());
+    // Anybody can send one without a signature: no file is read for that.
+    let keys = if has_signature(&message) { zone.read_keys() } else { HashMap::new() };
+    let signed = ServerTransaction::request(&Arc::new(keys), &mut message, Time48::now());
     let refused = |why: &str, code| {
         tracing::warn!("feed {}: NOTIFY from {from} refused: {why}", zone.feed);
         states.update(&zone.feed, |state| state.zone.get_or_insert_default().notifies_refused += 1);
@@ -166,7 +168,9 @@ fn answer(octets: Vec<u8>, from: IpAddr, zones: &[Zone], states: &States) -> Opt
         Ok(None) if !zone.is_primary(from) => refused("not one of the zone's primaries", Rcode::REFUSED),
         Ok(_) => {
             states.update(&zone.feed, |state| state.zone.get_or_insert_default().notifies += 1);
-            zone.inbox.put(from);
+            // One by a key that does not come from a primary's address may mean any of them.
+            let is_meant = |primary: &&IpAddr| **primary == from || !zone.is_primary(from);
+            zone.inbox.put(zone.primaries.iter().filter(is_meant).copied());
             Rcode::NOERROR
         }
     };
@@ -178,6 +182,10 @@ fn answer(octets: Vec<u8>, from: IpAddr, zones: &[Zone], states: &States) -> Opt
         }
         _ => answered(&message, code),
     }
+}
+
+fn has_signature(message: &Message<Vec<u8>>) -> bool {
+    message.additional().is_ok_and(|records| records.flatten().any(|record| record.rtype() == Rtype::TSIG))
 }
 
 /// The zone that a NOTIFY is about.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Expire, kept::Version, records::Soa};
+use super::{kept::Version, records::Soa};
 
 /// See the module.
 pub(super) struct Pace {
@@ -14,6 +14,8 @@ pub(super) struct Pace {
     expiry: Option<Instant>,
     /// That it is was told.
     is_told: bool,
+    /// Not before this is it told.
+    not_before: Instant,
     failures: u32,
     /// NOTIFYs that are followed at once, and when that was.
     free: f64,
@@ -22,8 +24,16 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(version: Option<Version>) -> Self {
-        let mut pace =
-            Self { soa: None, expiry: None, is_told: false, failures: 0, free: FREE_NOTIFIES, counted: Instant::now() };
+        let now = Instant::now();
+        let mut pace = Self {
+            soa: None,
+            expiry: None,
+            is_told: false,
+            not_before: now,
+            failures: 0,
+            free: FREE_NOTIFIES,
+            counted: now,
+        };
         if let Some(version) = version {
             // A clock that went back says nothing about the zone's age.
             let age = Duration::try_from(Timestamp::now().duration_since(version.checked)).unwrap_or_default();
@@ -71,9 +81,14 @@ impl Pace {
     /// The time until it is to be told that the zone is too old; for ever, if it was told, or if there is none.
     pub(super) fn until_expiry(&self) -> Duration {
         match self.expiry {
-            Some(expiry) if !self.is_told => expiry.saturating_duration_since(Instant::now()),
+            Some(expiry) if !self.is_told => expiry.max(self.not_before).saturating_duration_since(Instant::now()),
             _ => Duration::MAX,
         }
+    }
+
+    /// Has it told again in a while, since what is to be done then could not be.
+    pub(super) fn put_off_expiry(&mut self) {
+        self.not_before = Instant::now() + EXPIRY_AGAIN;
     }
 
     /// Notes that it was told.
@@ -85,12 +100,12 @@ impl Pace {
         self.expiry.is_some_and(|expiry| expiry <= Instant::now())
     }
 
-    /// A problem, and what it has come to.
-    pub(super) fn told(&self, why: &str, policy: Expire) -> String {
-        match policy {
+    /// A problem, and what it has come to. `is_dropped`: the zone's rules have gone.
+    pub(super) fn told(&self, why: &str, is_dropped: bool) -> String {
+        match is_dropped {
             _ if !self.is_expired() => why.to_owned(),
-            Expire::Keep => format!("the zone has expired; its rules stay in force: {why}"),
-            Expire::Drop => format!("the zone has expired; its rules are dropped: {why}"),
+            false => format!("the zone has expired; its rules stay in force: {why}"),
+            true => format!("the zone has expired; its rules are dropped: {why}"),
         }
     }
 }
@@ -123,6 +138,9 @@ fn random() -> f64 {
     // Without a random number all wait as long; that is no reason to fail.
     SystemRandom::new().fill(&mut octets).map_or(0.5, |()| f64::from(u32::from_ne_bytes(octets)) / f64::from(u32::MAX))
 }
+
+/// Until it is tried again to drop a zone's rules.
+const EXPIRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Part by which a wait may be shorter than it should.
 const JITTER: f64 = 0.1;
@@ -196,12 +214,15 @@ mod tests {
         );
         let mut pace = Pace::new(Some(version(3600, 600, 86_400, 90_000)));
         assert_eq!(left(&pace), 0);
-        assert_eq!(pace.told("x", Expire::Keep), "the zone has expired; its rules stay in force: x");
+        assert_eq!(pace.told("x", false), "the zone has expired; its rules stay in force: x");
+        assert_eq!(pace.told("x", true), "the zone has expired; its rules are dropped: x");
+        pace.put_off_expiry();
+        assert!((8..=10).contains(&left(&pace)), "it is tried again");
         pace.told_expiry();
         assert_eq!(pace.until_expiry(), Duration::MAX);
         pace.after_answer(Some(version(3600, 600, 86_400, 0)), false);
         assert!(left(&pace) > 86_000);
-        assert_eq!(pace.told("x", Expire::Keep), "x");
+        assert_eq!(pace.told("x", false), "x");
         let from_the_future = Pace::new(Some(Version { checked: Timestamp::MAX, ..version(60, 60, 600, 0) }));
         assert!((598..=600).contains(&left(&from_the_future)));
     }
