@@ -40,6 +40,8 @@ fn begin(script: Script) -> Result<(Scripted, Secondary)> {
     secondary.upstream.max_size = 4096;
     secondary.start();
     secondary.reaches(1, &HERE)?;
+    // What is new is told, too.
+    secondary.is_well()?;
     Ok((primary, secondary))
 }
 
