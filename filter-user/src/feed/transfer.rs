@@ -2,8 +2,8 @@
 //!
 //! A task for each zone is its secondary (RFC 1034 4.3.5). It looks at the SOA record of a primary at the start, when the
 //! zone's refresh time is over, when a primary sends a NOTIFY, and when somebody asks for it, and has the zone
-//! transferred where the primary's is newer. What came whole is kept in a file ([`Kept`]); whatever else happens changes
-//! nothing there, so that the last good zone stays enforced.
+//! transferred where the primary's is newer. What came whole is kept in a file ([`kept::Kept`]); whatever else happens
+//! changes nothing there, so that the last good zone stays enforced.
 //!
 //! The primaries are trusted to know the zone, not to be well. A NOTIFY is trusted for nothing but to be a reason to look.
 
