@@ -18,6 +18,8 @@ use filter_common::verdict::{Action, Reason};
 use filter_user::order::Match;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::pin_to_this_cpu;
+
 const NAME: &str = "www.example.com";
 const A: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const AAAA: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x80);
@@ -336,15 +338,4 @@ fn d09_without_a_rate_nothing_is_answered() {
         let run = filter.run_in_kernel(&frame);
         assert_eq!((run.reason, run.frame), (Reason::DroppedRate, frame));
     }
-}
-
-/// The bucket is each CPU's own.
-fn pin_to_this_cpu() {
-    // SAFETY: a set of CPUs that is zeroed is an empty one, and it lives through the call.
-    let pinned = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-    };
-    assert_eq!(pinned, 0, "sched_setaffinity");
 }

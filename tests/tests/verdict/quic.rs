@@ -189,6 +189,7 @@ fn q5_version_2() {
 
 #[test]
 fn q6_over_the_rate_and_with_a_full_ring_initials_pass_and_are_counted() {
+    crate::pin_to_this_cpu();
     let mut border = Tiered::new();
     border.behaviour(&Behaviour { copies_per_second: 3, ..Behaviour::default() });
     let first = datagram_over(Ip::v4(), &initial(&mut client(), LISTED));
