@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cordon_tests::lab::{Family, Filter, Host, Lab, Process, address, eventually, order};
+use cordon_tests::lab::{Filter, Host, Lab, Process, eventually, order};
 use serde_json::Value;
 
 /// Longest that a change may take to be enforced.
@@ -109,8 +109,8 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
     web.put("list.txt", "# names\nlisted.example\nhttps://sites.example/view/x\n")?;
     let feeds = [web.feed("native", "native", "orders.jsonl", "", ""), web.feed("list", "list", "list.txt", "", ORDER)];
     let mut filter = Filter::start_with(&lab, &[], &feeds.concat())?;
-    eventually(PATIENCE, || stopped(&lab, &["native.example", "www.listed.example"])).with_context(|| filter.log())?;
-    passes(&lab, &["sites.example", "other.example"])?;
+    eventually(PATIENCE, || lab.stopped(&["native.example", "www.listed.example"])).with_context(|| filter.log())?;
+    lab.passes(&["sites.example", "other.example"])?;
     let list = feed(&filter, "list")?;
     ensure!(list["problem"].is_null() && list["fetch"]["checked"].is_string(), "{list}");
     let refusal = &list["refusals"][0];
@@ -118,7 +118,7 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
 
     // A change is enforced; half a list is none.
     web.put("list.txt", "listed.example\nmore.example\n")?;
-    eventually(PATIENCE, || stopped(&lab, &["listed.example", "more.example"]))?;
+    eventually(PATIENCE, || lab.stopped(&["listed.example", "more.example"]))?;
     web.put("list.txt", "<html>sign in</html>\n")?;
     eventually(PATIENCE, || {
         let list = feed(&filter, "list")?;
@@ -126,7 +126,7 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
         ensure!(why.starts_with("begins with `<`"), "{list}");
         Ok(())
     })?;
-    stopped(&lab, &["listed.example", "more.example", "native.example"])?;
+    lab.stopped(&["listed.example", "more.example", "native.example"])?;
 
     // The server goes; the daemon goes, too, and comes back without it.
     web.stop();
@@ -138,19 +138,19 @@ fn f4_what_is_fetched_is_enforced_and_stays_when_the_server_is_ill() -> Result<(
         Ok(())
     };
     eventually(PATIENCE, || failing(&filter))?;
-    stopped(&lab, &["listed.example", "more.example", "native.example"])?;
+    lab.stopped(&["listed.example", "more.example", "native.example"])?;
     filter.stop(libc::SIGKILL)?;
     filter.run()?;
     eventually(PATIENCE, || failing(&filter))?;
-    stopped(&lab, &["listed.example", "more.example", "native.example"])?;
+    lab.stopped(&["listed.example", "more.example", "native.example"])?;
 
     // It comes back with another state: what is gone from it ends.
     web.put("list.txt", "more.example\n")?;
     web.put("orders.jsonl", &format!("{}\n", order("another", &["another.example"], &[("dns", "nxdomain")])))?;
     web.start()?;
     eventually(PATIENCE, || {
-        stopped(&lab, &["more.example", "another.example"])?;
-        passes(&lab, &["listed.example", "native.example"])
+        lab.stopped(&["more.example", "another.example"])?;
+        lab.passes(&["listed.example", "native.example"])
     })?;
     eventually(PATIENCE, || {
         let native = feed(&filter, "native")?;
@@ -166,12 +166,12 @@ fn a_server_is_asked_at_once_when_the_operator_says_so() -> Result<()> {
     web.put("list.txt", "listed.example\n")?;
     let feed = web.feed("list", "list", "list.txt", "", ORDER).replace("\"1s\"", "\"1h\"");
     let filter = Filter::start_with(&lab, &[], &feed)?;
-    eventually(PATIENCE, || stopped(&lab, &["listed.example"])).with_context(|| filter.log())?;
+    eventually(PATIENCE, || lab.stopped(&["listed.example"])).with_context(|| filter.log())?;
     web.put("list.txt", "listed.example\nmore.example\n")?;
-    passes(&lab, &["more.example"])?;
+    lab.passes(&["more.example"])?;
     let synced = filter.cordon(&["feed", "sync", "list"])?;
     ensure!(synced.success(), "{synced:?}");
-    eventually(PATIENCE, || stopped(&lab, &["listed.example", "more.example"]))
+    eventually(PATIENCE, || lab.stopped(&["listed.example", "more.example"]))
 }
 
 #[test]
@@ -187,14 +187,14 @@ fn events_of_an_incremental_feed_are_enforced() -> Result<()> {
     web.put("orders.jsonl", &[put("first", 3), put("second", 4)].concat())?;
     let mut filter =
         Filter::start_with(&lab, &[], &web.feed("f", "native", "orders.jsonl", ", incremental = true", ""))?;
-    eventually(PATIENCE, || stopped(&lab, &["first.example", "second.example"])).with_context(|| filter.log())?;
+    eventually(PATIENCE, || lab.stopped(&["first.example", "second.example"])).with_context(|| filter.log())?;
 
     let add = r#"{"op":"add","order":"first","names":["more.example","https://bad.example/"],"seq":5}"#;
     let revoke = r#"{"op":"revoke","order":"second","why":"appeal","seq":6}"#;
     web.put("since/4", &format!("{}{add}\n{revoke}\n{}", put("second", 4), put("third", 8)))?;
     let all_of_it = || {
-        stopped(&lab, &["first.example", "more.example", "third.example"])?;
-        passes(&lab, &["second.example"])
+        lab.stopped(&["first.example", "more.example", "third.example"])?;
+        lab.passes(&["second.example"])
     };
     eventually(PATIENCE, all_of_it)?;
     eventually(PATIENCE, || {
@@ -211,7 +211,7 @@ fn events_of_an_incremental_feed_are_enforced() -> Result<()> {
     filter.run()?;
     all_of_it()?;
     web.put("since/8", &put("fourth", 9))?;
-    eventually(PATIENCE, || stopped(&lab, &["fourth.example", "first.example"]))?;
+    eventually(PATIENCE, || lab.stopped(&["fourth.example", "first.example"]))?;
     all_of_it()
 }
 
@@ -221,20 +221,4 @@ fn feed(filter: &Filter<'_>, name: &str) -> Result<Value> {
     let feeds = status["feeds"].as_array().cloned().unwrap_or_default();
     let found = feeds.into_iter().find(|feed| feed["name"] == name);
     found.ok_or_else(|| anyhow::anyhow!("no feed {name}: {status}"))
-}
-
-fn stopped(lab: &Lab, names: &[&str]) -> Result<()> {
-    for name in names {
-        let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &[])?;
-        ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
-    }
-    Ok(())
-}
-
-fn passes(lab: &Lab, names: &[&str]) -> Result<()> {
-    for name in names {
-        let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &[])?;
-        ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
-    }
-    Ok(())
 }

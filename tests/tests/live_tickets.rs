@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cordon_tests::lab::{Family, Filter, Host, Lab, Process, address, beside, eventually, order};
+use cordon_tests::lab::{Filter, Host, Lab, Process, beside, eventually, order};
 use serde_json::{Value, json};
 
 /// Longest that a ticket may take to be enforced and answered.
@@ -128,8 +128,8 @@ fn a_ticket_is_enforced_then_answered_and_undone_when_it_is_revoked() -> Result<
         ("2", "live.example", "processed"),
     ];
     eventually(PATIENCE, || platform.expect(&answered)).with_context(|| filter.log())?;
-    stopped(&lab, &["stream.example", "www.stream.example", "live.example", "court.example"])?;
-    passes(&lab, &["own.example", "other.example"])?;
+    lab.stopped(&["stream.example", "www.stream.example", "live.example", "court.example"])?;
+    lab.passes(&["own.example", "other.example"])?;
     let shown = filter.json(&["order", "show", "shield:1"])?;
     ensure!(shown["order"]["reference"] == "Ticket 1", "{shown}");
     let feed = feed(&filter)?;
@@ -141,13 +141,13 @@ fn a_ticket_is_enforced_then_answered_and_undone_when_it_is_revoked() -> Result<
 
     // Revoked in its window: undone. The daemon is killed and the platform is down: all stays, and nothing is told twice.
     platform.list(&[first.clone(), ticket("2", "revoked", &["live.example"])])?;
-    eventually(PATIENCE, || passes(&lab, &["live.example"]))?;
+    eventually(PATIENCE, || lab.passes(&["live.example"]))?;
     platform.stop();
     filter.stop(libc::SIGKILL)?;
-    stopped(&lab, &["stream.example"])?;
+    lab.stopped(&["stream.example"])?;
     filter.run()?;
-    stopped(&lab, &["stream.example"])?;
-    passes(&lab, &["live.example"])?;
+    lab.stopped(&["stream.example"])?;
+    lab.passes(&["live.example"])?;
     eventually(PATIENCE, || {
         let problem = self::feed(&filter)?["problem"].as_str().unwrap_or_default().to_owned();
         ensure!(problem.contains("login: ") && problem.contains("Connection refused"), "{problem}");
@@ -158,12 +158,12 @@ fn a_ticket_is_enforced_then_answered_and_undone_when_it_is_revoked() -> Result<
     platform.list(&[first, ticket("3", "open", &["third.example"])])?;
     eventually(PATIENCE, || {
         platform.expect(&[&answered[..], &[("3", "third.example", "processed")]].concat())?;
-        stopped(&lab, &["third.example", "stream.example"])
+        lab.stopped(&["third.example", "stream.example"])
     })
     .with_context(|| filter.log())?;
     platform.list(&[ticket("1", "revoked", &["stream.example"])])?;
-    eventually(PATIENCE, || passes(&lab, &["stream.example"]))?;
-    stopped(&lab, &["third.example", "court.example"])
+    eventually(PATIENCE, || lab.passes(&["stream.example"]))?;
+    lab.stopped(&["third.example", "court.example"])
 }
 
 #[test]
@@ -179,32 +179,16 @@ fn nothing_is_told_to_be_enforced_while_no_packet_is_judged() -> Result<()> {
         ensure!(feed["tickets"]["open"] == 1, "{feed}");
         Ok(())
     })?;
-    passes(&lab, &["stream.example"])?;
+    lab.passes(&["stream.example"])?;
     platform.expect(&[])?;
     let attached = filter.cordon(&["attach", "access"])?;
     ensure!(attached.success(), "{attached}");
     eventually(PATIENCE, || platform.expect(&[("1", "stream.example", "processed")]))?;
-    stopped(&lab, &["stream.example"])
+    lab.stopped(&["stream.example"])
 }
 
 fn feed(filter: &Filter<'_>) -> Result<Value> {
     let finished = filter.cordon(&["feed", "status", "shield", "--output", "json"])?;
     let feeds: Value = serde_json::from_str(&finished.stdout).with_context(|| finished.to_string())?;
     Ok(feeds[0].clone())
-}
-
-fn stopped(lab: &Lab, names: &[&str]) -> Result<()> {
-    for name in names {
-        let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &[])?;
-        ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
-    }
-    Ok(())
-}
-
-fn passes(lab: &Lab, names: &[&str]) -> Result<()> {
-    for name in names {
-        let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &[])?;
-        ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
-    }
-    Ok(())
 }

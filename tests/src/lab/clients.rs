@@ -93,6 +93,30 @@ pub struct Handshake {
 const HANDSHAKE_SECONDS: u32 = 3;
 
 impl Lab {
+    /// Each of these names is answered NXDOMAIN.
+    ///
+    /// # Errors
+    /// One is not; the answer is part of the error.
+    pub fn stopped(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let answer = self.dig(Family::V4, address::CLIENT, name, "A", &[])?;
+            ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
+        }
+        Ok(())
+    }
+
+    /// Each of these names gets the name server's own answer.
+    ///
+    /// # Errors
+    /// As [`Lab::stopped`].
+    pub fn passes(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let answer = self.dig(Family::V4, address::CLIENT, name, "A", &[])?;
+            ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
+        }
+        Ok(())
+    }
+
     /// Asks the name server with dig; further words are options, such as `+tries=1` or `+noedns`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use cordon_tests::{
 };
 use serde_json::Value;
 
-use super::{ORDER, PATIENCE, change, passes, stopped, zone};
+use super::{ORDER, PATIENCE, change, stopped, zone};
 
 /// Where the order book and the zone are.
 const CENTRE: &str = "100.64.0.1";
@@ -134,7 +134,7 @@ fn a_fleet_follows_one_order_book_and_one_zone() -> Result<()> {
     // All enforce the same.
     everywhere(&|lab| {
         stopped(lab, &["first.test", "bad.test", "www.bad.test"])?;
-        passes(lab, &["second.test", "fresh.test"])
+        lab.passes(&["second.test", "fresh.test"])
     })?;
 
     // A change of either reaches all.
@@ -143,7 +143,7 @@ fn a_fleet_follows_one_order_book_and_one_zone() -> Result<()> {
     change(&server, Kind::Bind, "fresh.test", "*.bad.test")?;
     everywhere(&|lab| {
         stopped(lab, &["first.test", "second.test", "bad.test", "fresh.test"])?;
-        passes(lab, &["www.bad.test"])
+        lab.passes(&["www.bad.test"])
     })?;
 
     // One is down while more changes, and catches up by differences.
@@ -155,7 +155,7 @@ fn a_fleet_follows_one_order_book_and_one_zone() -> Result<()> {
     for lab in &labs[..2] {
         eventually(PATIENCE, || {
             stopped(lab, &["second.test", "fresh.test", "later.test"])?;
-            passes(lab, &["first.test", "bad.test"])
+            lab.passes(&["first.test", "bad.test"])
         })?;
     }
     // What is pinned goes on meanwhile.
@@ -163,7 +163,7 @@ fn a_fleet_follows_one_order_book_and_one_zone() -> Result<()> {
     filters[2].run()?;
     eventually(PATIENCE, || {
         stopped(&labs[2], &["second.test", "fresh.test", "later.test"])?;
-        passes(&labs[2], &["first.test", "bad.test"])
+        labs[2].passes(&["first.test", "bad.test"])
     })
     .with_context(|| filters[2].log())?;
     let status = zone(&filters[2])?;
