@@ -80,6 +80,7 @@ pub fn interface_status(attached: &Attached) -> InterfaceStatus {
 /// If the daemon cannot start: another one runs, the kernel refuses the program, the book cannot be opened, or none
 /// of the configured interfaces takes the filter.
 pub fn run(file: &Path, config: Config) -> Result<()> {
+    heap::set_up();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _context = runtime.enter();
     let path = &config.daemon.socket;

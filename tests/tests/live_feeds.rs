@@ -215,6 +215,40 @@ fn events_of_an_incremental_feed_are_enforced() -> Result<()> {
     all_of_it()
 }
 
+#[test]
+fn what_the_operator_takes_out_after_an_increment_stays_out() -> Result<()> {
+    let lab = Lab::new()?;
+    let web = Web::new(&lab)?;
+    fs::create_dir(web.folder.join("since"))?;
+    let mut line = order("first", &["first.example"], &[("dns", "nxdomain")]);
+    line["seq"] = 3.into();
+    web.put("orders.jsonl", &format!("{line}\n"))?;
+    let mut filter =
+        Filter::start_with(&lab, &[], &web.feed("f", "native", "orders.jsonl", ", incremental = true", ""))?;
+    eventually(PATIENCE, || lab.stopped(&["first.example"])).with_context(|| filter.log())?;
+    for (seq, name) in [(4, "fourth.example"), (5, "fifth.example")] {
+        let add = format!(r#"{{"op":"add","order":"first","names":["{name}"],"seq":{seq}}}"#);
+        web.put(&format!("since/{}", seq - 1), &format!("{add}\n"))?;
+        eventually(PATIENCE, || lab.stopped(&[name]))?;
+        let remove = lab.folder().join("remove.jsonl");
+        fs::write(&remove, format!(r#"{{"op":"remove","order":"first","names":["{name}"]}}"#))?;
+        let removed = filter.cordon(&["order", "import", &remove.display().to_string()])?;
+        ensure!(removed.success(), "{removed:?}");
+        lab.passes(&[name])?;
+        // Whatever reads the feed's file again finds nothing new in it.
+        if seq == 4 {
+            filter.stop(libc::SIGKILL)?;
+            filter.run()?;
+        } else {
+            let synced = filter.cordon(&["feed", "sync", "f"])?;
+            ensure!(synced.success(), "{synced:?}");
+        }
+        lab.passes(&["fourth.example", name])?;
+        lab.stopped(&["first.example"])?;
+    }
+    Ok(())
+}
+
 fn feed(filter: &Filter<'_>, name: &str) -> Result<Value> {
     let finished = filter.cordon(&["status", "--output", "json"])?;
     let status: Value = serde_json::from_str(&finished.stdout)?;

@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use self::zones::Zones;
+use self::{grown::Grown, zones::Zones};
 use super::{
     ends::{End, Ends},
     engine::Message,
@@ -184,6 +185,8 @@ pub(super) struct Keeper {
     unreleased: bool,
     /// The history could not be written.
     unnoted: bool,
+    /// Files of which only the last events were taken in.
+    grown: Grown,
 }
 
 impl Keeper {
@@ -214,6 +217,7 @@ impl Keeper {
             missed: BTreeSet::new(),
             unreleased: false,
             unnoted: false,
+            grown: Grown::default(),
         }
     }
 
@@ -233,7 +237,7 @@ impl Keeper {
         self.release();
         loop {
             let (release, notes) = (self.next_release(), self.next_notes());
-            let job = match release.into_iter().chain(notes).min() {
+            let job = match release.into_iter().chain(notes).chain(self.grown.wait()).min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => jobs.recv_timeout(wait),
             };
@@ -241,6 +245,9 @@ impl Keeper {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
                     self.write_notes();
+                    if self.grown.wait() == Some(Duration::ZERO) {
+                        self.read_grown(None);
+                    }
                     if release.is_some_and(|release| notes.is_none_or(|notes| release <= notes)) {
                         self.release();
                     }
@@ -292,6 +299,7 @@ impl Keeper {
                 Job::TellHead => self.tell_head(),
                 Job::Retry => self.retry(),
                 Job::Stop => {
+                    self.read_grown(None);
                     self.stopped();
                     return;
                 }
@@ -301,7 +309,15 @@ impl Keeper {
 
     fn sync(&mut self, which: &Which) {
         // What could not be taken in before is still to be read.
-        let which = if self.unread { &Which::All } else { which };
+        let which = &match which {
+            _ if self.unread => Which::All,
+            // In one step, so that what one says of another's orders comes behind what that has said.
+            Which::Only(paths) if !paths.is_empty() => Which::Only(paths | &self.grown.take()),
+            which => which.clone(),
+        };
+        if *which == Which::All {
+            self.grown.take();
+        }
         let synced = self.write_ends().and_then(|()| self.files.sync(&mut self.book, &self.context, which));
         match synced {
             Ok(applied) => {
@@ -341,16 +357,29 @@ impl Keeper {
             Fetched::Events { path, lines } => {
                 // Beside a large file a few events would wait for all of it to be read. Reading it then finds that the
                 // book has them; it also tells what is refused.
+                self.read_grown(Some(&path));
                 let source = path.to_string_lossy();
                 if let Ok(read) = native::read_log(&source, &lines[..], &self.context)
                     && self.write_ends().is_ok()
+                    && let is_clean = read.refusals.is_empty()
                     && let Ok(applied) = self.book.apply(&source, read.entries)
                 {
+                    let is_clean = is_clean && applied.refusals.is_empty() && applied.held.is_empty();
                     self.applied(applied, Vec::new(), None);
+                    if is_clean {
+                        return self.grown.has_grown(path);
+                    }
                 }
                 self.sync(&Which::Only([path].into()));
             }
             Fetched::Unwritten { path, lines } => self.unwritten_news(&path.to_string_lossy(), &lines),
+        }
+    }
+
+    /// Has the book know how far it is in files that have grown: what others say from now on comes later.
+    fn read_grown(&mut self, but: Option<&Path>) {
+        if !self.grown.is_only(but) {
+            self.sync(&Which::Only(self.grown.paths()));
         }
     }
 
@@ -406,6 +435,7 @@ impl Keeper {
         ended: Vec<String>,
         reply: Reply<Submitted>,
     ) {
+        self.read_grown(None);
         let ends = last_words(&entries, &ended);
         let by = json!(user);
         self.book.note_refusals(CONTROL_SOURCE, &refusals);
@@ -590,6 +620,7 @@ fn impossible(error: BookError) -> Failed {
     Failed::Impossible(error.to_string())
 }
 
+mod grown;
 mod guards;
 mod history;
 mod shown;

@@ -30,6 +30,7 @@ pub(super) mod answer;
 pub(super) mod client;
 mod events;
 mod fetch;
+mod growing;
 mod meta;
 pub(super) mod pace;
 

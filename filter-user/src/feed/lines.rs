@@ -8,6 +8,8 @@ pub(super) struct Lines<R> {
     limit: usize,
     number: u64,
     buffer: Vec<u8>,
+    /// A last line without its end may be half written, and is passed over.
+    grows: bool,
 }
 
 /// One line.
@@ -20,7 +22,12 @@ pub(super) enum Line<'a> {
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R, limit: usize) -> Self {
-        Self { input, limit, number: 0, buffer: Vec::new() }
+        Self { input, limit, number: 0, buffer: Vec::new(), grows: false }
+    }
+
+    /// Of something that others write to meanwhile, whole lines at its end.
+    pub(super) fn growing(input: R, limit: usize) -> Self {
+        Self { grows: true, ..Self::new(input, limit) }
     }
 
     /// The next line and its number, from 1.
@@ -29,6 +36,9 @@ impl<R: BufRead> Lines<R> {
         // Room for CRLF, which does not count.
         let most = self.limit as u64 + 2;
         if self.input.by_ref().take(most).read_until(b'\n', &mut self.buffer)? == 0 {
+            return Ok(None);
+        }
+        if self.grows && !self.buffer.ends_with(b"\n") && (self.buffer.len() as u64) < most {
             return Ok(None);
         }
         self.number += 1;
@@ -62,6 +72,38 @@ impl<R: BufRead> Lines<R> {
             if found {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(mut lines: Lines<&[u8]>) -> Vec<Option<String>> {
+        let mut all = Vec::new();
+        while let Some((number, line)) = lines.next().unwrap() {
+            assert_eq!(number, all.len() as u64 + 1);
+            all.push(match line {
+                Line::Whole(line) => Some(String::from_utf8(line.to_vec()).unwrap()),
+                Line::TooLong(_) => None,
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn a_last_line_without_its_end_is_read_unless_the_input_grows() {
+        let line = |text: &str| Some(text.to_owned());
+        for (input, whole, growing) in [
+            ("a\nb\r\n", vec![line("a"), line("b")], vec![line("a"), line("b")]),
+            ("a\nb", vec![line("a"), line("b")], vec![line("a")]),
+            ("", vec![], vec![]),
+            ("longer\nb", vec![None, line("b")], vec![None]),
+            ("b\nlonger", vec![line("b"), None], vec![line("b"), None]),
+        ] {
+            assert_eq!(read(Lines::new(input.as_bytes(), 3)), whole, "{input:?}");
+            assert_eq!(read(Lines::growing(input.as_bytes(), 3)), growing, "{input:?}");
         }
     }
 }

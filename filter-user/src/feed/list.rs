@@ -168,7 +168,8 @@ impl<'a> Reader<'a> {
         let is_empty = names.is_empty();
         // In an order the longer of a name and an exception decides. Taken out by name, they are held by no guard.
         let is_out = |name: &Name| name.suffixes().any(|suffix| rows.whole.contains(&suffix));
-        let out: BTreeSet<Name> = names.extract_if(.., is_out).collect();
+        let out: BTreeSet<Name> =
+            if rows.whole.is_empty() { BTreeSet::new() } else { names.extract_if(.., is_out).collect() };
         (rows.file, rows.line) = (source.clone(), 0);
         let unfit = context.check(&list.terms);
         rows.is_broken |= !unfit.is_empty();

@@ -56,7 +56,8 @@ pub fn read(file: &str, input: impl BufRead, context: &Context) -> io::Result<Re
     Ok(Reader::new(file, context).take_all(input, MAX_LINE)?.finish())
 }
 
-/// Reads a log of events. `file` names it in the refusals.
+/// Reads a log of events, to which more may be written meanwhile: a last line without its LF is not read. `file` names
+/// it in the refusals.
 ///
 /// # Errors
 /// As [`read`].
@@ -99,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take_all(mut self, input: impl BufRead, limit: usize) -> io::Result<Self> {
-        let mut lines = Lines::new(input, limit);
+        let mut lines = if self.is_log { Lines::growing(input, limit) } else { Lines::new(input, limit) };
         while let Some((number, line)) = lines.next()? {
             self.line(number, line);
         }

@@ -1,7 +1,7 @@
 //! The compiler's operations: orders and the allow list into the rule tree and out of it again.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -329,11 +329,12 @@ impl Compiler {
     fn reserve<'a>(
         &mut self,
         order: Option<&str>,
-        names: impl Iterator<Item = &'a Name>,
+        names: impl Iterator<Item = &'a Name> + Clone,
         new: usize,
     ) -> Result<(), OrderError> {
-        let octets = names.map(|name| name.as_str().len()).sum();
-        if self.tree.reserve(new, octets) {
+        let (count, octets) =
+            names.clone().fold((0, 0), |(count, octets), name| (count + 1, octets + name.as_str().len()));
+        if self.tree.reserve(nodes_of(new, names, count), octets) {
             Ok(())
         } else {
             Err(OrderError::TooManyNames { order: order.map(str::to_owned) })
@@ -385,3 +386,18 @@ impl Compiler {
         }
     }
 }
+
+/// About how many nodes so many of these `count` names take, their parents among them, by a sample: too few cost looking
+/// at every node again, too many cost memory.
+fn nodes_of<'a>(new: usize, names: impl Iterator<Item = &'a Name>, count: usize) -> usize {
+    let (mut sampled, mut suffixes) = (0, HashSet::new());
+    for name in names.step_by(count.div_ceil(SAMPLE).max(1)) {
+        sampled += 1;
+        let name = name.as_str();
+        suffixes.extend(std::iter::once(name).chain(name.match_indices('.').map(|(dot, _)| &name[dot + 1..])));
+    }
+    new * suffixes.len() / sampled.max(1)
+}
+
+/// Names that are looked at to tell how many nodes all of them take.
+const SAMPLE: usize = 4096;

@@ -1,6 +1,7 @@
 //! What holds at one node of the rule tree and below it: the node's part of a commit.
 
 use filter_common::layout::{ENTRY_NODATA, Node, POLICY_ALLOW, POLICY_NONE, PolicyEntry};
+use smallvec::SmallVec;
 
 use super::{
     commit::{CapacityError, Undo},
@@ -12,8 +13,8 @@ use super::{
 /// What holds below a node for names that have no node of their own.
 #[derive(Clone, Default)]
 struct Context {
-    /// Oldest order first.
-    covers: Vec<Cover>,
+    /// Oldest order first; nearly always one, in each of millions of nodes.
+    covers: SmallVec<[Cover; 2]>,
     allowed: bool,
     /// Slot of the policy with these entries.
     policy: u32,
@@ -140,7 +141,7 @@ impl Compiler {
             let flags = if nodata { ENTRY_NODATA } else { 0 };
             PolicyEntry { order: order.slot.unwrap_or_default(), depth: cover.depth, flags, pad: [0; 2] }
         };
-        let entries: Vec<_> = context.covers.iter().map(entry).collect();
+        let entries: SmallVec<[PolicyEntry; 2]> = context.covers.iter().map(entry).collect();
         self.policies.intern(&entries).map_err(|_| {
             let orders = context.covers.iter().rev().map(|cover| cover.order);
             CapacityError::Policies { order: self.blamed(orders).unwrap_or_default(), limit: self.limits.policies }

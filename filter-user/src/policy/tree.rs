@@ -176,18 +176,18 @@ impl Tree {
         }
     }
 
-    /// Makes room for this many new names. Tells whether names of so many octets in all can be held at all: indices
+    /// Makes room for this many new nodes. Tells whether names of so many octets in all can be held at all: indices
     /// have 32 bits.
-    pub fn reserve(&mut self, names: usize, octets: usize) -> bool {
+    pub fn reserve(&mut self, nodes: usize, octets: usize) -> bool {
         let limit = NIL as usize - 1;
         if self.labels.len().saturating_add(octets) > limit || self.nodes.len().saturating_add(octets) > limit {
             return false;
         }
-        let names = names.saturating_sub(self.free.len());
-        if names > self.nodes.len() / 2 {
-            self.nodes.reserve_exact(names);
+        let new = nodes.saturating_sub(self.free.len());
+        if new > self.nodes.len() / 2 {
+            self.nodes.reserve_exact(new);
             let Self { nodes, labels, children, hasher, .. } = self;
-            children.reserve(names, |&id| rehash(hasher, nodes, labels, id));
+            children.reserve(new, |&id| rehash(hasher, nodes, labels, id));
         }
         true
     }

@@ -80,6 +80,7 @@ impl Keeper {
         if feed != CONTROL_FEED && self.feeds.iter().all(|known| known.name != feed) {
             return Err(Failed::NotFound(format!("no feed {feed} is configured")));
         }
+        self.read_grown(None);
         self.write_ends().map_err(impossible)?;
         let held = self.book.held(0).map_err(impossible)?;
         let find = |id: &String| {
@@ -106,6 +107,7 @@ impl Keeper {
 
     /// Lets through whatever is to be.
     pub(super) fn release(&mut self) {
+        self.read_grown(None);
         match self.write_ends().and_then(|()| self.book.release(Timestamp::now())) {
             Ok((mut applied, again)) => {
                 self.unreleased = false;

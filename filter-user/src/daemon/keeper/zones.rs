@@ -80,6 +80,7 @@ impl Keeper {
         if step == Step::Skip {
             return;
         }
+        self.read_grown(None);
         let input = self.feeds.iter().find(|feed| feed.path == path).map(Feed::input);
         let read = input.filter(|_| step == Step::Apply).and_then(|input| input.changes(changes, &self.context));
         let Some((parts, refusals)) = read else { return self.sync(&Which::Only([path].into())) };

@@ -94,7 +94,7 @@ impl Body {
             let written = file.write_all(&octets).and_then(|()| hash.write_all(&octets));
             written.map_err(|error| Failure::new(format_args!("{}: {error}", draft.display())))?;
         }
-        Ok((length, hash.finish()))
+        Ok((length, hash.so_far()))
     }
 
     /// All of it, up to `limit` octets.

@@ -1,8 +1,8 @@
 //! One question after the other, and the last good state.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, File},
+    io,
     path::Path,
     time::Duration,
 };
@@ -20,7 +20,8 @@ use super::{
     answer::{Answer, ask},
     client::{self, Client},
     events,
-    meta::{Meta, file_hash},
+    growing::Growing,
+    meta::Meta,
 };
 use crate::feed::{content, signature, spool};
 
@@ -31,6 +32,8 @@ pub(super) struct Fetcher {
     meta: Meta,
     /// Number of the last event that was told, though it could not be written.
     told: u64,
+    /// The file, once it was written as one that events are put behind.
+    growing: Option<Growing>,
 }
 
 /// What an answer came to.
@@ -43,7 +46,7 @@ pub(super) struct Outcome {
 impl Fetcher {
     pub(super) fn new(task: Task) -> Self {
         let meta = Meta::read(&task.path, &task.remote.url);
-        Self { task, client: Client::default(), meta, told: 0 }
+        Self { task, client: Client::default(), meta, told: 0, growing: None }
     }
 
     pub(super) fn meta(&self) -> &Meta {
@@ -123,6 +126,7 @@ impl Fetcher {
             etag,
             last_modified,
             sha256,
+            length,
             changed: Some(Timestamp::now()),
             signed: self.meta.signed,
             ..Meta::default()
@@ -133,12 +137,18 @@ impl Fetcher {
         let Task { remote, path, .. } = &self.task;
         check_unpacked(&draft, remote.max_unpacked).await?;
         if remote.incremental {
-            meta.seq = events::last(&unpacked(&draft, remote.max_unpacked).map_err(at(&draft))?);
+            let text = unpacked(&draft, remote.max_unpacked).map_err(at(&draft))?;
+            meta.seq = events::last(&text);
             if meta.seq.is_none() {
                 return Err(Failure::new("no event has a `seq`, and the feed is incremental"));
             }
+            let growing = Growing::begin(path, text).map_err(at(path))?;
+            (meta.sha256, meta.length) = (growing.sha256(), growing.length());
+            self.growing = Some(growing);
+        } else {
+            spool::place(&file, &draft, path).map_err(at(path))?;
         }
-        spool::place(&file, &draft, path).and_then(|()| meta.write(path)).map_err(at(path))?;
+        meta.write(path).map_err(at(path))?;
         self.meta = meta;
         // What happened meanwhile is asked for at once.
         let held = held || self.task.remote.incremental;
@@ -185,29 +195,25 @@ impl Fetcher {
     /// Puts events behind the others.
     fn append(&mut self, lines: &[u8], seq: u64) -> Result<(), Failure> {
         let path = &self.task.path;
-        let draft = spool::draft(path);
-        let write = || -> io::Result<File> {
-            let mut whole = content::unpacked(io::BufReader::new(File::open(path)?), u64::MAX)?;
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
-            io::copy(&mut whole, &mut file)?;
-            file.write_all(lines)?;
-            Ok(file)
+        let growing = match self.growing.take().filter(|growing| growing.is_at(path)) {
+            Some(growing) => Ok(growing),
+            None => Growing::open(path, &self.meta),
         };
-        let written = write();
-        if !path.exists() {
+        if growing.is_err() {
             // Somebody has taken away what the events come behind.
             self.meta.seq = None;
         }
-        let file = written.map_err(at(&draft))?;
+        let growing = growing.and_then(|growing| growing.append(path, lines)).map_err(at(path))?;
         let meta = Meta {
-            sha256: file_hash(&draft).map_err(at(&draft))?,
+            sha256: growing.sha256(),
+            length: growing.length(),
             changed: Some(Timestamp::now()),
             seq: Some(seq),
             appended: self.meta.appended + lines.len() as u64,
             ..self.meta.clone()
         };
-        spool::place(&file, &draft, path).and_then(|()| meta.write(path)).map_err(at(path))?;
-        self.meta = meta;
+        meta.write(path).map_err(at(path))?;
+        (self.meta, self.growing) = (meta, Some(growing));
         Ok(())
     }
 

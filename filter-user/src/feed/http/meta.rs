@@ -1,6 +1,11 @@
 //! What is known of the last good answer, beside it.
 
-use std::{ffi::OsString, fs, io, path::Path, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use reqwest::Url;
@@ -20,6 +25,8 @@ pub(super) struct Meta {
     pub(super) last_modified: Option<String>,
     /// SHA-256 of the first `length` octets of the file, hexadecimal.
     pub(super) sha256: String,
+    /// Octets of the file that count. More can be there only of a feed whose events are put behind the others.
+    pub(super) length: u64,
     /// When it was put there.
     pub(super) changed: Option<Timestamp>,
     /// When it was signed, in seconds since 1970.
@@ -36,7 +43,10 @@ impl Meta {
     pub(super) fn read(path: &Path, url: &Url) -> Self {
         let known: Self =
             fs::read(beside(path)).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-        let is_same = known.url == url.as_str() && file_hash(path).is_ok_and(|hash| hash == known.sha256);
+        let may_be_longer = known.seq.is_some();
+        let is_same = known.url == url.as_str()
+            && fs::metadata(path).is_ok_and(|file| file.len() == known.length || may_be_longer)
+            && hash_of(path, known.length).is_ok_and(|hash| hash == known.sha256);
         if is_same { known } else { Self { signed: known.signed, ..Self::default() } }
     }
 
@@ -52,11 +62,11 @@ fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Of a whole file.
-pub(super) fn file_hash(path: &Path) -> io::Result<String> {
+/// Of the first octets of a file.
+fn hash_of(path: &Path, length: u64) -> io::Result<String> {
     let mut hash = Hash::default();
-    io::copy(&mut fs::File::open(path)?, &mut hash)?;
-    Ok(hash.finish())
+    io::copy(&mut fs::File::open(path)?.take(length), &mut hash)?;
+    Ok(hash.so_far())
 }
 
 /// SHA-256 of what is written to it.
@@ -69,14 +79,19 @@ impl Default for Hash {
 }
 
 impl Hash {
-    pub(super) fn finish(self) -> String {
-        self.0.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    pub(super) fn update(&mut self, octets: &[u8]) {
+        self.0.update(octets);
+    }
+
+    /// Of what was written until now, hexadecimal.
+    pub(super) fn so_far(&self) -> String {
+        self.0.clone().finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
     }
 }
 
 impl io::Write for Hash {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.0.update(octets);
+        self.update(octets);
         Ok(octets.len())
     }
 

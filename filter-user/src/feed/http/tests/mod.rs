@@ -1,6 +1,6 @@
 //! Against a real server on loopback, which does what servers do when they are unwell.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -241,6 +241,56 @@ async fn events_follow_the_whole() {
     });
     assert_eq!(lab.told().await, Fetched::File(lab.path()));
     assert_eq!(fs::read_to_string(lab.path()).unwrap(), line(30));
+}
+
+#[tokio::test]
+async fn events_are_put_behind_the_whole_in_place() {
+    let line = |seq: u64| format!("{{\"op\":\"revoke\",\"order\":\"o{seq}\",\"seq\":{seq}}}\n");
+    let mut lab = Lab::new(
+        Server::start(move |request| match request.query() {
+            // Packed, and without the end of its last line.
+            None => Reply::octets(&zstd::encode_all(line(3).trim_end().as_bytes(), 0).unwrap()),
+            Some("since=3") => Reply::content(&line(4), &[]),
+            Some("since=4") => Reply::content(&line(5), &[]),
+            _ => Reply::status("204 No Content"),
+        })
+        .await,
+    );
+    lab.start(Remote { incremental: true, ..lab.remote() }, None);
+    assert_eq!(lab.told().await, Fetched::File(lab.path()));
+    let inode = fs::metadata(lab.path()).unwrap().ino();
+    for seq in [4, 5] {
+        assert_eq!(lab.told().await, Fetched::Events { path: lab.path(), lines: line(seq).into_bytes() });
+    }
+    assert_eq!(fs::read_to_string(lab.path()).unwrap(), [line(3), line(4), line(5)].concat());
+    assert_eq!(fs::metadata(lab.path()).unwrap().ino(), inode, "the file was written anew");
+
+    // What an interrupted append has left is written over: by much of it, and by less than it.
+    lab.fetchers.abort_all();
+    for (seq, left) in [(6, "{\"op\":\"rev".to_owned()), (7, "x".repeat(1000))] {
+        let so_far = fs::read_to_string(lab.path()).unwrap();
+        fs::write(lab.path(), [&so_far, left.as_str()].concat()).unwrap();
+        lab.server.answer(move |request| match request.query() {
+            Some(since) if since == format!("since={}", seq - 1) => Reply::content(&line(seq), &[]),
+            Some(_) => Reply::status("204 No Content"),
+            None => panic!("the whole was asked for"),
+        });
+        lab.start(Remote { incremental: true, ..lab.remote() }, None);
+        assert_eq!(lab.told().await, Fetched::Events { path: lab.path(), lines: line(seq).into_bytes() });
+        assert_eq!(fs::read_to_string(lab.path()).unwrap(), [so_far, line(seq)].concat());
+        lab.fetchers.abort_all();
+    }
+
+    // Another content of the same length is none that events come behind.
+    let other = fs::read_to_string(lab.path()).unwrap().replace("o3", "o8");
+    fs::write(lab.path(), other).unwrap();
+    lab.server.answer(move |request| match request.query() {
+        None => Reply::content(&line(9), &[]),
+        Some(_) => Reply::status("204 No Content"),
+    });
+    lab.start(Remote { incremental: true, ..lab.remote() }, None);
+    assert_eq!(lab.told().await, Fetched::File(lab.path()));
+    assert_eq!(fs::read_to_string(lab.path()).unwrap(), line(9));
 }
 
 #[tokio::test]
