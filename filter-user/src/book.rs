@@ -65,7 +65,7 @@ mod zone;
 
 pub use chain::Head;
 pub use held::{Held, Item, ItemKind};
-pub(crate) use notes::Note;
+pub(crate) use notes::{Note, Standing};
 pub use zone::PartChange;
 
 /// The book, open.

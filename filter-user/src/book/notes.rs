@@ -5,7 +5,7 @@
 //! then, also while the disk is full, they are kept, up to a bound. No event fails because they cannot be written.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -38,6 +38,25 @@ pub(crate) struct Note {
     pub(crate) order: String,
     /// What.
     pub(crate) detail: Value,
+}
+
+/// How an order stands in the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// They hold it, and its time is still to come.
+    Ready,
+    /// They stop its names.
+    Enforced,
+}
+
+impl Standing {
+    /// Its word in the history.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Enforced => "enforce",
+        }
+    }
 }
 
 impl Note {
@@ -161,20 +180,26 @@ impl Book {
         chain::head(&self.connection)
     }
 
-    /// The orders of which the history does not have yet that the kernel's tables hold them as they are now (`true`), or
-    /// hold them no more (`false`). `standing` are those that they do hold.
-    pub(crate) fn untold(&self, standing: &BTreeSet<String>) -> Result<Vec<(String, bool)>, BookError> {
+    /// What the history lacks of how orders stand in the kernel's tables: order ids and words, in order. `standing` are
+    /// the orders that the tables hold.
+    pub(crate) fn untold(
+        &self,
+        standing: &BTreeMap<String, Standing>,
+    ) -> Result<Vec<(String, &'static str)>, BookError> {
         let mut query = self.connection.prepare(LAST)?;
         let mut rows = query.query([])?;
         let mut untold = Vec::new();
         while let Some(row) = rows.next()? {
-            let (id, is_revoked, last): (String, bool, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            match (standing.contains(&id), last.as_str()) {
-                (true, "enforce") => {}
-                (true, _) => untold.push((id, true)),
-                (false, "revoke") if is_revoked => untold.push((id, false)),
-                (false, _) => {}
-            }
+            let (id, last, stood): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let stands = standing.get(&id).copied();
+            let is_lifted = match stands {
+                None => stood != "lift" && !stood.is_empty(),
+                Some(Standing::Ready) => stood == Standing::Enforced.word(),
+                Some(Standing::Enforced) => false,
+            };
+            untold.extend(is_lifted.then(|| (id.clone(), "lift")));
+            let word = stands.map(Standing::word).filter(|word| *word != last);
+            untold.extend(word.map(|word| (id, word)));
         }
         Ok(untold)
     }
@@ -226,11 +251,15 @@ impl Writer<'_> {
     }
 }
 
-/// Each order, whether it is revoked, and the word of the last entry that concerns what the tables hold of it.
+/// Each order, the word of the last entry that concerns what the tables hold of it, and of the last that tells it.
 const LAST: &str = "
-SELECT id, revoked IS NOT NULL, coalesce((
+SELECT id, coalesce((
     SELECT op FROM events
     WHERE events.id = orders.id AND op NOT IN ('hold', 'unhold', 'reject')
+    ORDER BY number DESC LIMIT 1
+), ''), coalesce((
+    SELECT op FROM events
+    WHERE events.id = orders.id AND op IN ('ready', 'enforce', 'lift')
     ORDER BY number DESC LIMIT 1
 ), '') FROM orders ORDER BY id";
 

@@ -27,7 +27,7 @@ use super::{
     refusal_line,
 };
 use crate::{
-    book::{Applied, Book, BookError, Change, Note, Stored},
+    book::{Applied, Book, BookError, Change, Note, Standing, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
         api::{FeedStatus, FetchStatus, OrderDetail, OrderHits, OrderState, Submitted, TicketCounts},
@@ -112,8 +112,8 @@ pub(super) enum Job {
     Started {
         /// To be written.
         notes: Vec<Note>,
-        /// Orders in the tables, as they should be.
-        standing: BTreeSet<String>,
+        /// How orders stand in the tables; those that they do not hold as they should be are not here.
+        standing: BTreeMap<String, Standing>,
         /// Generation of the tables.
         generation: u64,
         /// When it was looked.
@@ -142,6 +142,8 @@ pub(super) struct Contents {
     pub clock_behind: Option<Timestamp>,
     /// Ends among them that the book does not have yet: of which order, and the parts that it is made of.
     pub ended: Vec<(String, Vec<String>)>,
+    /// Number of the newest entry of the history; 0 if there is none.
+    pub entry: i64,
 }
 
 /// An end by an event that could not be written yet.
@@ -222,7 +224,8 @@ impl Keeper {
         let stored = self.book.load()?;
         let ended = self.take_noted(noted, &stored);
         let orders = stored.into_iter().map(|Stored { order, .. }| (order.terms.id.clone(), order)).collect();
-        Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended })
+        let entry = self.book.head()?.map_or(0, |head| head.number);
+        Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended, entry })
     }
 
     /// Works until [`Job::Stop`].
