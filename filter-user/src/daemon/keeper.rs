@@ -4,7 +4,7 @@
 //! State: where each order comes from, and ends that are in force but not yet in the book.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,7 +27,7 @@ use super::{
     refusal_line,
 };
 use crate::{
-    book::{Applied, Book, BookError, Change, Note, Standing, Stored},
+    book::{Absences, Applied, Book, BookError, Change, Note, PATIENCE, Standing, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
         api::{FeedStatus, FetchStatus, OrderDetail, OrderHits, OrderState, Submitted, TicketCounts},
@@ -178,6 +178,10 @@ pub(super) struct Keeper {
     noted: BTreeSet<String>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
+    /// Those of [`Keeper::ended_early`] that have ended because files lacked them.
+    absent: BTreeSet<String>,
+    /// Orders that files lack while the book cannot be written.
+    absences: Absences,
     /// Orders that have ended and of which their source cannot say so yet: what it says does not bring them back.
     unsaid: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Held changes whose deadline has passed, as far as that was told.
@@ -212,6 +216,8 @@ impl Keeper {
             ends,
             noted: BTreeSet::new(),
             ended_early,
+            absent: BTreeSet::new(),
+            absences: Absences::new(PATIENCE),
             unsaid: BTreeMap::new(),
             missed: BTreeSet::new(),
             unreleased: false,
@@ -318,8 +324,10 @@ impl Keeper {
                 // Those whose absence is yet to be confirmed stay ended meanwhile.
                 let is_settled = |id: &mut String| !self.book.is_missed(id);
                 let mut early = self.ended_early.lock().unwrap_or_else(PoisonError::into_inner);
-                let ended = early.extract_if(.., is_settled).collect();
+                let ended: Vec<String> = early.extract_if(.., is_settled).collect();
                 drop(early);
+                self.absent.retain(|id| !ended.contains(id));
+                self.absences = Absences::new(PATIENCE);
                 self.tell(Message::Applied { applied, ended, reply: None });
                 self.forget_ends();
             }
@@ -355,38 +363,6 @@ impl Keeper {
             }
             Fetched::Unwritten { path, lines } => self.unwritten_news(&path.to_string_lossy(), &lines),
         }
-    }
-
-    /// The book cannot be written, but what files end must end.
-    fn end_what_files_end(&self) {
-        let (Ok((orders, refusals, _)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else {
-            return;
-        };
-        let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
-        // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
-        let is_whole = |source: &str| {
-            std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
-                && refusals.iter().all(|refusal| *refusal.file != *source)
-        };
-        // That a zone has no names for one part of its order any more says that others may have them.
-        let is_listed = |stored: &&Stored| {
-            let terms = &stored.order.terms;
-            terms.part_of.is_some() || now_listed.contains_key(terms.id.as_str())
-        };
-        let mut gone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for stored in stored.iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source)) {
-            if !is_listed(&stored) {
-                gone.entry(&stored.source).or_default().push(stored.order.terms.id.clone());
-            }
-        }
-        // What the book would hold is not ended past it.
-        gone.retain(|source, gone| {
-            let before = stored.iter().filter(|stored| stored.source == **source).count();
-            let limit = self.context.guards.of(source).policy.shrink;
-            !limit.is_some_and(|limit| limit.is_exceeded(gone.len() as u64, before as u64))
-        });
-        let gone: Vec<String> = gone.into_values().flatten().collect();
-        end_early(gone, &self.ended_early, &self.engine);
     }
 
     /// Tells the engine what the book has of the control socket.
@@ -593,6 +569,7 @@ fn impossible(error: BookError) -> Failed {
     Failed::Impossible(error.to_string())
 }
 
+mod absent;
 mod guards;
 mod history;
 mod shown;
@@ -607,14 +584,16 @@ mod tests {
     use super::*;
     use crate::guard::Guards;
 
+    /// A line of a file, which puts an order.
+    pub(super) fn put_line(id: &str) -> String {
+        format!(
+            r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#
+        )
+    }
+
     pub(super) fn entries(lines: &[&str]) -> Vec<Entry> {
-        let put = |id: &str| {
-            format!(
-                r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#
-            )
-        };
         let line = |line: &&str| match line.split_once(' ') {
-            Some(("put", id)) => put(id),
+            Some(("put", id)) => put_line(id),
             Some((op, id)) => format!(r#"{{"op":"{op}","order":"{id}","why":""}}"#),
             None => panic!("{line}"),
         };

@@ -148,6 +148,11 @@ impl Engine {
         let generation = self.generation();
         let compiled = self.enforcer.compiled().filter_map(|id| self.enforcer.orders.get(id));
         self.record.look(self.enforcer.now(), compiled.map(|order| &*order.terms));
+        // One may have to give its room to another, without a word about it.
+        for id in self.enforcer.problems.keys().filter(|id| !self.record.failing.contains_key(*id)) {
+            let open = Open { entry: self.record.entry, at: None };
+            self.record.open.entry(id.clone()).or_insert(open);
+        }
         if generation != self.record.generation || !self.record.open.is_empty() {
             self.record_orders(generation);
             let is_told = self.record.notes.iter().any(|note| note.detail["generation"] == generation);
