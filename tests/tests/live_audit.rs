@@ -142,6 +142,54 @@ fn an_order_is_enforced_and_lifted_in_the_history_when_its_dates_come() -> Resul
 }
 
 #[test]
+fn that_the_filter_was_taken_off_past_cordon_is_in_the_history() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
+    let ops = |filter: &Filter<'_>| -> Result<Vec<(String, String)>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let entries = entries(filter)?;
+        let told = entries.iter().filter(|entry| entry["op"] == "attach" || entry["op"] == "detach");
+        Ok(told.map(|entry| (text(&entry["op"]), text(&entry["detail"]["found"]))).collect())
+    };
+    let told = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
+        expected.iter().map(|(op, found)| ((*op).to_owned(), (*found).to_owned())).collect()
+    };
+    // As another program does, which removes what is pinned.
+    let links = lab.bpffs().join("cordon");
+    let take_off = || -> Result<()> {
+        let mut taken = 0;
+        for version in fs::read_dir(&links)?.flatten() {
+            for link in fs::read_dir(version.path().join("links")).into_iter().flatten().flatten() {
+                fs::remove_file(link.path())?;
+                taken += 1;
+            }
+        }
+        ensure!(taken == 1, "{taken} links");
+        Ok(())
+    };
+    take_off()?;
+    let expected = told(&[("attach", ""), ("detach", "on a look"), ("attach", "")]);
+    eventually(PATIENCE, || {
+        let ops = ops(&filter)?;
+        ensure!(ops == expected, "{ops:?}");
+        Ok(())
+    })?;
+    is_stopped(&lab, "first.example")?;
+    filter.stop(libc::SIGTERM)?;
+    take_off()?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    let expected = [expected, told(&[("detach", "at the start"), ("attach", "")])].concat();
+    assert_eq!(ops(&filter)?, expected);
+    // By its own command it is told once.
+    filter.cordon(&["detach", ACCESS_INTERFACE])?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    assert_eq!(ops(&filter)?, [expected, told(&[("detach", ""), ("attach", "")])].concat());
+    Ok(())
+}
+
+#[test]
 fn what_a_killed_daemon_did_not_tell_the_next_one_tells() -> Result<()> {
     let lab = Lab::new()?;
     let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;

@@ -5,21 +5,21 @@
 //! then, also while the disk is full, they are kept, up to a bound. No event fails because they cannot be written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior::Immediate};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Ahead, Book, BookError, FILE,
     backlog::Batch,
     chain::{self, DAEMON, Head},
     refused::Told,
-    schema,
+    rows, schema,
     writer::{Origin, Writer},
 };
 use crate::{
@@ -65,6 +65,12 @@ impl Note {
         Self { source: DAEMON.to_owned(), op, order: String::new(), detail }
     }
 
+    /// The filter was found on an interface (`attach`) or off it, past Cordon: by another program, or since the interface
+    /// is gone, or has another name.
+    pub(crate) fn found(op: &'static str, interface: &str, found: &str) -> Self {
+        Self::of_daemon(op, json!({"interface": interface, "found": found}))
+    }
+
     /// The same, about an order.
     #[must_use]
     pub(crate) fn about(self, order: &str) -> Self {
@@ -89,7 +95,15 @@ impl Book {
 
     /// The same of what was refused before it came to the book.
     pub(crate) fn note_refusals(&mut self, source: &str, refusals: &[Refusal]) {
-        if let Some(detail) = self.told.refused(&self.guards.of(source).policy.feed, refusals) {
+        self.note_refusals_by(source, refusals, &Value::Null);
+    }
+
+    /// The same, with these fields of who gave it.
+    pub(crate) fn note_refusals_by(&mut self, source: &str, refusals: &[Refusal], by: &Value) {
+        if let Some(mut detail) = self.told.refused(&self.guards.of(source).policy.feed, refusals) {
+            if let (Some(detail), Some(by)) = (detail.as_object_mut(), by.as_object()) {
+                detail.extend(by.clone());
+            }
             self.note(Note { source: source.to_owned(), op: "refuse", order: String::new(), detail });
         }
     }
@@ -202,6 +216,25 @@ impl Book {
             untold.extend(word.map(|word| (id, word)));
         }
         Ok(untold)
+    }
+
+    /// The interfaces that the filter is on, as the history has it of the last daemon that ran.
+    pub(crate) fn attached(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare(
+            "SELECT op, detail FROM events WHERE id = '' AND op IN ('start', 'attach', 'detach') ORDER BY number DESC",
+        )?;
+        let mut rows = query.query([])?;
+        let (mut attached, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(row) = rows.next()? {
+            let (op, detail): (String, String) = (row.get(0)?, row.get(1)?);
+            let detail: Value = serde_json::from_str(&detail).map_err(rows::damaged)?;
+            // A start tells of every interface anew.
+            let Some(interface) = detail["interface"].as_str().filter(|_| op != "start") else { break };
+            if seen.insert(interface.to_owned()) && op == "attach" {
+                attached.insert(interface.to_owned());
+            }
+        }
+        Ok(attached)
     }
 
     fn last_fetch(&self, source: &str) -> Result<Option<Value>, BookError> {

@@ -533,19 +533,25 @@ impl Engine {
         }
     }
 
+    /// The interfaces that the filter is on; none if that cannot be told.
+    pub(super) fn attached(&self) -> Option<BTreeSet<String>> {
+        let pinned = kernel::status(self.pin_root()).ok()?;
+        Some(pinned.into_iter().filter(|link| link.mode.is_some()).map(|link| link.interface).collect())
+    }
+
     /// Whether an interface was detached by hand, through the daemon or past it.
-    fn is_off(&self, interface: &str) -> bool {
+    pub(super) fn is_off(&self, interface: &str) -> bool {
         self.off.contains(interface) || off::is_marked(&self.config.daemon.state_dir, interface)
     }
 
     /// Interfaces come and go.
     fn attach_again(&mut self) {
-        let Ok(pinned) = kernel::status(self.pin_root()) else { return };
-        let is_attached =
-            |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
-        let missing =
-            |interface: &&crate::config::Interface| !is_attached(&interface.name) && !self.is_off(&interface.name);
+        let Some(attached) = self.attached() else { return };
+        let missing = |interface: &&crate::config::Interface| {
+            !attached.contains(&interface.name) && !self.is_off(&interface.name)
+        };
         let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
+        self.record_found(attached);
         missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
     }
 }

@@ -114,6 +114,8 @@ pub(super) enum Job {
         notes: Vec<Note>,
         /// How orders stand in the tables; those that they do not hold as they should be are not here.
         standing: BTreeMap<String, Standing>,
+        /// Interfaces that the filter was on before this start; none: that could not be told.
+        attached: Option<BTreeSet<String>>,
         /// Generation of the tables.
         generation: u64,
         /// When it was looked.
@@ -292,7 +294,9 @@ impl Keeper {
                     }
                 }
                 Job::Notes(notes) => notes.into_iter().for_each(|note| self.book.note(note)),
-                Job::Started { notes, standing, generation, at } => self.started(notes, &standing, generation, at),
+                Job::Started { notes, standing, attached, generation, at } => {
+                    self.started(notes, &standing, attached.as_ref(), (generation, at));
+                }
                 Job::Count { totals, anew } => {
                     if let Err(error) = self.book.count(&totals, anew, Timestamp::now()) {
                         tracing::warn!("hits are not written down: {error}");
@@ -387,15 +391,16 @@ impl Keeper {
     ) {
         let ends = last_words(&entries, &ended);
         let by = json!(user);
-        self.book.note_refusals(CONTROL_SOURCE, &refusals);
         match self.write_ends().and_then(|()| self.book.apply_by(CONTROL_SOURCE, entries, &by)) {
             Ok(mut applied) => {
+                self.book.note_refusals_by(CONTROL_SOURCE, &refusals, &by);
                 applied.refusals.splice(0..0, refusals);
                 applied.held.iter().for_each(log_held);
                 self.applied(applied, ended, Some(reply));
             }
             Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
             Err(error) => {
+                self.book.note_refusals_by(CONTROL_SOURCE, &refusals, &by);
                 let noted = match self.note_unwritten(CONTROL_SOURCE, ends, &by) {
                     Ok(()) => "the ends are noted, and written as soon as that is possible".to_owned(),
                     Err(error) => format!("a restart before that is possible would undo the ends: {error}"),

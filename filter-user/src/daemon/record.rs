@@ -1,7 +1,7 @@
 //! What the history is told of the kernel's tables, and of where the filter is. It is told afterwards: nothing waits for
 //! it to be written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -33,6 +33,8 @@ pub(super) struct Recorder {
     entry: i64,
     /// Orders that are not enforced as they should be, and why, as the history has it.
     failing: BTreeMap<String, String>,
+    /// Where the filter is, as the history has it.
+    attached: BTreeSet<String>,
     /// The generation that the history has.
     generation: u64,
     notes: Vec<Note>,
@@ -125,7 +127,9 @@ impl Engine {
             }
         }
         let standing = self.record.told.clone();
-        self.send(Job::Started { notes, standing, generation, at: Timestamp::now() });
+        // Where that cannot be told, nothing is said of it.
+        let attached = self.attached();
+        self.send(Job::Started { notes, standing, attached, generation, at: Timestamp::now() });
     }
 
     /// Orders that what was applied has changed. To be called before the changes are made.
@@ -215,11 +219,26 @@ impl Engine {
         let mode = attached.mode.map(Mode::word);
         let detail = json!({"interface": attached.interface, "mode": mode, "program": attached.program});
         self.record.notes.push(note("attach", detail, by));
+        self.record.attached.insert(attached.interface.clone());
     }
 
     /// It was taken off.
     pub(super) fn record_detached(&mut self, interface: &str, by: &Value) {
         self.record.notes.push(note("detach", json!({"interface": interface}), by));
+        self.record.attached.remove(interface);
+    }
+
+    /// These are the interfaces that the filter is on now. What differs from what was told is told; but who has it taken
+    /// off past the daemon tells that, too.
+    pub(super) fn record_found(&mut self, attached: BTreeSet<String>) {
+        let lost = self.record.attached.difference(&attached).filter(|interface| !self.is_off(interface));
+        let lost: Vec<_> = lost.map(|interface| ("detach", interface.clone())).collect();
+        let come = attached.difference(&self.record.attached).map(|interface| ("attach", interface.clone()));
+        for (op, interface) in lost.into_iter().chain(come) {
+            tracing::warn!("{interface}: found {op}ed");
+            self.record.notes.push(Note::found(op, &interface, "on a look"));
+        }
+        self.record.attached = attached;
     }
 
     fn generation(&self) -> u64 {

@@ -1,6 +1,9 @@
 //! What the history is told of the daemon itself.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -27,7 +30,21 @@ impl Keeper {
     }
 
     /// A daemon that was killed may have changed the tables, and not have told.
-    pub(super) fn started(&mut self, notes: Vec<Note>, standing: &BTreeMap<String, Standing>, generation: u64, at: Timestamp) {
+    pub(super) fn started(
+        &mut self,
+        notes: Vec<Note>,
+        standing: &BTreeMap<String, Standing>,
+        attached: Option<&BTreeSet<String>>,
+        (generation, at): (u64, Timestamp),
+    ) {
+        // Before the start is told, which begins anew.
+        match self.book.attached() {
+            Ok(known) => {
+                let lost = known.iter().filter(|interface| attached.is_some_and(|now| !now.contains(*interface)));
+                lost.for_each(|interface| self.book.note(Note::found("detach", interface, "at the start")));
+            }
+            Err(error) => tracing::error!("where the filter was attached cannot be told: {error}"),
+        }
         notes.into_iter().for_each(|note| self.book.note(note));
         let untold = match self.book.untold(standing) {
             Ok(untold) => untold,

@@ -184,7 +184,7 @@ mod tests {
         book::{Book, What},
         config::Config,
         control::server::peer::User,
-        daemon::{ends::Ends, keeper::tests::entries},
+        daemon::{ends::Ends, keeper::{CONTROL_SOURCE, tests::entries}},
         feed::{Event, file::Which, http::States},
         order::{Order, Terms},
     };
@@ -306,6 +306,40 @@ mod tests {
             assert_eq!(in_force(&keeper), ["b"]);
             keeper.book.apply("cli", entries(&["put a"])).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_refused_of_a_request_is_told_with_its_user_once_the_rest_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, ..) = keeper(folder.path());
+        let user = User { user: "root".to_owned(), uid: Some(0), claimed: Some("alice".to_owned()) };
+        let mut take = |keeper: &mut Keeper, lines: &[&str]| {
+            let refusals = vec![crate::feed::Refusal::new(&CONTROL_SOURCE.into(), 2, "x", "no such field")];
+            let (reply, _answer) = oneshot::channel();
+            let (entries, ended) = (entries(lines), ends(&entries(lines)));
+            keeper.take(entries, refusals, &user, ended, reply);
+            // As there was room for notes all the time.
+            keeper.book.set_full(false);
+            keeper.book.write_notes().unwrap();
+            let mut told = Vec::new();
+            let audit = crate::book::audit::Audit::open(folder.path()).unwrap();
+            audit
+                .entries(|entry| {
+                    let detail = entry.detail()?;
+                    told.push(format!("{} {} {}", entry.op, detail["user"], detail["claimed"]));
+                    Ok(())
+                })
+                .unwrap();
+            told
+        };
+        let by = |op: &str| format!("{op} \"root\" \"alice\"");
+        assert_eq!(take(&mut keeper, &["put a"]), [by("put"), by("refuse")]);
+        keeper.book.set_full(true);
+        // All of it is refused, and asked for again.
+        assert_eq!(take(&mut keeper, &["put b"]), [by("put"), by("refuse")]);
+        keeper.book.set_full(true);
+        // The end was taken.
+        assert_eq!(take(&mut keeper, &["revoke a"]), [by("put"), by("refuse"), by("refuse")]);
     }
 
     #[test]
