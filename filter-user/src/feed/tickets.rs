@@ -17,6 +17,8 @@ use std::{
 };
 
 use jiff::Timestamp;
+use ring::digest;
+use serde_json::json;
 use tokio::{
     sync::oneshot,
     task::{JoinSet, block_in_place},
@@ -67,6 +69,13 @@ pub enum Told {
     Read(Fetched),
     /// What has become of these? Answered when everything that was told before is in force, as far as it will be.
     Ask(Vec<Asked>, oneshot::Sender<Standings>),
+    /// What the platform was answered, for the history.
+    Answered {
+        /// The path of the feed's orders.
+        source: PathBuf,
+        /// The feed, and each answer with its ticket, order and item.
+        what: serde_json::Value,
+    },
     /// All orders of a feed that have ended, as long as that cannot be put down. One that is there no longer is put
     /// down as over by now, or is not over after all.
     End {
@@ -285,6 +294,11 @@ impl Poller {
             spool::replace(&path, &content)
                 .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
         }
+        let what = json!({
+            "feed": self.task.feed, "url": self.task.remote.address(), "sha256": sha256(&content),
+            "octets": content.len(), "tickets": ledger.tickets().len(), "changed": changed,
+        });
+        (self.tell)(Told::Read(Fetched::Record { path: path.clone(), what }));
         self.unwritten = None;
         let fetched = if lines.is_empty() { Fetched::File(path) } else { Fetched::Events { path, lines } };
         (self.tell)(Told::Read(fetched));
@@ -305,7 +319,12 @@ impl Poller {
         let until = Instant::now() + self.task.remote.interval;
         let platform = Arc::clone(&self.task.platform);
         if let Some(ledger) = &mut self.ledger {
-            self.rounds.note(|given| block_in_place(|| ledger.answered(given, Timestamp::now())))?;
+            let (tell, task) = (&self.tell, &self.task);
+            self.rounds.note(|given| {
+                block_in_place(|| ledger.answered(given, Timestamp::now()))?;
+                tell(Told::Answered { source: task.path.clone(), what: answers::told(&task.feed, given, &platform) });
+                Ok(())
+            })?;
         }
         let open = {
             let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
@@ -326,7 +345,14 @@ impl Poller {
         }
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let answers = open.answers(&standings, ledger, &platform);
-        let taken = |given: &[ledger::Given]| block_in_place(|| ledger.answered(given, Timestamp::now()));
+        let (tell, task) = (&self.tell, &self.task);
+        let taken = |given: &[ledger::Given]| {
+            block_in_place(|| ledger.answered(given, Timestamp::now()))?;
+            if !given.is_empty() {
+                tell(Told::Answered { source: task.path.clone(), what: answers::told(&task.feed, given, &platform) });
+            }
+            Ok(())
+        };
         let round = self.rounds.send(&mut self.session, &platform, answers, until, taken).await;
         done.is_cut_short |= round.is_cut_short;
         if let Some(first) = round.refused.first() {
@@ -360,6 +386,11 @@ impl Poller {
 
 fn judge<'a>(task: &'a Task, allow: &'a BTreeSet<Name>) -> Judge<'a> {
     Judge { platform: &task.platform, guarded: task.guards.of(&task.path.to_string_lossy()), allow }
+}
+
+fn sha256(octets: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, octets);
+    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Longest that the order book may take.

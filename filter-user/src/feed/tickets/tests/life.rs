@@ -62,6 +62,39 @@ async fn each_item_is_answered_once_it_is_enforced_or_why_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_platform_gave_and_what_it_was_answered_is_for_the_history() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", &["a.example", "co.uk"]), ticket("2", "open", &["b.example"])]);
+    lab.poll_well().await;
+    let noted = |lab: &Lab| std::mem::take(&mut *lab.noted.lock().unwrap());
+    let [(fetch, what), answers @ ..] = &noted(&lab)[..] else { panic!() };
+    assert_eq!((*fetch, &what["feed"], &what["tickets"], &what["changed"]), ("fetch", &json!("shield"), &json!(2), &json!(["1", "2"])));
+    let file = std::fs::read(lab.path()).unwrap();
+    assert_eq!((&what["octets"], &what["sha256"]), (&json!(file.len()), &json!(sha256(&file))));
+    let mut told: Vec<String> = Vec::new();
+    for (word, what) in answers {
+        assert_eq!((*word, &what["feed"]), ("answer", &json!("shield")));
+        let answer = |answer: &Value| {
+            let text = |field: &str| answer[field].as_str().unwrap_or("-").to_owned();
+            ["ticket", "order", "item", "answer", "why"].map(text).join(" ")
+        };
+        told.extend(what["answers"].as_array().unwrap().iter().map(answer));
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "1 shield:1 a.example processed -",
+            "1 shield:1 co.uk GUARD co.uk is a public suffix, under which others register their names",
+            "2 shield:2 b.example processed -",
+        ]
+    );
+    // Nothing new, nothing answered, nothing told.
+    lab.poll_well().await;
+    assert_eq!(noted(&lab), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn that_a_name_is_free_is_answered_once_the_kernel_has_let_go() {
     let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
     lab.set([ticket("1", "open", &["a.example", "b.example"])]);
