@@ -64,6 +64,7 @@ mod zone;
 
 pub(crate) use absence::{Absences, PATIENCE};
 pub use chain::Head;
+pub(crate) use chain::listed;
 pub use held::{Held, Item, ItemKind};
 pub(crate) use notes::{Note, Standing};
 pub use zone::PartChange;

@@ -22,7 +22,7 @@ use super::{
     ends::{End, Ends},
     engine::Message,
     feed_context, heap,
-    held::{SHOWN, log_held},
+    held::{SHOWN, held_allow, log_held},
     memory::Memory,
     refusal_line,
 };
@@ -443,10 +443,13 @@ impl Keeper {
         let mut refusals = self.book.refusals().map_err(impossible)?;
         // The book keeps those of a file that is gone and never had an order.
         refusals.retain(|refusal| feed::input::named(Path::new(&*refusal.file)).exists());
-        let mut held = self.held(if whole { usize::MAX } else { SHOWN })?;
-        let mut status = |feed: &Feed| FeedStatus {
-            held: held.extract_if(.., |held| held.feed == feed.name).collect(),
-            ..self.feed(feed, &refusals)
+        let most = if whole { usize::MAX } else { SHOWN };
+        let mut held = self.held(most)?;
+        let mut status = |feed: &Feed| {
+            let allow = self.fetching.get(&feed.name).and_then(|state| state.allow);
+            let allow = allow.map(|allow| held_allow(&allow, &feed.name, &feed.path, most));
+            let held = held.extract_if(.., |held| held.feed == feed.name).chain(allow).collect();
+            FeedStatus { held, ..self.feed(feed, &refusals) }
         };
         let mut feeds: Vec<FeedStatus> = self.feeds.iter().map(&mut status).collect();
         held.retain(|held| held.feed == CONTROL_FEED);

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -129,6 +129,21 @@ pub struct Counts {
     pub open: u64,
 }
 
+/// An allow list that lacks much of what it had: what it had stays free, until that is approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAllow {
+    /// Hash of the list as it was and as it would be, as 32 hexadecimal digits.
+    pub id: String,
+    /// What holds it.
+    pub guard: Guard,
+    /// When it was first so.
+    pub since: Timestamp,
+    /// The names that it lacks.
+    pub gone: BTreeSet<Name>,
+    /// How many names it had.
+    pub before: u64,
+}
+
 /// Asks platforms until the set is dropped. `tell` does not wait.
 pub fn start(set: &mut JoinSet<()>, tasks: Vec<Task>, states: &States, tell: impl Fn(Told) + Send + Sync + 'static) {
     let tell: Tell = Arc::new(tell);
@@ -141,7 +156,7 @@ async fn run(task: Task, states: States, tell: Tell) {
     let feed = task.feed.clone();
     let wanted = states.wanted(&feed);
     let mut pace = Pace::new(&task.remote);
-    let mut poller = Poller::new(task, tell);
+    let mut poller = Poller::new(task, tell, states.approved(&feed));
     loop {
         let outcome = poller.poll().await;
         let (now, counts) = (Timestamp::now(), poller.counts());
@@ -155,6 +170,7 @@ async fn run(task: Task, states: States, tell: Tell) {
                     changed,
                     problem: (!done.problems.is_empty()).then(|| done.problems.join("; ")),
                     tickets: Some(counts),
+                    allow: poller.held_allow.clone(),
                     ..State::default()
                 },
                 Err(failure) => State {
@@ -162,6 +178,7 @@ async fn run(task: Task, states: States, tell: Tell) {
                     problem: Some(failure.to_string()),
                     failing: Some(state.failing.unwrap_or(now)),
                     tickets: Some(counts),
+                    allow: poller.held_allow.clone(),
                     ..state.clone()
                 },
             };
@@ -195,6 +212,10 @@ struct Poller {
     /// What was told last of orders that have ended and are not put down as over.
     ended: Option<BTreeSet<String>>,
     rounds: answers::Rounds,
+    /// What is held of the allow list.
+    held_allow: Option<HeldAllow>,
+    /// Id of what of that is approved.
+    approved: Arc<Mutex<Option<String>>>,
     /// The last question brought something new.
     has_changed: bool,
 }
@@ -209,10 +230,20 @@ struct Done {
 }
 
 impl Poller {
-    fn new(task: Task, tell: Tell) -> Self {
+    fn new(task: Task, tell: Tell, approved: Arc<Mutex<Option<String>>>) -> Self {
         let session = Session::new(task.remote.clone(), Arc::clone(&task.platform));
-        let rounds = answers::Rounds::default();
-        Self { task, tell, session, ledger: None, unwritten: None, ended: None, rounds, has_changed: false }
+        Self {
+            task,
+            tell,
+            session,
+            ledger: None,
+            unwritten: None,
+            ended: None,
+            rounds: answers::Rounds::default(),
+            held_allow: None,
+            approved,
+            has_changed: false,
+        }
     }
 
     /// Asks once, and answers.

@@ -41,6 +41,8 @@ struct Lab {
     ended: Arc<Mutex<Vec<String>>>,
     /// What the history is told: the word, and the rest.
     noted: Arc<Mutex<Vec<(&'static str, Value)>>>,
+    /// What was approved of the allow list.
+    approved: Arc<Mutex<Option<String>>>,
     poller: Option<Poller>,
 }
 
@@ -80,7 +82,9 @@ impl Lab {
         book.lock().unwrap().set_patience(Duration::ZERO);
         let (enforces, is_late) = (Arc::new(AtomicBool::new(true)), Arc::default());
         let (ended, noted) = (Arc::default(), Arc::default());
-        let mut lab = Self { folder, server, platform, policy, book, enforces, is_late, ended, noted, poller: None };
+        let approved = Arc::default();
+        let mut lab =
+            Self { folder, server, platform, policy, book, enforces, is_late, ended, noted, approved, poller: None };
         lab.restart();
         lab
     }
@@ -155,7 +159,7 @@ impl Lab {
                 Told::End { orders, .. } => *ended.lock().unwrap() = orders.into_iter().collect(),
             }
         });
-        self.poller = Some(Poller::new(task, tell));
+        self.poller = Some(Poller::new(task, tell, self.approved.clone()));
     }
 
     async fn poll(&mut self) -> Result<Done, Failure> {
