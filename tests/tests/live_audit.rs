@@ -100,7 +100,7 @@ fn an_order_is_enforced_and_lifted_in_the_history_when_its_dates_come() -> Resul
         order["order"]["not_after"] = json!(after(until));
         order
     };
-    let orders = [dated("short", 8, 12), dated("later", 20, 3600), dated("never", 3600, 7200)];
+    let orders = [dated("short", 15, 20), dated("later", 34, 3600), dated("never", 3600, 7200)];
     let mut filter = Filter::start(&lab, &orders)?;
     let ops = |filter: &Filter<'_>, id: &str| -> Result<Vec<String>> {
         Ok(of_order(filter, id)?.iter().filter_map(|entry| entry["op"].as_str().map(str::to_owned)).collect())
@@ -113,14 +113,14 @@ fn an_order_is_enforced_and_lifted_in_the_history_when_its_dates_come() -> Resul
     let at = |entry: &Value| entry["detail"]["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
     let [put, ready, enforce, lift] = &of_short[..] else { panic!("{of_short:?}") };
     assert_eq!([put, ready, enforce, lift].map(|entry| &entry["op"]), ["put", "ready", "enforce", "lift"]);
-    assert!(at(ready) < Some(after(8)), "{ready}");
-    assert_eq!((at(enforce), at(lift)), (Some(after(8)), Some(after(12))));
+    assert!(at(ready) < Some(after(15)), "{ready}");
+    assert_eq!((at(enforce), at(lift)), (Some(after(15)), Some(after(20))));
     assert!([ready, enforce, lift].iter().all(|entry| entry["detail"]["entry"].as_i64() >= put["number"].as_i64()));
     assert_eq!((ops(&filter, "later")?, ops(&filter, "never")?), (words("put ready"), words("put ready")));
 
     // A daemon that is away when an order begins tells it when it is back, once.
     filter.stop(libc::SIGTERM)?;
-    std::thread::sleep(Duration::try_from(after(21).duration_since(jiff::Timestamp::now())).unwrap_or_default());
+    std::thread::sleep(Duration::try_from(after(36).duration_since(jiff::Timestamp::now())).unwrap_or_default());
     filter.run()?;
     filter.stop(libc::SIGTERM)?;
     let of_later = of_order(&filter, "later")?;
@@ -135,8 +135,8 @@ fn an_order_is_enforced_and_lifted_in_the_history_when_its_dates_come() -> Resul
     let report = filter.json(&["report", "--order", "short"])?;
     let term = &report["orders"][0]["terms"][0];
     let told = ["enforced", "ended"].map(|field| term[field].as_str().and_then(|at| at.parse().ok()));
-    assert_eq!((told, &term["why"]), ([Some(after(8)), Some(after(12))], &json!("its end")), "{term}");
-    ensure!(term["seconds"].as_f64().is_some_and(|seconds| seconds < 8.0), "until the tables had it: {term}");
+    assert_eq!((told, &term["why"]), ([Some(after(15)), Some(after(20))], &json!("its end")), "{term}");
+    ensure!(term["seconds"].as_f64().is_some_and(|seconds| seconds < 15.0), "until the tables had it: {term}");
     assert_eq!(filter.json(&["audit", "verify"])?["problems"], json!([]));
     Ok(())
 }

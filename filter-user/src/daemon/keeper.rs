@@ -487,6 +487,8 @@ impl Keeper {
             }),
             fetch: fetching.map(|state| FetchStatus {
                 checked: state.checked,
+                // A clock that went back makes nothing newer than new.
+                age: state.checked.map(|checked| Timestamp::now().duration_since(checked).as_secs().max(0) as u64),
                 changed: state.changed,
                 stale_since: state.failing.map(|failing| state.checked.unwrap_or(failing)),
                 seq: state.seq,

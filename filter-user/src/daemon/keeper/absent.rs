@@ -8,12 +8,7 @@ use std::{
 };
 
 use super::{CONTROL_SOURCE, Keeper, end_early};
-use crate::{
-    book::Applied,
-    daemon::engine::Message,
-    feed::Refusal,
-    order::Order,
-};
+use crate::{book::Applied, daemon::engine::Message, feed::Refusal, order::Order};
 
 impl Keeper {
     /// Ends what files end.

@@ -184,7 +184,10 @@ mod tests {
         book::{Book, What},
         config::Config,
         control::server::peer::User,
-        daemon::{ends::Ends, keeper::{CONTROL_SOURCE, tests::entries}},
+        daemon::{
+            ends::Ends,
+            keeper::{CONTROL_SOURCE, tests::entries},
+        },
         feed::{Event, file::Which, http::States},
         order::{Order, Terms},
     };
@@ -313,7 +316,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut keeper, ..) = keeper(folder.path());
         let user = User { user: "root".to_owned(), uid: Some(0), claimed: Some("alice".to_owned()) };
-        let mut take = |keeper: &mut Keeper, lines: &[&str]| {
+        let take = |keeper: &mut Keeper, lines: &[&str]| {
             let refusals = vec![crate::feed::Refusal::new(&CONTROL_SOURCE.into(), 2, "x", "no such field")];
             let (reply, _answer) = oneshot::channel();
             let (entries, ended) = (entries(lines), ends(&entries(lines)));

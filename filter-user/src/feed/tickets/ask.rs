@@ -80,7 +80,8 @@ impl Poller {
         if self.approved.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&id) {
             return None;
         }
-        let since = self.held_allow.as_ref().filter(|held| held.id == id).map_or_else(Timestamp::now, |held| held.since);
+        let since =
+            self.held_allow.as_ref().filter(|held| held.id == id).map_or_else(Timestamp::now, |held| held.since);
         Some(HeldAllow { id, guard, since, gone, before })
     }
 

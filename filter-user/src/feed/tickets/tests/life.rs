@@ -68,7 +68,10 @@ async fn what_the_platform_gave_and_what_it_was_answered_is_for_the_history() {
     lab.poll_well().await;
     let noted = |lab: &Lab| std::mem::take(&mut *lab.noted.lock().unwrap());
     let [(fetch, what), answers @ ..] = &noted(&lab)[..] else { panic!() };
-    assert_eq!((*fetch, &what["feed"], &what["tickets"], &what["changed"]), ("fetch", &json!("shield"), &json!(2), &json!(["1", "2"])));
+    assert_eq!(
+        (*fetch, &what["feed"], &what["tickets"], &what["changed"]),
+        ("fetch", &json!("shield"), &json!(2), &json!(["1", "2"]))
+    );
     let file = std::fs::read(lab.path()).unwrap();
     assert_eq!((&what["octets"], &what["sha256"]), (&json!(file.len()), &json!(sha256(&file))));
     let mut told: Vec<String> = Vec::new();
@@ -272,7 +275,10 @@ async fn an_allow_list_that_shrank_at_a_stroke_is_taken_once_that_is_approved() 
     let problem = lab.poll_ill().await;
     let HeldAllow { id, guard, since, gone, before } = held(&lab).unwrap();
     assert!(problem.ends_with(&format!(", until that is approved: {id}")), "{problem}");
-    assert_eq!((guard, before, gone.len(), gone.contains(&Name::parse("n7.example").unwrap())), (Guard::Shrink, 20, 19, true));
+    assert_eq!(
+        (guard, before, gone.len(), gone.contains(&Name::parse("n7.example").unwrap())),
+        (Guard::Shrink, 20, 19, true)
+    );
     // It is the same as long as the list is, and another with another list.
     lab.poll_ill().await;
     assert_eq!(held(&lab).map(|held| (held.id, held.since)), Some((id.clone(), since)));
