@@ -30,7 +30,6 @@ use serde_json::Value;
 use thiserror::Error;
 
 use self::{
-    absence::{Absences, PATIENCE},
     backlog::Backlog,
     refused::Told,
     rows::{Kind, OrderRow},
@@ -63,9 +62,11 @@ pub(crate) mod sync;
 mod writer;
 mod zone;
 
+pub(crate) use absence::{Absences, PATIENCE};
 pub use chain::Head;
+pub(crate) use chain::listed;
 pub use held::{Held, Item, ItemKind};
-pub(crate) use notes::Note;
+pub(crate) use notes::{Note, Standing};
 pub use zone::PartChange;
 
 /// The book, open.
@@ -304,6 +305,12 @@ impl Book {
         self.absences = Absences::new(patience);
     }
 
+    /// Whether anything can be written, as with a disk that is full.
+    #[cfg(test)]
+    pub(crate) fn set_full(&mut self, is_full: bool) {
+        self.connection.pragma_update(None, "query_only", is_full).unwrap();
+    }
+
     /// Time of the newest entry of the history, where the clock was behind it when the book was opened: then the
     /// clock is wrong, and no order may start or end.
     pub fn clock_behind(&self) -> Option<Timestamp> {
@@ -379,6 +386,11 @@ impl Book {
     /// Whether an order is revoked.
     pub(crate) fn revoked(&self, id: &str) -> Result<bool, BookError> {
         Ok(OrderRow::find(&self.connection, id)?.is_some_and(|row| row.revoked.is_some()))
+    }
+
+    /// Whether an order was put since this entry of the history.
+    pub(crate) fn is_put_since(&self, id: &str, entry: i64) -> Result<bool, BookError> {
+        rows::is_put_since(&self.connection, id, entry)
     }
 
     /// The ids of the parts of an order that is made of some, revoked ones too.

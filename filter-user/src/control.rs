@@ -4,4 +4,5 @@
 
 pub mod api;
 pub mod client;
+mod metrics;
 pub mod server;

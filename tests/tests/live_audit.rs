@@ -90,6 +90,106 @@ fn what_was_done_is_in_the_history_and_can_be_proven() -> Result<()> {
 }
 
 #[test]
+fn an_order_is_enforced_and_lifted_in_the_history_when_its_dates_come() -> Result<()> {
+    let lab = Lab::new()?;
+    let now = jiff::Timestamp::now();
+    let after = |seconds| now + jiff::SignedDuration::from_secs(seconds);
+    let dated = |id: &str, from: i64, until: i64| {
+        let mut order = order(id, &[&format!("{id}.example")], &[("dns", "nxdomain")]);
+        order["order"]["not_before"] = json!(after(from));
+        order["order"]["not_after"] = json!(after(until));
+        order
+    };
+    let orders = [dated("short", 15, 20), dated("later", 34, 3600), dated("never", 3600, 7200)];
+    let mut filter = Filter::start(&lab, &orders)?;
+    let ops = |filter: &Filter<'_>, id: &str| -> Result<Vec<String>> {
+        Ok(of_order(filter, id)?.iter().filter_map(|entry| entry["op"].as_str().map(str::to_owned)).collect())
+    };
+    let of_short = eventually(PATIENCE, || {
+        let entries = of_order(&filter, "short")?;
+        ensure!(entries.iter().any(|entry| entry["op"] == "lift"), "{entries:?}");
+        Ok(entries)
+    })?;
+    let at = |entry: &Value| entry["detail"]["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    let [put, ready, enforce, lift] = &of_short[..] else { panic!("{of_short:?}") };
+    assert_eq!([put, ready, enforce, lift].map(|entry| &entry["op"]), ["put", "ready", "enforce", "lift"]);
+    assert!(at(ready) < Some(after(15)), "{ready}");
+    assert_eq!((at(enforce), at(lift)), (Some(after(15)), Some(after(20))));
+    assert!([ready, enforce, lift].iter().all(|entry| entry["detail"]["entry"].as_i64() >= put["number"].as_i64()));
+    assert_eq!((ops(&filter, "later")?, ops(&filter, "never")?), (words("put ready"), words("put ready")));
+
+    // A daemon that is away when an order begins tells it when it is back, once.
+    filter.stop(libc::SIGTERM)?;
+    std::thread::sleep(Duration::try_from(after(36).duration_since(jiff::Timestamp::now())).unwrap_or_default());
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    let of_later = of_order(&filter, "later")?;
+    assert_eq!((ops(&filter, "later")?, ops(&filter, "never")?), (words("put ready enforce"), words("put ready")));
+    assert_eq!(of_later[2]["detail"]["found"], "at the start");
+    filter.run()?;
+    filter.json(&["order", "revoke", "never", "--why", "settled"])?;
+    filter.stop(libc::SIGTERM)?;
+    assert_eq!(ops(&filter, "short")?, words("put ready enforce lift"));
+    assert_eq!(ops(&filter, "later")?, words("put ready enforce"));
+    assert_eq!(ops(&filter, "never")?, words("put ready revoke lift"), "the tables hold it no more");
+    let report = filter.json(&["report", "--order", "short"])?;
+    let term = &report["orders"][0]["terms"][0];
+    let told = ["enforced", "ended"].map(|field| term[field].as_str().and_then(|at| at.parse().ok()));
+    assert_eq!((told, &term["why"]), ([Some(after(15)), Some(after(20))], &json!("its end")), "{term}");
+    ensure!(term["seconds"].as_f64().is_some_and(|seconds| seconds < 15.0), "until the tables had it: {term}");
+    assert_eq!(filter.json(&["audit", "verify"])?["problems"], json!([]));
+    Ok(())
+}
+
+#[test]
+fn that_the_filter_was_taken_off_past_cordon_is_in_the_history() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
+    let ops = |filter: &Filter<'_>| -> Result<Vec<(String, String)>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let entries = entries(filter)?;
+        let told = entries.iter().filter(|entry| entry["op"] == "attach" || entry["op"] == "detach");
+        Ok(told.map(|entry| (text(&entry["op"]), text(&entry["detail"]["found"]))).collect())
+    };
+    let told = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
+        expected.iter().map(|(op, found)| ((*op).to_owned(), (*found).to_owned())).collect()
+    };
+    // As another program does, which removes what is pinned.
+    let links = lab.bpffs().join("cordon");
+    let take_off = || -> Result<()> {
+        let mut taken = 0;
+        for version in fs::read_dir(&links)?.flatten() {
+            for link in fs::read_dir(version.path().join("links")).into_iter().flatten().flatten() {
+                fs::remove_file(link.path())?;
+                taken += 1;
+            }
+        }
+        ensure!(taken == 1, "{taken} links");
+        Ok(())
+    };
+    take_off()?;
+    let expected = told(&[("attach", ""), ("detach", "on a look"), ("attach", "")]);
+    eventually(PATIENCE, || {
+        let ops = ops(&filter)?;
+        ensure!(ops == expected, "{ops:?}");
+        Ok(())
+    })?;
+    is_stopped(&lab, "first.example")?;
+    filter.stop(libc::SIGTERM)?;
+    take_off()?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    let expected = [expected, told(&[("detach", "at the start"), ("attach", "")])].concat();
+    assert_eq!(ops(&filter)?, expected);
+    // By its own command it is told once.
+    filter.cordon(&["detach", ACCESS_INTERFACE])?;
+    filter.run()?;
+    filter.stop(libc::SIGTERM)?;
+    assert_eq!(ops(&filter)?, [expected, told(&[("detach", ""), ("attach", "")])].concat());
+    Ok(())
+}
+
+#[test]
 fn what_a_killed_daemon_did_not_tell_the_next_one_tells() -> Result<()> {
     let lab = Lab::new()?;
     let mut filter = Filter::start(&lab, &[order("first", &["first.example"], &[("dns", "nxdomain")])])?;
@@ -187,6 +287,10 @@ fn orders_that_end_soon_are_listed() -> Result<()> {
     let wrong = filter.cordon(&["order", "list", "--ending", "soon"])?;
     assert!(wrong.code() == 2 && wrong.stderr.contains("a time is 30m, 24h, 7d or 2w, for example"), "{wrong}");
     Ok(())
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 fn is_stopped(lab: &Lab, name: &str) -> Result<()> {

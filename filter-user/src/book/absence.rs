@@ -9,34 +9,26 @@ use std::{
 /// A file that is written in place, or taken away and put back, is without an order for a moment. So an absence counts
 /// only if a second look, [`PATIENCE`] later, finds it still.
 #[derive(Debug)]
-pub(super) struct Absences {
+pub(crate) struct Absences {
     /// By source and order: when it was first looked for in vain.
     since: BTreeMap<(Arc<str>, String), Instant>,
-    /// The first look that could not be written down.
-    failed: Option<Instant>,
     patience: Duration,
 }
 
 impl Absences {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { since: BTreeMap::new(), failed: None, patience }
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { since: BTreeMap::new(), patience }
     }
 
     /// Notes all orders that a look at a source did not find. Gives those whose absence is confirmed.
-    pub(super) fn look(&mut self, source: &Arc<str>, absent: &BTreeSet<String>, looked: Instant) -> BTreeSet<String> {
+    pub(crate) fn look(&mut self, source: &Arc<str>, absent: &BTreeSet<String>, looked: Instant) -> BTreeSet<String> {
         self.since.retain(|(of, id), _| of != source || absent.contains(id));
-        let (failed, patience) = (self.failed, self.patience);
+        let patience = self.patience;
         let confirmed = absent.iter().filter(|id| {
             let since = *self.since.entry((source.clone(), (*id).clone())).or_insert(looked);
-            let since = failed.map_or(since, |failed| failed.min(since));
             looked.saturating_duration_since(since) >= patience
         });
         confirmed.cloned().collect()
-    }
-
-    /// Whether a look was written to the disk; `looked` is when it began.
-    pub(super) fn written(&mut self, written: bool, looked: Option<Instant>) {
-        self.failed = if written { None } else { self.failed.or(looked) };
     }
 
     /// What is over: the order was withdrawn.
@@ -57,4 +49,4 @@ impl Absences {
 }
 
 /// Time after which an absence is confirmed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);

@@ -133,8 +133,22 @@ impl Noted {
         Some(Self { number, hash: hash.parse().ok()? })
     }
 
-    /// The heads in a text, such as a journal or a report: every `NUMBER:HASH`, or, where there is none, every hash.
+    /// The heads in a text, such as a journal or a report: every `NUMBER:HASH`, or, where there is none, every hash. Lines
+    /// of an export are hashed instead, of which the last one stands for all: what they hold is not a head.
     pub fn all_in(text: &str) -> Vec<Self> {
+        let (exported, others): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(EXPORTED));
+        let last = exported.into_iter().rev().find_map(Self::of_exported);
+        last.into_iter().chain(Self::all_told_in(&others.join("\n"))).collect()
+    }
+
+    /// The entry that a line of an export is; none if it was cut off.
+    fn of_exported(line: &str) -> Option<Self> {
+        let fields: Value = serde_json::from_str(line).ok()?;
+        let number = fields["number"].as_i64().filter(|_| fields["previous"].is_string())?;
+        Some(Self { number: Some(number), hash: Hash::of(line) })
+    }
+
+    fn all_told_in(text: &str) -> Vec<Self> {
         let words = text.split(|one: char| !one.is_ascii_alphanumeric() && one != ':');
         let found: Vec<Self> = words.filter_map(|word| Self::parse(word.trim_matches(':'))).collect();
         let with_number: Vec<Self> = found.iter().copied().filter(|noted| noted.number.is_some()).collect();
@@ -400,6 +414,9 @@ impl Check {
         Verified { entries, first, last, chained_from: chained_from.unwrap_or(1), head, problems }
     }
 }
+
+/// How each line of an export begins.
+const EXPORTED: &str = r#"{"number":"#;
 
 const ENTRIES: &str = "SELECT number, time, source, line, op, id, detail, previous, hash FROM events ORDER BY number";
 

@@ -171,7 +171,7 @@ pub(super) fn link<'a>(row: &'a Row<'_>) -> Result<Link<'a>, BookError> {
 
 /// What an entry has of names: the names, or, where they are many, how many they are and the SHA-256 of them, each with
 /// a line feed behind it, in the order of their octets. So whoever has the names can show that they are the ones.
-pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name> + Clone) -> Value {
+pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name> + Clone) -> Value {
     digest_of(names.map(Name::as_str))
 }
 

@@ -12,14 +12,14 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior::Immediate};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Ahead, Book, BookError, FILE,
     backlog::Batch,
     chain::{self, DAEMON, Head},
     refused::Told,
-    schema,
+    rows, schema,
     writer::{Origin, Writer},
 };
 use crate::{
@@ -40,10 +40,35 @@ pub(crate) struct Note {
     pub(crate) detail: Value,
 }
 
+/// How an order stands in the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// They hold it, and its time is still to come.
+    Ready,
+    /// They stop its names.
+    Enforced,
+}
+
+impl Standing {
+    /// Its word in the history.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Enforced => "enforce",
+        }
+    }
+}
+
 impl Note {
     /// Of something that the daemon did.
     pub(crate) fn of_daemon(op: &'static str, detail: Value) -> Self {
         Self { source: DAEMON.to_owned(), op, order: String::new(), detail }
+    }
+
+    /// The filter was found on an interface (`attach`) or off it, past Cordon: by another program, or since the interface
+    /// is gone, or has another name.
+    pub(crate) fn found(op: &'static str, interface: &str, found: &str) -> Self {
+        Self::of_daemon(op, json!({"interface": interface, "found": found}))
     }
 
     /// The same, about an order.
@@ -70,7 +95,15 @@ impl Book {
 
     /// The same of what was refused before it came to the book.
     pub(crate) fn note_refusals(&mut self, source: &str, refusals: &[Refusal]) {
-        if let Some(detail) = self.told.refused(&self.guards.of(source).policy.feed, refusals) {
+        self.note_refusals_by(source, refusals, &Value::Null);
+    }
+
+    /// The same, with these fields of who gave it.
+    pub(crate) fn note_refusals_by(&mut self, source: &str, refusals: &[Refusal], by: &Value) {
+        if let Some(mut detail) = self.told.refused(&self.guards.of(source).policy.feed, refusals) {
+            if let (Some(detail), Some(by)) = (detail.as_object_mut(), by.as_object()) {
+                detail.extend(by.clone());
+            }
             self.note(Note { source: source.to_owned(), op: "refuse", order: String::new(), detail });
         }
     }
@@ -161,22 +194,47 @@ impl Book {
         chain::head(&self.connection)
     }
 
-    /// The orders of which the history does not have yet that the kernel's tables hold them as they are now (`true`), or
-    /// hold them no more (`false`). `standing` are those that they do hold.
-    pub(crate) fn untold(&self, standing: &BTreeSet<String>) -> Result<Vec<(String, bool)>, BookError> {
+    /// What the history lacks of how orders stand in the kernel's tables: order ids and words, in order. `standing` are
+    /// the orders that the tables hold.
+    pub(crate) fn untold(
+        &self,
+        standing: &BTreeMap<String, Standing>,
+    ) -> Result<Vec<(String, &'static str)>, BookError> {
         let mut query = self.connection.prepare(LAST)?;
         let mut rows = query.query([])?;
         let mut untold = Vec::new();
         while let Some(row) = rows.next()? {
-            let (id, is_revoked, last): (String, bool, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            match (standing.contains(&id), last.as_str()) {
-                (true, "enforce") => {}
-                (true, _) => untold.push((id, true)),
-                (false, "revoke") if is_revoked => untold.push((id, false)),
-                (false, _) => {}
-            }
+            let (id, last, stood): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let stands = standing.get(&id).copied();
+            let is_lifted = match stands {
+                None => stood != "lift" && !stood.is_empty(),
+                Some(Standing::Ready) => stood == Standing::Enforced.word(),
+                Some(Standing::Enforced) => false,
+            };
+            untold.extend(is_lifted.then(|| (id.clone(), "lift")));
+            let word = stands.map(Standing::word).filter(|word| *word != last);
+            untold.extend(word.map(|word| (id, word)));
         }
         Ok(untold)
+    }
+
+    /// The interfaces that the filter is on, as the history has it of the last daemon that ran.
+    pub(crate) fn attached(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare(
+            "SELECT op, detail FROM events WHERE id = '' AND op IN ('start', 'attach', 'detach') ORDER BY number DESC",
+        )?;
+        let mut rows = query.query([])?;
+        let (mut attached, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(row) = rows.next()? {
+            let (op, detail): (String, String) = (row.get(0)?, row.get(1)?);
+            let detail: Value = serde_json::from_str(&detail).map_err(rows::damaged)?;
+            // A start tells of every interface anew.
+            let Some(interface) = detail["interface"].as_str().filter(|_| op != "start") else { break };
+            if seen.insert(interface.to_owned()) && op == "attach" {
+                attached.insert(interface.to_owned());
+            }
+        }
+        Ok(attached)
     }
 
     fn last_fetch(&self, source: &str) -> Result<Option<Value>, BookError> {
@@ -226,11 +284,15 @@ impl Writer<'_> {
     }
 }
 
-/// Each order, whether it is revoked, and the word of the last entry that concerns what the tables hold of it.
+/// Each order, the word of the last entry that concerns what the tables hold of it, and of the last that tells it.
 const LAST: &str = "
-SELECT id, revoked IS NOT NULL, coalesce((
+SELECT id, coalesce((
     SELECT op FROM events
     WHERE events.id = orders.id AND op NOT IN ('hold', 'unhold', 'reject')
+    ORDER BY number DESC LIMIT 1
+), ''), coalesce((
+    SELECT op FROM events
+    WHERE events.id = orders.id AND op IN ('ready', 'enforce', 'lift')
     ORDER BY number DESC LIMIT 1
 ), '') FROM orders ORDER BY id";
 

@@ -175,6 +175,36 @@ pub(super) fn revoked_by_operator(connection: &Connection, id: &str) -> Result<b
     Ok(query.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
+/// Whether an order is revoked, as far as it is known.
+pub(super) fn is_revoked(connection: &Connection, id: &str) -> Result<bool, BookError> {
+    let mut query = connection.prepare_cached("SELECT revoked IS NOT NULL FROM orders WHERE id = ?1")?;
+    Ok(query.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))
+}
+
+/// Who gave an order's last revoke, and its number there.
+pub(super) struct LastRevoke {
+    pub(super) source: String,
+    pub(super) seq: Option<u64>,
+}
+
+/// See [`LastRevoke`].
+pub(super) fn last_revoke(connection: &Connection, id: &str) -> Result<Option<LastRevoke>, BookError> {
+    let mut query = connection.prepare_cached(
+        "SELECT source, detail FROM events WHERE id = ?1 AND op = 'revoke' ORDER BY number DESC LIMIT 1",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let Some((source, detail)) = query.query_row([id], row).optional()? else { return Ok(None) };
+    let detail: serde_json::Value = serde_json::from_str(&detail).map_err(damaged)?;
+    Ok(Some(LastRevoke { source, seq: detail["seq"].as_u64() }))
+}
+
+/// Whether an order was put since this entry of the history.
+pub(super) fn is_put_since(connection: &Connection, id: &str, entry: i64) -> Result<bool, BookError> {
+    let mut query = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE id = ?1 AND number > ?2 AND op = 'put')")?;
+    Ok(query.query_row(params![id, entry], |row| row.get(0))?)
+}
+
 /// Time of the newest entry about what orders say. What the daemon itself does, it does under a wrong clock, too.
 pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, BookError> {
     const NEWEST: &str = "

@@ -65,34 +65,6 @@ impl Book {
     /// # Errors
     /// Nothing was changed.
     pub(crate) fn sync(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
-        let looked = snapshots.iter().map(|snapshot| snapshot.looked).min();
-        let synced = self.sync_once(snapshots);
-        self.absences.written(synced.is_ok(), looked);
-        synced
-    }
-
-    /// The files that are to be looked at again now, since an order was not in them: these and those that say
-    /// something about that order, too, so that one moved between files never ends.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(crate) fn due(&self) -> Result<BTreeSet<String>, BookError> {
-        let mut query = self.connection.prepare_cached("SELECT source FROM claims WHERE id = ?1 AND source <> ?2")?;
-        let mut due = BTreeSet::new();
-        for (source, id) in self.absences.due() {
-            due.insert(source.to_owned());
-            let others = query.query_map([id, REVOKED], |row| row.get(0))?;
-            due.extend(others.collect::<Result<Vec<String>, _>>()?);
-        }
-        Ok(due)
-    }
-
-    /// Whether some file lacks an order that it put, and nobody knows yet whether it is to stay away.
-    pub(crate) fn is_missed(&self, id: &str) -> bool {
-        self.absences.is_missed(id)
-    }
-
-    fn sync_once(&mut self, snapshots: Vec<Snapshot>) -> Result<(Applied, BTreeSet<String>), BookError> {
         self.write_notes_ahead()?;
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
         let mut writer = Writer::open(transaction, &self.guards, &mut self.told);
@@ -115,6 +87,27 @@ impl Book {
             self.absences.forget(&gone.source, &gone.id);
         }
         Ok((applied, again))
+    }
+
+    /// The files that are to be looked at again now, since an order was not in them: these and those that say
+    /// something about that order, too, so that one moved between files never ends.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn due(&self) -> Result<BTreeSet<String>, BookError> {
+        let mut query = self.connection.prepare_cached("SELECT source FROM claims WHERE id = ?1 AND source <> ?2")?;
+        let mut due = BTreeSet::new();
+        for (source, id) in self.absences.due() {
+            due.insert(source.to_owned());
+            let others = query.query_map([id, REVOKED], |row| row.get(0))?;
+            due.extend(others.collect::<Result<Vec<String>, _>>()?);
+        }
+        Ok(due)
+    }
+
+    /// Whether some file lacks an order that it put, and nobody knows yet whether it is to stay away.
+    pub(crate) fn is_missed(&self, id: &str) -> bool {
+        self.absences.is_missed(id)
     }
 
     /// The files that have said something about an order.
@@ -230,13 +223,15 @@ fn take(
             set_claim(&writer.transaction, &source, &id, said)?;
         }
         let last = claim(&writer.transaction, &source, &id)?;
-        let repeated = moved.is_some() || !held && last == Some(said);
+        let is_back = is_log && is_put_again(&writer.transaction, &source, &id, &folded)?;
+        let repeated = !is_back && (moved.is_some() || !held && last == Some(said));
         // A zone is one list: if it says anything anew, it says all of it anew.
         let is_revived = writer.group.as_ref().is_some_and(|group| group.says_anew)
             && OrderRow::find(&writer.transaction, &id)?.is_some_and(|row| row.revoked.is_some());
         let repeated = repeated && !is_revived;
         let stays_revoked = !repeated
             && !is_revived
+            && !is_back
             && kind == ClaimKind::Put
             && (writer.stays_revoked_with_zone(&id)? || stays_revoked(&writer.transaction, last, &id, said)?);
         if stays_revoked && !held {
@@ -362,6 +357,17 @@ fn stays_revoked(transaction: &Transaction<'_>, last: Option<Claim>, id: &str, s
     }
     let known = [last, claim(transaction, REVOKED, id)?];
     Ok(known.into_iter().flatten().any(|known| known.hash == said.hash) && rows::revoked_by_operator(transaction, id)?)
+}
+
+/// Whether a log puts an order behind a revoke of it that the book already has from that log: a revoke does not wait until
+/// the log can be put down.
+fn is_put_again(transaction: &Transaction<'_>, source: &str, id: &str, folded: &Folded) -> Result<bool, BookError> {
+    let Folded::Put { place: Place { seq: Some(seq), .. }, .. } = folded else { return Ok(false) };
+    if !rows::is_revoked(transaction, id)? {
+        return Ok(false);
+    }
+    let revoke = rows::last_revoke(transaction, id)?;
+    Ok(revoke.is_some_and(|revoke| revoke.source == source && revoke.seq.is_some_and(|revoke| revoke < *seq)))
 }
 
 /// Has the events of other sources about an order apply again, since a put has undone them.

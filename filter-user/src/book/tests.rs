@@ -169,3 +169,52 @@ fn a_book_opens_without_room_for_what_others_would_share() {
     let error = Book::open(folder.path()).unwrap_err();
     assert_eq!(error.to_string(), "order book: another daemon has this order book open");
 }
+
+#[test]
+fn what_the_history_lacks_of_the_tables_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    let ids = ["enforced", "fresh", "never", "over", "ready", "revoked"];
+    book.apply("cli", ids.iter().map(|id| entry(1, Event::Put(order(id, &["a.com"], &[])))).collect()).unwrap();
+    let tell = |book: &mut Book, told: &[(&'static str, &str)]| {
+        told.iter().for_each(|(op, id)| book.note(Note::of_daemon(op, json!({})).about(id)));
+        book.write_notes().unwrap();
+    };
+    tell(&mut book, &[("enforce", "enforced"), ("enforce", "ready"), ("ready", "over"), ("enforce", "over")]);
+    tell(&mut book, &[("enforce", "revoked")]);
+    book.apply("cli", vec![revoke(2, "revoked"), revoke(3, "never")]).unwrap();
+    let standing = [("enforced", Standing::Enforced), ("fresh", Standing::Enforced), ("ready", Standing::Ready)];
+    let standing: BTreeMap<String, Standing> = standing.map(|(id, stands)| (id.to_owned(), stands)).into();
+    let untold = book.untold(&standing).unwrap();
+    let lacking: Vec<_> = untold.iter().map(|(id, op)| (id.as_str(), *op)).collect();
+    assert_eq!(
+        lacking,
+        [("fresh", "enforce"), ("over", "lift"), ("ready", "lift"), ("ready", "ready"), ("revoked", "lift")],
+        "an order whose end has come, one that is to begin later again, and none that was never there"
+    );
+    let told: Vec<_> = untold.iter().map(|(id, op)| (*op, id.as_str())).collect();
+    tell(&mut book, &told);
+    assert_eq!(book.untold(&standing).unwrap(), []);
+    // What changes is to be told anew.
+    let names = [Name::parse("b.com").unwrap()].into();
+    book.apply("cli", vec![entry(4, Event::Add { order: "enforced".to_owned(), names })]).unwrap();
+    assert_eq!(book.untold(&standing).unwrap(), [("enforced".to_owned(), "enforce")]);
+}
+
+#[test]
+fn where_the_filter_was_is_known_from_the_last_start_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::open(folder.path()).unwrap();
+    let mut told = |notes: &[(&'static str, &str)]| -> Vec<String> {
+        for (op, interface) in notes {
+            let detail = if *op == "start" { json!({"orders": 1}) } else { json!({"interface": interface}) };
+            book.note(Note::of_daemon(op, detail));
+        }
+        book.write_notes().unwrap();
+        book.attached().unwrap().into_iter().collect()
+    };
+    assert_eq!(told(&[]), [""; 0]);
+    assert_eq!(told(&[("start", ""), ("attach", "eth0"), ("attach", "eth1"), ("detach", "eth1")]), ["eth0"]);
+    assert_eq!(told(&[("attach", "eth1"), ("attach", "eth0")]), ["eth0", "eth1"]);
+    assert_eq!(told(&[("start", ""), ("attach", "eth2")]), ["eth2"]);
+}

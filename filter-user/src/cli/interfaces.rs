@@ -145,7 +145,8 @@ fn feed_text(feed: &FeedStatus) -> String {
     let moment = |time: Option<Timestamp>| time.map_or("never".to_owned(), |time| format!("{time:.0}"));
     if let Some(fetch) = fetch {
         let (checked, changed) = (moment(fetch.checked), moment(fetch.changed));
-        text.push_str(&format!("feed {name}: {place}: asked {checked}, changed {changed}\n"));
+        let age = fetch.age.map_or(String::new(), |age| format!(" ({age} s ago)"));
+        text.push_str(&format!("feed {name}: {place}: asked {checked}{age}, changed {changed}\n"));
     }
     if let Some(TicketCounts { tickets, processed, unprocessed, open }) = tickets {
         let items = format!("{processed} processed, {unprocessed} not, {open} not answered");

@@ -407,6 +407,9 @@ pub struct DecideRequest {
 pub struct FetchStatus {
     /// When the server last gave an answer that could be used, also that nothing is new; none since the start.
     pub checked: Option<Timestamp>,
+    /// Seconds since then.
+    #[serde(default)]
+    pub age: Option<u64>,
     /// When it last gave something new.
     pub changed: Option<Timestamp>,
     /// Since when it is not known whether there is something new; none while the server answers.

@@ -26,6 +26,7 @@ use super::api::{
     AttachRequest, DecideRequest, DetachRequest, Detached, Explanation, Failure, FeedStatus, InterfaceStatus,
     OrderDetail, OrderSummary, Stats, Status, Submitted, SyncRequest,
 };
+use super::metrics::page;
 use crate::observe::EventHub;
 use peer::{By, Peer, User};
 
@@ -223,6 +224,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/stats", get(async |State(daemon): State<Handle>| daemon.json(Request::Stats).await))
         .route("/v1/events", get(events))
+        .route("/metrics", get(metrics))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
         .route("/v1/feeds", get(feeds))
@@ -307,6 +309,11 @@ async fn feeds(
     Query(Whole { whole }): Query<Whole>,
 ) -> Result<Json<Vec<FeedStatus>>, Failed> {
     daemon.json(|reply| Request::Feeds { whole, reply }).await
+}
+
+async fn metrics(State(daemon): State<Handle>) -> Result<Response, Failed> {
+    let feeds = daemon.ask(|reply| Request::Feeds { whole: false, reply }).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page(&feeds)).into_response())
 }
 
 async fn sync(

@@ -25,8 +25,12 @@ use crate::feed::{Entry, Event};
 pub(super) struct End {
     /// Order id.
     pub order: String,
-    /// When it took effect. What is put later is not ended by it.
+    /// When it took effect.
     pub time: Timestamp,
+    /// The newest entry of the history then: what is put later is not ended by it. A clock may be stepped. None where the
+    /// book could not be read.
+    #[serde(default)]
+    pub entry: Option<i64>,
     /// The event that ends it; none: a file puts the order no longer.
     pub revoke: Option<Revoke>,
 }
@@ -53,20 +57,20 @@ pub(super) struct Ends {
 
 impl End {
     /// An end by an event, if the event is one; `by` is who gave it, for the history.
-    pub fn by(source: &str, entry: &Entry, by: &Value, time: Timestamp) -> Option<Self> {
+    pub fn by(source: &str, entry: &Entry, by: &Value, (time, upto): (Timestamp, Option<i64>)) -> Option<Self> {
         let Event::Revoke { order, why } = &entry.event else { return None };
         let Entry { line, seq, at, .. } = *entry;
         let revoke = Revoke { source: source.to_owned(), line, seq, at, why: why.clone(), by: by.clone() };
-        Some(Self { order: order.clone(), time, revoke: Some(revoke) })
+        Some(Self { order: order.clone(), time, entry: upto, revoke: Some(revoke) })
     }
 
     /// An end because a file puts the order no longer.
-    pub fn by_absence(order: String, time: Timestamp) -> Self {
-        Self { order, time, revoke: None }
+    pub fn by_absence(order: String, (time, entry): (Timestamp, Option<i64>)) -> Self {
+        Self { order, time, entry, revoke: None }
     }
 
     /// Its source, the event, and who gave it.
-    pub fn entry(&self) -> Option<(&str, Entry, Value)> {
+    pub fn event(&self) -> Option<(&str, Entry, Value)> {
         let Revoke { source, line, seq, at, why, by } = self.revoke.as_ref()?;
         let event = Event::Revoke { order: self.order.clone(), why: why.clone() };
         Some((source, Entry { line: *line, seq: *seq, at: *at, event }, by.clone()))
@@ -175,7 +179,8 @@ mod tests {
     fn end(order: &str, seconds: i64) -> End {
         let event = Event::Revoke { order: order.to_owned(), why: "settled\n".to_owned() };
         let entry = Entry { line: 3, seq: Some(7), at: None, event };
-        End::by("cli", &entry, &json!({"user": "root"}), Timestamp::from_second(seconds).unwrap()).unwrap()
+        let when = (Timestamp::from_second(seconds).unwrap(), Some(seconds));
+        End::by("cli", &entry, &json!({"user": "root"}), when).unwrap()
     }
 
     #[test]
@@ -187,14 +192,14 @@ mod tests {
         let file = state.path().join(FILE);
         assert_eq!(std::fs::metadata(&file).unwrap().len(), ROOM);
         ends.note(&[end("a", 1)]).unwrap();
-        ends.note(&[End::by_absence("b".to_owned(), Timestamp::from_second(2).unwrap()), end("c", 3)]).unwrap();
+        ends.note(&[End::by_absence("b".to_owned(), (Timestamp::from_second(2).unwrap(), None)), end("c", 3)]).unwrap();
         let (_, noted) = open();
         assert_eq!(noted.iter().map(|end| end.order.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(noted[0], end("a", 1));
-        let (source, entry, by) = noted[0].entry().unwrap();
+        let (source, entry, by) = noted[0].event().unwrap();
         assert_eq!((source, entry.line, entry.seq, entry.event.order_id()), ("cli", 3, Some(7), "a"));
         assert_eq!(by, json!({"user": "root"}));
-        assert_eq!(noted[1].entry(), None);
+        assert_eq!(noted[1].event(), None);
 
         // A crash cuts the last one off; what follows it is whole.
         let content = std::fs::read(&file).unwrap();

@@ -127,7 +127,7 @@ impl Engine {
         let are_tables_in_use = || Ok(!kernel.tables().in_use_slots()?.orders.is_empty());
         let numbers = Numbers::load(&config.daemon.state_dir, config, are_tables_in_use)
             .context("numbers of scopes and targets")?;
-        let Contents { orders, clock_behind, ended } = contents;
+        let Contents { orders, clock_behind, ended, entry } = contents;
         // Tables that nobody has filled yet, since the machine was started or they were taken away.
         let anew = kernel.tables().hits()?.values().all(|hits| *hits == Hits::default());
         let held = clock_behind.and_then(|newest| held_at(newest, Timestamp::now()));
@@ -173,7 +173,7 @@ impl Engine {
             engine.note("order book", Err(problem));
         }
         engine.remember();
-        engine.record_start();
+        engine.record_start(entry);
         engine.count(anew);
         engine.settings()?;
         engine.refresh_targets();
@@ -332,6 +332,7 @@ impl Engine {
                     // Still in the book: a later put, or another feed's.
                     self.enforcer.restore(id);
                     if self.enforcer.is_compiled(id) {
+                        let entry = self.record.entry();
                         self.record.open(id, entry);
                     }
                 }
@@ -398,6 +399,7 @@ impl Engine {
         if self.enforcer.held.is_some_and(|newest| newest <= Timestamp::now()) {
             tracing::info!("the clock is right again");
             let result = self.enforcer.release_hold().map_err(Into::into);
+            self.record.stepped();
             self.note("clock", result);
         }
         if self.slow_tick.elapsed() < SLOW {
@@ -417,9 +419,15 @@ impl Engine {
 
     fn follow_clock(&mut self) {
         match self.enforcer.follow_clock() {
-            Ok(true) => tracing::warn!("the wall clock was stepped; the orders' times follow it"),
+            Ok(true) => {
+                tracing::warn!("the wall clock was stepped; the orders' times follow it");
+                self.record.stepped();
+            }
             Ok(false) => {}
-            Err(error) => self.note("clock", Err(error.into())),
+            Err(error) => {
+                self.record.stepped();
+                self.note("clock", Err(error.into()));
+            }
         }
         self.enforcer.sweep();
         self.flush();
@@ -525,19 +533,25 @@ impl Engine {
         }
     }
 
+    /// The interfaces that the filter is on; none if that cannot be told.
+    pub(super) fn attached(&self) -> Option<BTreeSet<String>> {
+        let pinned = kernel::status(self.pin_root()).ok()?;
+        Some(pinned.into_iter().filter(|link| link.mode.is_some()).map(|link| link.interface).collect())
+    }
+
     /// Whether an interface was detached by hand, through the daemon or past it.
-    fn is_off(&self, interface: &str) -> bool {
+    pub(super) fn is_off(&self, interface: &str) -> bool {
         self.off.contains(interface) || off::is_marked(&self.config.daemon.state_dir, interface)
     }
 
     /// Interfaces come and go.
     fn attach_again(&mut self) {
-        let Ok(pinned) = kernel::status(self.pin_root()) else { return };
-        let is_attached =
-            |name: &str| pinned.iter().any(|attached| attached.interface == name && attached.mode.is_some());
-        let missing =
-            |interface: &&crate::config::Interface| !is_attached(&interface.name) && !self.is_off(&interface.name);
+        let Some(attached) = self.attached() else { return };
+        let missing = |interface: &&crate::config::Interface| {
+            !attached.contains(&interface.name) && !self.is_off(&interface.name)
+        };
         let missing: Vec<_> = self.config.interfaces.iter().filter(missing).cloned().collect();
+        self.record_found(attached);
         missing.iter().for_each(|interface| self.attach(&interface.name, interface.mode, false));
     }
 }

@@ -1,12 +1,13 @@
 //! What guards hold, for reports.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
 use crate::{
     book::{Held, ItemKind},
     control::api::{HeldChange, HeldName, HeldNames},
+    feed::tickets::HeldAllow,
     order::Terms,
 };
 
@@ -44,6 +45,33 @@ pub(super) fn held_change(held: &Held, now: Option<&Terms>, most: usize) -> Held
         except_removed: names(ItemKind::ExceptRemoved),
         orders: names(ItemKind::Order),
         terms: held.terms.as_deref().map(|terms| changed_terms(now, terms)).unwrap_or_default(),
+    }
+}
+
+/// What is held of a platform's allow list, for reports: names go from it.
+pub(super) fn held_allow(allow: &HeldAllow, feed: &str, source: &Path, most: usize) -> HeldChange {
+    let HeldAllow { id, guard, since, gone, before } = allow;
+    let count = gone.len() as u64;
+    let first = gone.iter().take(most).map(|name| HeldName { name: name.to_string(), why: String::new() });
+    HeldChange {
+        id: id.clone(),
+        feed: feed.to_owned(),
+        source: source.to_string_lossy().into_owned(),
+        line: 0,
+        order: String::new(),
+        guard: guard.word().to_owned(),
+        why: format!("{count} of {before} names left the platform's allow list at once; they are still not stopped"),
+        since: *since,
+        until: None,
+        deadline: None,
+        late: false,
+        rejected: None,
+        rejected_by: None,
+        added: HeldNames::default(),
+        removed: HeldNames { count, first: first.collect() },
+        except_removed: HeldNames::default(),
+        orders: HeldNames::default(),
+        terms: BTreeMap::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! State: where each order comes from, and ends that are in force but not yet in the book.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,12 +23,12 @@ use super::{
     ends::{End, Ends},
     engine::Message,
     feed_context, heap,
-    held::{SHOWN, log_held},
+    held::{SHOWN, held_allow, log_held},
     memory::Memory,
     refusal_line,
 };
 use crate::{
-    book::{Applied, Book, BookError, Change, Note, Stored},
+    book::{Absences, Applied, Book, BookError, Change, Note, PATIENCE, Standing, Stored},
     config::{CONTROL_FEED, Config, Feed},
     control::{
         api::{FeedStatus, FetchStatus, OrderDetail, OrderHits, OrderState, Submitted, TicketCounts},
@@ -113,8 +113,10 @@ pub(super) enum Job {
     Started {
         /// To be written.
         notes: Vec<Note>,
-        /// Orders in the tables, as they should be.
-        standing: BTreeSet<String>,
+        /// How orders stand in the tables; those that they do not hold as they should be are not here.
+        standing: BTreeMap<String, Standing>,
+        /// Interfaces that the filter was on before this start; none: that could not be told.
+        attached: Option<BTreeSet<String>>,
         /// Generation of the tables.
         generation: u64,
         /// When it was looked.
@@ -143,6 +145,8 @@ pub(super) struct Contents {
     pub clock_behind: Option<Timestamp>,
     /// Ends among them that the book does not have yet: of which order, and the parts that it is made of.
     pub ended: Vec<(String, Vec<String>)>,
+    /// Number of the newest entry of the history; 0 if there is none.
+    pub entry: i64,
 }
 
 /// An end by an event that could not be written yet.
@@ -177,6 +181,10 @@ pub(super) struct Keeper {
     noted: BTreeSet<String>,
     /// Orders that were ended before the book had it, because it is slow or could not be written.
     ended_early: Arc<Mutex<Vec<String>>>,
+    /// Those of [`Keeper::ended_early`] that have ended because files lacked them.
+    absent: BTreeSet<String>,
+    /// Orders that files lack while the book cannot be written.
+    absences: Absences,
     /// Orders that have ended and of which their source cannot say so yet: what it says does not bring them back.
     unsaid: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Held changes whose deadline has passed, as far as that was told.
@@ -213,6 +221,8 @@ impl Keeper {
             ends,
             noted: BTreeSet::new(),
             ended_early,
+            absent: BTreeSet::new(),
+            absences: Absences::new(PATIENCE),
             unsaid: BTreeMap::new(),
             missed: BTreeSet::new(),
             unreleased: false,
@@ -226,7 +236,8 @@ impl Keeper {
         let stored = self.book.load()?;
         let ended = self.take_noted(noted, &stored);
         let orders = stored.into_iter().map(|Stored { order, .. }| (order.terms.id.clone(), order)).collect();
-        Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended })
+        let entry = self.book.head()?.map_or(0, |head| head.number);
+        Ok(Contents { orders, clock_behind: self.book.clock_behind(), ended, entry })
     }
 
     /// Works until [`Job::Stop`].
@@ -290,7 +301,9 @@ impl Keeper {
                     }
                 }
                 Job::Notes(notes) => notes.into_iter().for_each(|note| self.book.note(note)),
-                Job::Started { notes, standing, generation, at } => self.started(notes, &standing, generation, at),
+                Job::Started { notes, standing, attached, generation, at } => {
+                    self.started(notes, &standing, attached.as_ref(), (generation, at));
+                }
                 Job::Count { totals, anew } => {
                     if let Err(error) = self.book.count(&totals, anew, Timestamp::now()) {
                         tracing::warn!("hits are not written down: {error}");
@@ -331,8 +344,10 @@ impl Keeper {
                 // Those whose absence is yet to be confirmed stay ended meanwhile.
                 let is_settled = |id: &mut String| !self.book.is_missed(id);
                 let mut early = self.ended_early.lock().unwrap_or_else(PoisonError::into_inner);
-                let ended = early.extract_if(.., is_settled).collect();
+                let ended: Vec<String> = early.extract_if(.., is_settled).collect();
                 drop(early);
+                self.absent.retain(|id| !ended.contains(id));
+                self.absences = Absences::new(PATIENCE);
                 self.tell(Message::Applied { applied, ended, reply: None });
                 self.forget_ends();
             }
@@ -383,38 +398,6 @@ impl Keeper {
         }
     }
 
-    /// The book cannot be written, but what files end must end.
-    fn end_what_files_end(&self) {
-        let (Ok((orders, refusals, _)), Ok(stored)) = (self.files.orders(&self.context), self.book.load()) else {
-            return;
-        };
-        let now_listed: HashMap<&str, &Order> = orders.iter().map(|order| (order.terms.id.as_str(), order)).collect();
-        // As a reading of the file would have it: one that is empty or holds mistakes withdraws nothing.
-        let is_whole = |source: &str| {
-            std::fs::read_to_string(source).is_ok_and(|text| !text.trim().is_empty())
-                && refusals.iter().all(|refusal| *refusal.file != *source)
-        };
-        // That a zone has no names for one part of its order any more says that others may have them.
-        let is_listed = |stored: &&Stored| {
-            let terms = &stored.order.terms;
-            terms.part_of.is_some() || now_listed.contains_key(terms.id.as_str())
-        };
-        let mut gone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for stored in stored.iter().filter(|stored| stored.source != CONTROL_SOURCE && is_whole(&stored.source)) {
-            if !is_listed(&stored) {
-                gone.entry(&stored.source).or_default().push(stored.order.terms.id.clone());
-            }
-        }
-        // What the book would hold is not ended past it.
-        gone.retain(|source, gone| {
-            let before = stored.iter().filter(|stored| stored.source == **source).count();
-            let limit = self.context.guards.of(source).policy.shrink;
-            !limit.is_some_and(|limit| limit.is_exceeded(gone.len() as u64, before as u64))
-        });
-        let gone: Vec<String> = gone.into_values().flatten().collect();
-        end_early(gone, &self.ended_early, &self.engine);
-    }
-
     /// Tells the engine what the book has of the control socket.
     fn applied(&self, applied: Applied, mut ended: Vec<String>, reply: Option<Reply<Submitted>>) {
         let is_revoked = |id: &mut String| applied.changes.contains(&Change::Revoke { id: id.clone() });
@@ -438,15 +421,16 @@ impl Keeper {
         self.read_grown(None);
         let ends = last_words(&entries, &ended);
         let by = json!(user);
-        self.book.note_refusals(CONTROL_SOURCE, &refusals);
         match self.write_ends().and_then(|()| self.book.apply_by(CONTROL_SOURCE, entries, &by)) {
             Ok(mut applied) => {
+                self.book.note_refusals_by(CONTROL_SOURCE, &refusals, &by);
                 applied.refusals.splice(0..0, refusals);
                 applied.held.iter().for_each(log_held);
                 self.applied(applied, ended, Some(reply));
             }
             Err(error) if ended.is_empty() => drop(reply.send(Err(Failed::Impossible(error.to_string())))),
             Err(error) => {
+                self.book.note_refusals_by(CONTROL_SOURCE, &refusals, &by);
                 let noted = match self.note_unwritten(CONTROL_SOURCE, ends, &by) {
                     Ok(()) => "the ends are noted, and written as soon as that is possible".to_owned(),
                     Err(error) => format!("a restart before that is possible would undo the ends: {error}"),
@@ -489,10 +473,13 @@ impl Keeper {
         let mut refusals = self.book.refusals().map_err(impossible)?;
         // The book keeps those of a file that is gone and never had an order.
         refusals.retain(|refusal| feed::input::named(Path::new(&*refusal.file)).exists());
-        let mut held = self.held(if whole { usize::MAX } else { SHOWN })?;
-        let mut status = |feed: &Feed| FeedStatus {
-            held: held.extract_if(.., |held| held.feed == feed.name).collect(),
-            ..self.feed(feed, &refusals)
+        let most = if whole { usize::MAX } else { SHOWN };
+        let mut held = self.held(most)?;
+        let mut status = |feed: &Feed| {
+            let allow = self.fetching.get(&feed.name).and_then(|state| state.allow);
+            let allow = allow.map(|allow| held_allow(&allow, &feed.name, &feed.path, most));
+            let held = held.extract_if(.., |held| held.feed == feed.name).chain(allow).collect();
+            FeedStatus { held, ..self.feed(feed, &refusals) }
         };
         let mut feeds: Vec<FeedStatus> = self.feeds.iter().map(&mut status).collect();
         held.retain(|held| held.feed == CONTROL_FEED);
@@ -530,6 +517,8 @@ impl Keeper {
             }),
             fetch: fetching.map(|state| FetchStatus {
                 checked: state.checked,
+                // A clock that went back makes nothing newer than new.
+                age: state.checked.map(|checked| Timestamp::now().duration_since(checked).as_secs().max(0) as u64),
                 changed: state.changed,
                 stale_since: state.failing.map(|failing| state.checked.unwrap_or(failing)),
                 seq: state.seq,
@@ -620,6 +609,7 @@ fn impossible(error: BookError) -> Failed {
     Failed::Impossible(error.to_string())
 }
 
+mod absent;
 mod grown;
 mod guards;
 mod history;
@@ -635,14 +625,16 @@ mod tests {
     use super::*;
     use crate::guard::Guards;
 
+    /// A line of a file, which puts an order.
+    pub(super) fn put_line(id: &str) -> String {
+        format!(
+            r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#
+        )
+    }
+
     pub(super) fn entries(lines: &[&str]) -> Vec<Entry> {
-        let put = |id: &str| {
-            format!(
-                r#"{{"op":"put","order":{{"id":"{id}","issuer":"i","basis":"b","reference":"r","issued":"2025-01-01","not_before":"2025-02-01T00:00:00Z","not_after":"2025-03-01T00:00:00Z","protocols":["dns"],"actions":{{"dns":"drop"}},"scopes":["all"],"match":"exact","names":["a.example"]}}}}"#
-            )
-        };
         let line = |line: &&str| match line.split_once(' ') {
-            Some(("put", id)) => put(id),
+            Some(("put", id)) => put_line(id),
             Some((op, id)) => format!(r#"{{"op":"{op}","order":"{id}","why":""}}"#),
             None => panic!("{line}"),
         };

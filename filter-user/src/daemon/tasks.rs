@@ -21,6 +21,7 @@ use super::{
     keeper::{self, CONTROL_SOURCE, Job},
 };
 use crate::{
+    book::Note,
     config::{Config, Feed},
     control::{
         api::Submitted,
@@ -170,6 +171,10 @@ fn fetch_feeds(config: &Config, states: &http::States, keeper: &blocking::Sender
         let job = match told {
             Told::Read(fetched) => Job::Fetched(fetched),
             Told::Ask(asked, reply) => Job::Standing(asked, reply),
+            Told::Answered { source, what } => {
+                let source = source.to_string_lossy().into_owned();
+                Job::Notes(vec![Note { source, op: "answer", order: String::new(), detail: what }])
+            }
             Told::End { source, orders } => Job::End { source, orders },
         };
         // Fails only while the daemon stops.

@@ -147,6 +147,8 @@ pub struct State {
     pub seq: Option<u64>,
     /// How it goes with tickets, if it is a feed of these.
     pub tickets: Option<tickets::Counts>,
+    /// What is held of its allow list, if it is a feed of tickets.
+    pub allow: Option<tickets::HeldAllow>,
     /// Of a zone that is transferred.
     pub zone: Option<ZoneState>,
 }
@@ -163,6 +165,8 @@ struct Entry {
     state: State,
     /// Somebody waits for the next question.
     wanted: Arc<Notify>,
+    /// Id of what somebody has approved, until it is done.
+    approved: Arc<Mutex<Option<String>>>,
 }
 
 impl States {
@@ -176,6 +180,17 @@ impl States {
         let states = self.lock();
         let wanted = states.iter().filter(|(name, _)| feed.is_none_or(|feed| feed == *name));
         wanted.for_each(|(_, entry)| entry.wanted.notify_one());
+    }
+
+    /// Has what a feed holds of its allow list taken, under this id, and the feed asked for at once.
+    pub(crate) fn approve(&self, feed: &str, id: &str) {
+        *self.approved(feed).lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        self.fetch_now(Some(feed));
+    }
+
+    /// What of a feed is approved.
+    pub(super) fn approved(&self, feed: &str) -> Arc<Mutex<Option<String>>> {
+        Arc::clone(&self.lock().entry(feed.to_owned()).or_default().approved)
     }
 
     /// Where NOTIFYs cannot be received, and why.

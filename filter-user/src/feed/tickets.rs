@@ -12,11 +12,13 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use ring::digest;
+use serde_json::json;
 use tokio::{
     sync::oneshot,
     task::{JoinSet, block_in_place},
@@ -67,6 +69,13 @@ pub enum Told {
     Read(Fetched),
     /// What has become of these? Answered when everything that was told before is in force, as far as it will be.
     Ask(Vec<Asked>, oneshot::Sender<Standings>),
+    /// What the platform was answered, for the history.
+    Answered {
+        /// The path of the feed's orders.
+        source: PathBuf,
+        /// The feed, and each answer with its ticket, order and item.
+        what: serde_json::Value,
+    },
     /// All orders of a feed that have ended, as long as that cannot be put down. One that is there no longer is put
     /// down as over by now, or is not over after all.
     End {
@@ -120,6 +129,21 @@ pub struct Counts {
     pub open: u64,
 }
 
+/// An allow list that lacks much of what it had: what it had stays free, until that is approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAllow {
+    /// Hash of the list as it was and as it would be, as 32 hexadecimal digits.
+    pub id: String,
+    /// What holds it.
+    pub guard: Guard,
+    /// When it was first so.
+    pub since: Timestamp,
+    /// The names that it lacks.
+    pub gone: BTreeSet<Name>,
+    /// How many names it had.
+    pub before: u64,
+}
+
 /// Asks platforms until the set is dropped. `tell` does not wait.
 pub fn start(set: &mut JoinSet<()>, tasks: Vec<Task>, states: &States, tell: impl Fn(Told) + Send + Sync + 'static) {
     let tell: Tell = Arc::new(tell);
@@ -132,7 +156,7 @@ async fn run(task: Task, states: States, tell: Tell) {
     let feed = task.feed.clone();
     let wanted = states.wanted(&feed);
     let mut pace = Pace::new(&task.remote);
-    let mut poller = Poller::new(task, tell);
+    let mut poller = Poller::new(task, tell, states.approved(&feed));
     loop {
         let outcome = poller.poll().await;
         let (now, counts) = (Timestamp::now(), poller.counts());
@@ -146,6 +170,7 @@ async fn run(task: Task, states: States, tell: Tell) {
                     changed,
                     problem: (!done.problems.is_empty()).then(|| done.problems.join("; ")),
                     tickets: Some(counts),
+                    allow: poller.held_allow.clone(),
                     ..State::default()
                 },
                 Err(failure) => State {
@@ -153,6 +178,7 @@ async fn run(task: Task, states: States, tell: Tell) {
                     problem: Some(failure.to_string()),
                     failing: Some(state.failing.unwrap_or(now)),
                     tickets: Some(counts),
+                    allow: poller.held_allow.clone(),
                     ..state.clone()
                 },
             };
@@ -186,6 +212,10 @@ struct Poller {
     /// What was told last of orders that have ended and are not put down as over.
     ended: Option<BTreeSet<String>>,
     rounds: answers::Rounds,
+    /// What is held of the allow list.
+    held_allow: Option<HeldAllow>,
+    /// Id of what of that is approved.
+    approved: Arc<Mutex<Option<String>>>,
     /// The last question brought something new.
     has_changed: bool,
 }
@@ -200,10 +230,20 @@ struct Done {
 }
 
 impl Poller {
-    fn new(task: Task, tell: Tell) -> Self {
+    fn new(task: Task, tell: Tell, approved: Arc<Mutex<Option<String>>>) -> Self {
         let session = Session::new(task.remote.clone(), Arc::clone(&task.platform));
-        let rounds = answers::Rounds::default();
-        Self { task, tell, session, ledger: None, unwritten: None, ended: None, rounds, has_changed: false }
+        Self {
+            task,
+            tell,
+            session,
+            ledger: None,
+            unwritten: None,
+            ended: None,
+            rounds: answers::Rounds::default(),
+            held_allow: None,
+            approved,
+            has_changed: false,
+        }
     }
 
     /// Asks once, and answers.
@@ -285,6 +325,11 @@ impl Poller {
             spool::replace(&path, &content)
                 .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))?;
         }
+        let what = json!({
+            "feed": self.task.feed, "url": self.task.remote.address(), "sha256": sha256(&content),
+            "octets": content.len(), "tickets": ledger.tickets().len(), "changed": changed,
+        });
+        (self.tell)(Told::Read(Fetched::Record { path: path.clone(), what }));
         self.unwritten = None;
         let fetched = if lines.is_empty() { Fetched::File(path) } else { Fetched::Events { path, lines } };
         (self.tell)(Told::Read(fetched));
@@ -305,7 +350,12 @@ impl Poller {
         let until = Instant::now() + self.task.remote.interval;
         let platform = Arc::clone(&self.task.platform);
         if let Some(ledger) = &mut self.ledger {
-            self.rounds.note(|given| block_in_place(|| ledger.answered(given, Timestamp::now())))?;
+            let (tell, task) = (&self.tell, &self.task);
+            self.rounds.note(|given| {
+                block_in_place(|| ledger.answered(given, Timestamp::now()))?;
+                tell(Told::Answered { source: task.path.clone(), what: answers::told(&task.feed, given, &platform) });
+                Ok(())
+            })?;
         }
         let open = {
             let (Some(ledger), Some(allow)) = (&self.ledger, self.allow()) else { return Ok(()) };
@@ -326,7 +376,14 @@ impl Poller {
         }
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
         let answers = open.answers(&standings, ledger, &platform);
-        let taken = |given: &[ledger::Given]| block_in_place(|| ledger.answered(given, Timestamp::now()));
+        let (tell, task) = (&self.tell, &self.task);
+        let taken = |given: &[ledger::Given]| {
+            block_in_place(|| ledger.answered(given, Timestamp::now()))?;
+            if !given.is_empty() {
+                tell(Told::Answered { source: task.path.clone(), what: answers::told(&task.feed, given, &platform) });
+            }
+            Ok(())
+        };
         let round = self.rounds.send(&mut self.session, &platform, answers, until, taken).await;
         done.is_cut_short |= round.is_cut_short;
         if let Some(first) = round.refused.first() {
@@ -360,6 +417,11 @@ impl Poller {
 
 fn judge<'a>(task: &'a Task, allow: &'a BTreeSet<Name>) -> Judge<'a> {
     Judge { platform: &task.platform, guarded: task.guards.of(&task.path.to_string_lossy()), allow }
+}
+
+fn sha256(octets: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, octets);
+    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Longest that the order book may take.

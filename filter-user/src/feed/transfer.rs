@@ -60,7 +60,7 @@ pub struct Upstream {
     pub stall_timeout: Duration,
     /// Longest time for the whole answer.
     pub timeout: Duration,
-    /// Longest answer, in octets.
+    /// Longest answer, in octets: on the wire, and of its records as they are kept.
     pub max_size: u64,
 }
 

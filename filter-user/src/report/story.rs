@@ -61,7 +61,7 @@ pub(super) fn tell(stories: &mut BTreeMap<String, Story>, entry: &Entry<'_>, is_
         return Ok(());
     }
     match entry.op {
-        "enforce" | "lift" => {
+        "ready" | "enforce" | "lift" => {
             if let Some(story) = stories.get_mut(entry.order) {
                 story.in_tables(entry, &entry.detail()?);
             }
@@ -194,6 +194,7 @@ impl Story {
                 let open = self.changes.iter_mut().filter(|change| change.in_tables.is_none() && change.entry <= upto);
                 open.for_each(|change| note(change, at, at_the_latest));
             }
+            // Only of ends the history is told before it has them.
             None => match self.changes.last_mut().filter(|last| last.op == "revoke") {
                 Some(revoke) if revoke.in_tables.is_none() => note(revoke, at, at_the_latest),
                 Some(_) => {}

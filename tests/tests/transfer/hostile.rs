@@ -8,7 +8,7 @@ use domain::base::{Rtype, iana::Rcode};
 
 use super::{
     scripted::{
-        Act::{self, Close, Code, Frame, Octets, Send, SendBroken, SendUnsigned, Wait},
+        Act::{self, Close, Code, Frame, Octets, Send, SendBroken, SendPacked, SendUnsigned, Wait},
         Rr::{Chaos, Outside, Rule, Soa},
         Script, Scripted,
     },
@@ -16,6 +16,9 @@ use super::{
 };
 
 const HERE: [&str; 2] = ["bad.test", "other.test"];
+
+/// Some 130 octets.
+const LONG: &str = "a-label-that-is-as-long-as-labels-may-be-and-not-one-octet-more.a-label-that-is-as-long-as-labels-may-be-and-not-one-octet-more";
 
 /// Serial 1, which every test begins with.
 fn first() -> Script {
@@ -85,6 +88,11 @@ fn f4_nothing_partial_is_taken() -> Result<()> {
                 .chain((0..200).map(|_| Send(vec![Rule("fresh.test"), Rule("more.test")])))
                 .collect(),
             "it is longer than 4096 octets",
+        ),
+        (
+            "large, in a small message",
+            vec![SendPacked(vec![Soa(2), Rule(LONG)], 100)],
+            "its records take more than 4096 octets",
         ),
         ("with TC", vec![SendBroken(vec![Soa(2), Rule("fresh.test"), Soa(2)], 2)], "a message of it was cut off"),
         // In the length of the rule's data.
@@ -156,6 +164,27 @@ fn f4_differences_that_do_not_fit_are_not_taken() -> Result<()> {
     let zone = secondary.zone();
     ensure!((zone.whole, zone.incremental) == (2, 0), "{zone:?}");
     Ok(())
+}
+
+#[test]
+fn a_primary_may_close_the_connection_after_each_answer() -> Result<()> {
+    let closing = |script: Script| Script { closes: true, ..script };
+    let (primary, secondary) = begin(closing(first()))?;
+    ensure!(primary.asked() == [Rtype::SOA, Rtype::AXFR], "{:?}", primary.asked());
+    // What changed is asked for, and not all of it.
+    let since = vec![Send(vec![Soa(2), Soa(1), Rule(HERE[0]), Soa(2), Rule("fresh.test"), Soa(2)])];
+    primary.play(closing(Script { serial: Some(2), since, ..Script::default() }));
+    secondary.look();
+    secondary.reaches(2, &["fresh.test", HERE[1]])?;
+    ensure!(primary.asked() == [Rtype::SOA, Rtype::IXFR], "{:?}", primary.asked());
+    secondary.is_well()?;
+    // One that closes it without an answer is asked twice for the zone, and no more.
+    primary.play(Script { serial: Some(3), since: vec![Close], whole: vec![Close], ..Script::default() });
+    secondary.look();
+    secondary.complains("AXFR: the connection was closed before the answer's end")?;
+    let asked = [Rtype::SOA, Rtype::IXFR, Rtype::IXFR, Rtype::AXFR];
+    ensure!(primary.asked() == asked, "{:?}", primary.asked());
+    secondary.reaches(2, &["fresh.test", HERE[1]])
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Act {
     SendUnsigned(Vec<Rr>),
     /// As [`Act::Send`], but with one bit of this octet of the message changed.
     SendBroken(Vec<Rr>, usize),
+    /// As [`Act::Send`], with so many records more, each of which says the last record's names by their place alone.
+    SendPacked(Vec<Rr>, u16),
     /// Sends these octets behind a length.
     Frame(Vec<u8>),
     /// Sends these octets.
@@ -65,6 +67,8 @@ pub struct Script {
     pub since: Vec<Act>,
     /// Its answers are signed.
     pub signs: bool,
+    /// It closes the connection after each answer.
+    pub closes: bool,
 }
 
 /// See the module.
@@ -118,7 +122,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Mutex<Vec<Rtype>
         let mut octets = vec![0; u16::from_be_bytes(length).into()];
         stream.read_exact(&mut octets)?;
         let mut query = Message::from_octets(octets).map_err(io::Error::other)?;
-        let Script { serial, whole, since, signs } = script.lock().unwrap().clone();
+        let Script { serial, whole, since, signs, closes } = script.lock().unwrap().clone();
         let qtype = query.qtype().ok_or_else(|| io::Error::other("no question"))?;
         asked.lock().unwrap().push(qtype);
         let mut sequence = if signs {
@@ -142,12 +146,16 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Mutex<Vec<Rtype>
                     }
                     framed(&mut stream, &message)?;
                 }
+                Act::SendPacked(records, count) => framed(&mut stream, &packed(&query, &records, count))?,
                 Act::Frame(octets) => framed(&mut stream, &octets)?,
                 Act::Octets(octets) => stream.write_all(&octets)?,
                 Act::Code(code) => framed(&mut stream, &begun(&query, code).finish())?,
                 Act::Wait(time) => thread::sleep(time),
                 Act::Close => return Ok(()),
             }
+        }
+        if closes {
+            return Ok(());
         }
     }
 }
@@ -184,6 +192,20 @@ fn signed(query: &Message<Vec<u8>>, records: &[Rr], sequence: Option<&mut Server
         sequence.answer(&mut answer, Time48::now()).expect("a signature fits");
     }
     answer.finish()
+}
+
+/// RFC 1035 4.1.4: in the place of a name stands where it is in the message.
+fn packed(query: &Message<Vec<u8>>, records: &[Rr], count: u16) -> Vec<u8> {
+    let mut message = signed(query, records, None);
+    let known = signed(query, &records[..records.len() - 1], None).len() as u16;
+    let pointer = (0xc000 | known).to_be_bytes();
+    for _ in 0..count {
+        // Owner, CNAME, IN, TTL, and the data: the same name.
+        message.extend([&pointer[..], &[0, 5, 0, 1, 0, 0, 0, 60, 0, 2], &pointer[..]].concat());
+    }
+    let records = u16::from_be_bytes([message[6], message[7]]) + count;
+    message[6..8].copy_from_slice(&records.to_be_bytes());
+    message
 }
 
 fn key() -> Key {

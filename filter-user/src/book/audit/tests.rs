@@ -202,6 +202,31 @@ fn heads_are_read_as_they_are_told() {
 }
 
 #[test]
+fn an_export_is_noted_by_its_last_line() {
+    let lab = Lab::new();
+    // Digests in its lines are no heads, nor is what a feed may have written there.
+    let digest = "ab".repeat(32);
+    let mut book = Book::open(lab.folder.path()).unwrap();
+    book.note(Note::of_daemon("fetch", json!({"sha256": digest, "text": format!("1:{digest}")})));
+    book.write_notes().unwrap();
+    let head = lab.head();
+    let text = lab.export().join("\n");
+    assert_eq!(Noted::all_in(&text), [head.into()]);
+    assert_eq!(lab.problems(&Noted::all_in(&text)), [""; 0]);
+    // Cut off in a line, as by a full disk, or with the other system's line ends.
+    assert_eq!(Noted::all_in(&format!("{text}\n{{\"number\":8,\"previous\":\"{digest}")), [head.into()]);
+    assert_eq!(Noted::all_in(&text.replace('\n', "\r\n")), [head.into()]);
+    assert_eq!(Noted::all_in(&format!("{{\"number\":8,\"previous\":\"{digest}")), []);
+    // Beside what else was kept in that file.
+    assert_eq!(Noted::all_in(&format!("audit head {head}\n{text}\n")), [head.into(), head.into()]);
+    // It proves what a head proves.
+    let noted = Noted::all_in(&text);
+    lab.sql("DELETE FROM events WHERE number > 4");
+    assert_eq!(lab.problems(&noted).len(), 1);
+    assert!(lab.problems(&noted)[0].contains("the end of the history was cut off"));
+}
+
+#[test]
 fn exported_lines_need_nothing_but_sha256() {
     let lab = Lab::new();
     let lines = lab.export();

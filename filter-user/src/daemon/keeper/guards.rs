@@ -7,18 +7,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Keeper, impossible};
 use crate::{
-    book::{Applied, Held},
+    book::{Applied, Held, Note, listed},
     config::CONTROL_FEED,
     control::{
         api::{HeldChange, Submitted},
         server::{Failed, Reply, peer::User},
     },
     daemon::{engine::Message, held::held_change},
-    feed::{Kind, file::Which, rpz::Serial},
+    feed::{Kind, file::Which, rpz::Serial, tickets::HeldAllow},
     order::Terms,
 };
 
@@ -81,6 +81,11 @@ impl Keeper {
             return Err(Failed::NotFound(format!("no feed {feed} is configured")));
         }
         self.read_grown(None);
+        let allow = self.fetching.get(feed).and_then(|state| state.allow).filter(|allow| ids.contains(&allow.id));
+        if allow.is_some() && !approve {
+            let why = "the names stay free, and are asked about, as long as the allow list lacks them";
+            return Err(Failed::Invalid(format!("feed {feed}: what its allow list lost cannot be rejected: {why}")));
+        }
         self.write_ends().map_err(impossible)?;
         let held = self.book.held(0).map_err(impossible)?;
         let find = |id: &String| {
@@ -88,7 +93,8 @@ impl Keeper {
             let why = "it may have changed since it was shown; see `cordon feed status`";
             found.ok_or_else(|| Failed::NotFound(format!("feed {feed} has no held change {id}: {why}")))
         };
-        let chosen = ids.iter().map(find).collect::<Result<Vec<Held>, _>>()?;
+        let others = ids.iter().filter(|id| allow.as_ref().is_none_or(|allow| allow.id != **id));
+        let chosen = others.map(find).collect::<Result<Vec<Held>, _>>()?;
         let by = json!(user);
         let word = if approve { "approved" } else { "rejected" };
         let applied = if approve {
@@ -99,10 +105,29 @@ impl Keeper {
             self.book.reject(&chosen, &by).map_err(impossible)?;
             Applied::default()
         };
+        if let Some(allow) = allow {
+            self.approve_allow(feed, &allow, by.clone());
+        }
         for held in &chosen {
             tracing::warn!("feed {feed}: order {}: held change {} {word} by {by}", held.order, held.id);
         }
         Ok(applied)
+    }
+
+    /// Has names that left a platform's allow list stopped again, where tickets have them.
+    fn approve_allow(&mut self, feed: &str, allow: &HeldAllow, by: Value) {
+        let source = self.feeds.iter().find(|known| known.name == feed).map(|feed| feed.path.clone());
+        let source = source.unwrap_or_default().to_string_lossy().into_owned();
+        let mut detail = by;
+        let what = json!({
+            "held": allow.id, "feed": feed, "guard": allow.guard.word(), "allow": {"removed": listed(allow.gone.iter())},
+        });
+        if let (Some(detail), Value::Object(what)) = (detail.as_object_mut(), what) {
+            detail.extend(what);
+        }
+        tracing::warn!("feed {feed}: {} names leave its allow list, approved: {detail}", allow.gone.len());
+        self.book.note(Note { source, op: "approve", order: String::new(), detail });
+        self.fetching.approve(feed, &allow.id);
     }
 
     /// Lets through whatever is to be.

@@ -1,12 +1,15 @@
 //! What the history is told of the daemon itself.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::Keeper;
-use crate::book::Note;
+use crate::book::{Note, Standing};
 
 impl Keeper {
     /// Time up to the next one that what is to be written is written, unless a transaction takes it along before.
@@ -27,15 +30,28 @@ impl Keeper {
     }
 
     /// A daemon that was killed may have changed the tables, and not have told.
-    pub(super) fn started(&mut self, notes: Vec<Note>, standing: &BTreeSet<String>, generation: u64, at: Timestamp) {
+    pub(super) fn started(
+        &mut self,
+        notes: Vec<Note>,
+        standing: &BTreeMap<String, Standing>,
+        attached: Option<&BTreeSet<String>>,
+        (generation, at): (u64, Timestamp),
+    ) {
+        // Before the start is told, which begins anew.
+        match self.book.attached() {
+            Ok(known) => {
+                let lost = known.iter().filter(|interface| attached.is_some_and(|now| !now.contains(*interface)));
+                lost.for_each(|interface| self.book.note(Note::found("detach", interface, "at the start")));
+            }
+            Err(error) => tracing::error!("where the filter was attached cannot be told: {error}"),
+        }
         notes.into_iter().for_each(|note| self.book.note(note));
         let untold = match self.book.untold(standing) {
             Ok(untold) => untold,
             Err(error) => return tracing::error!("what the history lacks cannot be told: {error}"),
         };
         let entry = self.book.head().ok().flatten().map_or(0, |head| head.number);
-        for (id, stands) in untold {
-            let op = if stands { "enforce" } else { "lift" };
+        for (id, op) in untold {
             let detail = json!({"generation": generation, "at": at, "entry": entry, "found": "at the start"});
             self.book.note(Note::of_daemon(op, detail).about(&id));
         }

@@ -34,15 +34,21 @@ impl Keeper {
         for end in noted {
             let parts = parts.get(end.order.as_str()).cloned().unwrap_or_default();
             // What the book has revoked is done; what was put since is another order.
-            let stood = |id: &String| received.get(id.as_str()).is_some_and(|received| *received <= end.time);
+            let is_older = |id: &str, received: &Timestamp| match end.entry {
+                // What cannot be read was not put.
+                Some(entry) => !self.book.is_put_since(id, entry).unwrap_or_default(),
+                None => *received <= end.time,
+            };
+            let stood = |id: &String| received.get(id.as_str()).is_some_and(|received| is_older(id, received));
             if !stood(&end.order) && !parts.iter().any(stood) {
                 continue;
             }
-            match end.entry() {
+            match end.event() {
                 // Also of an order that a file lacked before: the file may put it again.
                 Some((source, entry, by)) => self.unwritten.push(Unwritten { source: source.to_owned(), entry, by }),
                 None if self.noted.insert(end.order.clone()) => {
                     self.ended_early.lock().unwrap_or_else(PoisonError::into_inner).push(end.order.clone());
+                    self.absent.insert(end.order.clone());
                 }
                 None => continue,
             }
@@ -109,7 +115,7 @@ impl Keeper {
 
     /// Keeps ends by events that are in force, until they can be written.
     pub(super) fn note_unwritten(&mut self, source: &str, entries: Vec<Entry>, by: &Value) -> io::Result<()> {
-        let now = Timestamp::now();
+        let now = self.now();
         let ends: Vec<End> = entries.iter().filter_map(|entry| End::by(source, entry, by, now)).collect();
         let unwritten = |entry| Unwritten { source: source.to_owned(), entry, by: by.clone() };
         self.unwritten.extend(entries.into_iter().map(unwritten));
@@ -118,7 +124,7 @@ impl Keeper {
 
     /// Notes ends by files.
     pub(super) fn note_ended_early(&mut self) {
-        let now = Timestamp::now();
+        let now = self.now();
         let early = self.ended_early.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fresh: Vec<String> = early.into_iter().filter(|id| !self.noted.contains(id)).collect();
         if fresh.is_empty() {
@@ -131,6 +137,12 @@ impl Keeper {
                 tracing::error!("ends cannot be noted, and a restart would undo them for a moment: {error}");
             }
         }
+    }
+
+    /// The time, and the entry that the history ends with.
+    fn now(&self) -> (Timestamp, Option<i64>) {
+        let head = self.book.head().map(|head| head.map_or(0, |head| head.number));
+        (Timestamp::now(), head.ok())
     }
 
     /// Writes the ends that could not be written. Whatever else is to be written comes after them, and not before they
@@ -172,7 +184,10 @@ mod tests {
         book::{Book, What},
         config::Config,
         control::server::peer::User,
-        daemon::{ends::Ends, keeper::tests::entries},
+        daemon::{
+            ends::Ends,
+            keeper::{CONTROL_SOURCE, tests::entries},
+        },
         feed::{Event, file::Which, http::States},
         order::{Order, Terms},
     };
@@ -216,8 +231,8 @@ mod tests {
             keeper.note_unwritten("cli", entries(&["revoke o"]), &Value::Null).unwrap();
         }
         let (mut keeper, noted, told) = keeper(folder.path());
-        let long_ago: Vec<End> = noted.iter().map(|end| End { time: Timestamp::UNIX_EPOCH, ..end.clone() }).collect();
-        assert_eq!(keeper.contents(long_ago).unwrap().ended, [], "all was put since");
+        let before: Vec<End> = noted.iter().map(|end| End { entry: Some(0), ..end.clone() }).collect();
+        assert_eq!(keeper.contents(before).unwrap().ended, [], "all was put since");
         let contents = keeper.contents(noted).unwrap();
         let parts = ["o#drop", "o#nxdomain"].map(str::to_owned);
         assert_eq!(contents.ended, [("o".to_owned(), parts.to_vec())]);
@@ -226,6 +241,24 @@ mod tests {
         let ended: Vec<_> = written(&told).concat();
         assert!(ended.contains(&"o".to_owned()), "{ended:?}");
         assert_eq!(Ends::open(folder.path(), &folder.path().join("run")).1, [], "the book has it");
+    }
+
+    #[test]
+    fn f4_what_a_noted_end_ends_is_told_by_the_history_and_not_by_clocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, ..) = keeper(folder.path());
+        keeper.book.apply("cli", entries(&["put a"])).unwrap();
+        keeper.note_unwritten("cli", entries(&["revoke a"]), &Value::Null).unwrap();
+        let [end] = &Ends::open(folder.path(), &folder.path().join("run")).1[..] else { panic!() };
+        assert_eq!(end.entry, Some(1));
+        // The clock was ahead when the order was put, or it is when what comes later is.
+        let [past, future] = [-3600, 3600].map(|seconds| Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
+        let mut ends = |end: &End| keeper.contents(vec![end.clone()]).unwrap().ended.len();
+        assert_eq!(ends(&End { time: past, ..end.clone() }), 1);
+        // As an earlier version has noted it.
+        assert_eq!([past, future].map(|time| ends(&End { time, entry: None, ..end.clone() })), [0, 1]);
+        keeper.book.apply("cli", entries(&["revoke a", "put a"])).unwrap();
+        assert_eq!(keeper.contents(vec![End { time: future, ..end.clone() }]).unwrap().ended, []);
     }
 
     #[test]
@@ -276,6 +309,40 @@ mod tests {
             assert_eq!(in_force(&keeper), ["b"]);
             keeper.book.apply("cli", entries(&["put a"])).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_refused_of_a_request_is_told_with_its_user_once_the_rest_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, ..) = keeper(folder.path());
+        let user = User { user: "root".to_owned(), uid: Some(0), claimed: Some("alice".to_owned()) };
+        let take = |keeper: &mut Keeper, lines: &[&str]| {
+            let refusals = vec![crate::feed::Refusal::new(&CONTROL_SOURCE.into(), 2, "x", "no such field")];
+            let (reply, _answer) = oneshot::channel();
+            let (entries, ended) = (entries(lines), ends(&entries(lines)));
+            keeper.take(entries, refusals, &user, ended, reply);
+            // As there was room for notes all the time.
+            keeper.book.set_full(false);
+            keeper.book.write_notes().unwrap();
+            let mut told = Vec::new();
+            let audit = crate::book::audit::Audit::open(folder.path()).unwrap();
+            audit
+                .entries(|entry| {
+                    let detail = entry.detail()?;
+                    told.push(format!("{} {} {}", entry.op, detail["user"], detail["claimed"]));
+                    Ok(())
+                })
+                .unwrap();
+            told
+        };
+        let by = |op: &str| format!("{op} \"root\" \"alice\"");
+        assert_eq!(take(&mut keeper, &["put a"]), [by("put"), by("refuse")]);
+        keeper.book.set_full(true);
+        // All of it is refused, and asked for again.
+        assert_eq!(take(&mut keeper, &["put b"]), [by("put"), by("refuse")]);
+        keeper.book.set_full(true);
+        // The end was taken.
+        assert_eq!(take(&mut keeper, &["revoke a"]), [by("put"), by("refuse"), by("refuse")]);
     }
 
     #[test]

@@ -684,3 +684,27 @@ fn a_log_says_what_happened_one_after_the_other() {
     let applied = lab.write("a.jsonl", &[put("x", &["w.com"]), event("revoke", "x", ",\"why\":\"\",\"seq\":9")]);
     assert_eq!((applied.changes, lab.orders()), (vec![], Vec::<String>::new()));
 }
+
+#[test]
+fn f4_a_log_puts_an_order_again_that_it_revoked_before_it_could_be_put_down() {
+    let mut lab = Lab::new();
+    let path = lab.path("a.jsonl");
+    lab.files = Files::new(vec![Input { kind: Kind::Log, ..Input::native(&path) }]);
+    let with_seq = |line: String, seq: u64| format!("{},\"seq\":{seq}}}\n", line.trim_end().strip_suffix('}').unwrap());
+    let first = with_seq(put("x", &["x.com"]), 1);
+    lab.write("a.jsonl", std::slice::from_ref(&first));
+    // As when the disk has no room for the log, and then for this alone.
+    let end = Entry { line: 1, seq: Some(2), at: None, event: revoke("x") };
+    let applied = lab.book.apply(path.to_str().unwrap(), vec![end]).unwrap();
+    lab.follow(&applied.changes);
+    lab.write("a.jsonl", std::slice::from_ref(&first));
+    assert_eq!(lab.orders(), [""; 0], "what was put before is not put again");
+    let again = [first, event("revoke", "x", ",\"why\":\"\",\"seq\":2"), with_seq(put("x", &["x.com"]), 3)];
+    let applied = lab.write("a.jsonl", &again);
+    assert_eq!((whats(&applied), lab.orders()), (vec![(3, "x", What::New)], vec!["x: x.com".to_owned()]));
+    assert_eq!(whats(&lab.write("a.jsonl", &again)), [(3, "x", What::Unchanged)]);
+    // The operator's word stands.
+    lab.cli(revoke("x"));
+    lab.write("a.jsonl", &again);
+    assert_eq!(lab.orders(), [""; 0]);
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::{task::JoinSet, time::timeout_at};
 
 use super::{
@@ -274,6 +274,20 @@ fn body(platform: &Platform, given: &Given) -> Map<String, Value> {
         field(&fields.answer_text, &given.why);
     }
     body
+}
+
+/// Answers that the platform has, for the history.
+pub(super) fn told(feed: &str, given: &[Given], platform: &Platform) -> Value {
+    let answer = |Given { ticket, item, answer, why }: &Given| {
+        let mut told = json!({
+            "ticket": ticket, "order": platform.order_id(ticket), "item": item.value, "answer": answer,
+        });
+        if !why.is_empty() {
+            told["why"] = why.as_str().into();
+        }
+        told
+    };
+    json!({"feed": feed, "answers": given.iter().map(answer).collect::<Vec<Value>>()})
 }
 
 /// Whether the platform has understood and does not take it: the next one may be taken.

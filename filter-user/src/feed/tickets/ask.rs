@@ -1,15 +1,20 @@
 //! What the platform is asked for: the allow list, then the tickets, of which none is enforced that a newer allow list
 //! has.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
+use jiff::Timestamp;
+use ring::digest;
 use tokio::task::block_in_place;
 
 use super::{
-    Done, Poller,
+    Done, HeldAllow, Poller,
     listing::{self, Listing},
 };
-use crate::feed::http::Failure;
+use crate::{feed::http::Failure, guard::Guard, name::Name};
 
 impl Poller {
     /// Asks for both. The allow list is put down.
@@ -57,6 +62,29 @@ impl Poller {
         Err(Failure::new(format_args!("more than {MOST_PAGES} pages")))
     }
 
+    /// What of a change of the allow list is held, and is not approved.
+    fn held(&self, known: &BTreeSet<Name>, names: &BTreeSet<Name>) -> Option<HeldAllow> {
+        let policy = self.task.guards.of(&self.source()).policy;
+        let gone: BTreeSet<Name> = known.difference(names).cloned().collect();
+        let before = known.len() as u64;
+        let guard = if gone.is_empty() {
+            return None;
+        } else if policy.empty && names.is_empty() {
+            Guard::Empty
+        } else if policy.shrink.is_some_and(|limit| limit.is_exceeded(gone.len() as u64, before)) {
+            Guard::Shrink
+        } else {
+            return None;
+        };
+        let id = hash([known, names]);
+        if self.approved.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&id) {
+            return None;
+        }
+        let since =
+            self.held_allow.as_ref().filter(|held| held.id == id).map_or_else(Timestamp::now, |held| held.since);
+        Some(HeldAllow { id, guard, since, gone, before })
+    }
+
     /// Asks for the allow list, if there is one. One that shrank at a stroke may be half of one: what it had stays.
     /// Tells whether all of it can be read.
     async fn ask_allowed(&mut self, done: &mut Done) -> Result<bool, Failure> {
@@ -67,16 +95,13 @@ impl Poller {
         let url = self.session.url(&platform.paths.allow_list)?;
         let list = self.session.get(&url, self.task.remote.max_size).await?;
         let (mut names, wrong) = listing::allowed(&list, &platform.fields).map_err(Failure::new)?;
-        let policy = self.task.guards.of(&self.source()).policy.clone();
-        let ledger = self.ledger()?;
-        let known = ledger.allow().cloned().unwrap_or_default();
-        let gone = known.difference(&names).count() as u64;
-        let is_over = policy.shrink.is_some_and(|limit| limit.is_exceeded(gone, known.len() as u64));
-        if gone > 0 && (is_over || policy.empty && names.is_empty()) {
-            done.problems.push(format!(
-                "{gone} of {} names left the allow list at once; they are still not stopped (guards `shrink`, `empty`)",
-                known.len()
-            ));
+        let known = self.ledger()?.allow().cloned().unwrap_or_default();
+        let held = self.held(&known, &names);
+        if let Some(HeldAllow { id, gone, before, .. }) = &held {
+            let (gone, why) = (gone.len(), "they are still not stopped (guards `shrink`, `empty`)");
+            // While some of it cannot be read, nobody knows what it lacks.
+            let until = if wrong.is_empty() { format!(", until that is approved: {id}") } else { String::new() };
+            done.problems.push(format!("{gone} of {before} names left the allow list at once; {why}{until}"));
             names.extend(known.iter().cloned());
         }
         if let Some(first) = wrong.first() {
@@ -86,12 +111,26 @@ impl Poller {
             ));
             names.extend(known);
         }
-        if block_in_place(|| ledger.take_allow(names)).map_err(Failure::new)? {
+        if block_in_place(|| self.ledger()?.take_allow(names).map_err(Failure::new))? {
             self.has_changed = true;
             self.unwritten.get_or_insert_default();
         }
+        // An approval is of what was held then; with what is there now, it may be of something else.
+        if held.is_none() {
+            self.approved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        self.held_allow = held.filter(|_| wrong.is_empty());
         Ok(wrong.is_empty())
     }
+}
+
+fn hash(lists: [&BTreeSet<Name>; 2]) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for list in lists {
+        list.iter().for_each(|name| hash.update(format!("{name}\n").as_bytes()));
+        hash.update(b"\n");
+    }
+    hash.finish().as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Pages of a listing.

@@ -39,6 +39,10 @@ struct Lab {
     is_late: Arc<AtomicBool>,
     /// Orders that have ended past the ledger.
     ended: Arc<Mutex<Vec<String>>>,
+    /// What the history is told: the word, and the rest.
+    noted: Arc<Mutex<Vec<(&'static str, Value)>>>,
+    /// What was approved of the allow list.
+    approved: Arc<Mutex<Option<String>>>,
     poller: Option<Poller>,
 }
 
@@ -76,8 +80,11 @@ impl Lab {
         change(&mut platform, &mut policy);
         let book = Arc::new(Mutex::new(Book::open(&folder.path().join("book")).unwrap()));
         book.lock().unwrap().set_patience(Duration::ZERO);
-        let (enforces, is_late, ended) = (Arc::new(AtomicBool::new(true)), Arc::default(), Arc::default());
-        let mut lab = Self { folder, server, platform, policy, book, enforces, is_late, ended, poller: None };
+        let (enforces, is_late) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        let (ended, noted) = (Arc::default(), Arc::default());
+        let approved = Arc::default();
+        let mut lab =
+            Self { folder, server, platform, policy, book, enforces, is_late, ended, noted, approved, poller: None };
         lab.restart();
         lab
     }
@@ -120,7 +127,7 @@ impl Lab {
         let files = Files::new(vec![input]);
         let context = Context { scopes: None, targets: None, guards: self.guards() };
         let (book, enforces, ended) = (self.book.clone(), self.enforces.clone(), self.ended.clone());
-        let is_late = self.is_late.clone();
+        let (is_late, noted) = (self.is_late.clone(), self.noted.clone());
         let tell: Tell = Arc::new(move |told| {
             let mut book = book.lock().unwrap();
             match told {
@@ -139,7 +146,9 @@ impl Lab {
                 Told::Read(Fetched::Later) => {
                     files.sync(&mut book, &context, &Which::Only(BTreeSet::new())).unwrap();
                 }
-                Told::Read(Fetched::Record { .. } | Fetched::Unwritten { .. } | Fetched::Zone { .. }) => {}
+                Told::Read(Fetched::Record { what, .. }) => noted.lock().unwrap().push(("fetch", what)),
+                Told::Answered { what, .. } => noted.lock().unwrap().push(("answer", what)),
+                Told::Read(Fetched::Unwritten { .. } | Fetched::Zone { .. }) => {}
                 Told::Ask(asked, reply) => {
                     let mut standings = standings(&book, &asked, &enforces);
                     if is_late.load(Ordering::Relaxed) {
@@ -150,7 +159,7 @@ impl Lab {
                 Told::End { orders, .. } => *ended.lock().unwrap() = orders.into_iter().collect(),
             }
         });
-        self.poller = Some(Poller::new(task, tell));
+        self.poller = Some(Poller::new(task, tell, self.approved.clone()));
     }
 
     async fn poll(&mut self) -> Result<Done, Failure> {

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{
-    PrimaryState, Task, Upstream, ZoneState,
+    Primary, PrimaryState, Task, Upstream, ZoneState,
     kept::{Kept, KeptError, Version},
     pace::{self, Pace},
     records::{self, Parsed, Records, Soa},
@@ -157,7 +157,7 @@ impl Follower {
         }
         if let Some(here) = here.filter(|_| upstream.incremental) {
             let question = Question::Ixfr(here.soa.serial);
-            let taken = match transfer(&mut connection, &upstream, question).await {
+            let taken = match transfer(&mut connection, primary, &upstream, question).await {
                 Ok(transfer) => self.take(transfer, Some(here), primary.address).await,
                 Err(why) => Err(why.to_string()),
             };
@@ -170,7 +170,8 @@ impl Follower {
             // What is left of the answer would be taken for that to the next question.
             connection = Connection::open(primary, &upstream).await?;
         }
-        let whole = transfer(&mut connection, &upstream, Question::Axfr).await.map_err(|why| format!("AXFR: {why}"))?;
+        let whole = transfer(&mut connection, primary, &upstream, Question::Axfr).await;
+        let whole = whole.map_err(|why| format!("AXFR: {why}"))?;
         self.take(whole, here, primary.address).await
     }
 
@@ -325,7 +326,7 @@ fn digest<'r>(soa: Soa, parts: impl IntoIterator<Item = &'r Records>) -> String 
 
 async fn ask_soa(connection: &mut Connection, upstream: &Upstream) -> Result<Soa, String> {
     let asked = |why: Refused| format!("SOA: {why}");
-    let mut answer = connection.ask(&upstream.zone, Question::Soa, upstream).await?;
+    let mut answer = connection.ask(&upstream.zone, Question::Soa, upstream).await.map_err(|why| why.to_string())?;
     let message = answer.next().await.map_err(asked)?;
     answer.done().map_err(asked)?;
     let mut found = None;
@@ -337,10 +338,30 @@ async fn ask_soa(connection: &mut Connection, upstream: &Upstream) -> Result<Soa
     found.ok_or_else(|| format!("it does not have the zone {}", upstream.zone))
 }
 
-async fn transfer(connection: &mut Connection, upstream: &Upstream, question: Question) -> Result<Transfer, Refused> {
+/// A transfer over a connection, or over a new one in its place if the primary has closed it after its last answer.
+async fn transfer(
+    connection: &mut Connection,
+    primary: &Primary,
+    upstream: &Upstream,
+    question: Question,
+) -> Result<Transfer, Refused> {
+    match transfer_over(connection, upstream, question).await {
+        Err(Refused::Closed) => {
+            *connection = Connection::open(primary, upstream).await?;
+            transfer_over(connection, upstream, question).await
+        }
+        done => done,
+    }
+}
+
+async fn transfer_over(
+    connection: &mut Connection,
+    upstream: &Upstream,
+    question: Question,
+) -> Result<Transfer, Refused> {
     let since = if let Question::Ixfr(since) = question { Some(since) } else { None };
     let mut answer = connection.ask(&upstream.zone, question, upstream).await?;
-    let mut reply = Reply::new(since);
+    let mut reply = Reply::new(since, upstream.max_size);
     while !reply.is_closed() {
         take_message(&mut answer, &mut reply, upstream).await?;
     }

@@ -8,8 +8,8 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use domain::{
@@ -39,6 +39,25 @@ pub struct Zone {
     primaries: Vec<IpAddr>,
     keys: Vec<KeyFile>,
     inbox: Arc<Inbox>,
+    refusals: Seldom,
+}
+
+/// What anybody can bring about, told once in a while and with the number of those that were not told.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Whether it is to be told at this time, and how many were not before.
+    fn tells(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, untold) = &mut *state;
+        if last.is_some_and(|last| now.saturating_duration_since(last) < TOLD_EVERY) {
+            *untold += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(untold))
+    }
 }
 
 impl Zone {
@@ -51,6 +70,7 @@ impl Zone {
             primaries: primaries.iter().map(|primary| primary.address.ip().to_canonical()).collect(),
             keys: primaries.iter().filter_map(|primary| primary.key.clone()).collect(),
             inbox,
+            refusals: Seldom::default(),
         }
     }
 
@@ -158,7 +178,12 @@ fn answer(octets: Vec<u8>, from: IpAddr, zones: &[Zone], states: &States) -> Opt
     let keys = if has_signature(&message) { zone.read_keys() } else { HashMap::new() };
     let signed = ServerTransaction::request(&Arc::new(keys), &mut message, Time48::now());
     let refused = |why: &str, code| {
-        tracing::warn!("feed {}: NOTIFY from {from} refused: {why}", zone.feed);
+        // The number of all of them is in the status.
+        if let Some(untold) = zone.refusals.tells(Instant::now()) {
+            let more =
+                if untold > 0 { format!(" ({untold} more since the last that was told)") } else { String::new() };
+            tracing::warn!("feed {}: NOTIFY from {from} refused: {why}{more}", zone.feed);
+        }
         states.update(&zone.feed, |state| state.zone.get_or_insert_default().notifies_refused += 1);
         code
     };
@@ -208,6 +233,9 @@ fn answered(message: &Message<Vec<u8>>, code: Rcode) -> Option<Vec<u8>> {
 /// Longest NOTIFY: a question, an SOA record and a signature.
 const LONGEST: usize = 4096;
 
+/// Of refused NOTIFYs for a zone one is told in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Until it is tried again to listen.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -218,3 +246,18 @@ const PAUSE: Duration = Duration::from_millis(10);
 const MOST_CONNECTIONS: usize = 32;
 
 const LONGEST_CONNECTION: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_anybody_can_bring_about_is_told_once_in_a_while() {
+        let (seldom, first) = (Seldom::default(), Instant::now());
+        let mut told = Vec::new();
+        for millisecond in 0..150_000 {
+            told.extend(seldom.tells(first + Duration::from_millis(millisecond)).map(|untold| (millisecond, untold)));
+        }
+        assert_eq!(told, [(0, 0), (60_000, 59_999), (120_000, 59_999)]);
+    }
+}

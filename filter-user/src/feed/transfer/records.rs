@@ -62,6 +62,11 @@ impl Records {
         digest.update(&self.octets);
     }
 
+    /// What a record takes here.
+    pub(super) fn octets(record: &Record<'_>) -> u64 {
+        (OVERHEAD + record.owner.len() + record.data.len()) as u64
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.count
@@ -165,6 +170,9 @@ pub(super) fn owner(name: &impl ToName, apex: &Apex) -> Option<Vec<u8>> {
     Some(owner)
 }
 
+/// What a record takes beside its owner and its data: their lengths, and its type.
+const OVERHEAD: usize = 6;
+
 #[cfg(test)]
 mod tests {
     use domain::base::Name;
@@ -196,6 +204,7 @@ mod tests {
         ];
         all.iter().for_each(|record| records.push(*record));
         assert_eq!(records.len(), 3);
+        assert_eq!(all.iter().map(Records::octets).sum::<u64>(), records.octets.len() as u64);
         assert!(records.iter().eq(all));
     }
 }

@@ -42,6 +42,9 @@ pub(super) struct Reply {
     /// The first record, as it came and as it is kept.
     first: Option<(Soa, Vec<u8>)>,
     state: State,
+    /// Octets that its records may still take.
+    room: u64,
+    limit: u64,
 }
 
 enum State {
@@ -59,9 +62,10 @@ enum State {
 }
 
 impl Reply {
-    /// `since`: the version that differences were asked to.
-    pub(super) fn new(since: Option<u32>) -> Self {
-        Self { since, first: None, state: State::Begun }
+    /// `since`: the version that differences were asked to. What it keeps takes `limit` octets at most: a message may
+    /// hold many times its own length, since it says a name once.
+    pub(super) fn new(since: Option<u32>, limit: u64) -> Self {
+        Self { since, first: None, state: State::Begun, room: limit, limit }
     }
 
     /// Takes in the next record.
@@ -76,6 +80,11 @@ impl Reply {
             self.first = Some((soa, data));
             return Ok(());
         };
+        if let Parsed::Other(owner, rtype, data) = &record {
+            let octets = Records::octets(&Record { owner, rtype: *rtype, data });
+            let too_long = || format!("its records take more than {} octets", self.limit);
+            self.room = self.room.checked_sub(octets).ok_or_else(too_long)?;
+        }
         let closes = matches!(&record, Parsed::Soa(_, data) if data == first_data);
         let state = std::mem::replace(&mut self.state, State::Begun);
         self.state = match (state, record) {
@@ -182,7 +191,7 @@ mod tests {
 
     /// `S7` is an SOA record, `a` another, `|` the end of a message.
     fn taken(since: Option<u32>, text: &str) -> Result<Option<String>, String> {
-        let mut reply = Reply::new(since);
+        let mut reply = Reply::new(since, 1 << 20);
         for word in text.split(' ') {
             match word.strip_prefix('S') {
                 Some(serial) => reply.record(soa(serial.parse().unwrap()))?,
@@ -247,6 +256,21 @@ mod tests {
         ] {
             assert_eq!(steps(broken), Err(why.to_owned()), "{broken}");
         }
+    }
+
+    #[test]
+    fn what_the_records_take_has_a_bound() {
+        let taken = |limit, since: Option<u32>, records: Vec<Parsed>| {
+            let mut reply = Reply::new(since, limit);
+            records.into_iter().try_for_each(|record| reply.record(record)).map(|()| reply.is_closed())
+        };
+        // Of each record: 4 octets of its owner, 1 of its data, and 6.
+        let whole = || vec![soa(7), other("aaaa"), other("bbbb"), soa(7)];
+        assert_eq!(taken(22, None, whole()), Ok(true));
+        assert_eq!(taken(21, None, whole()), Err("its records take more than 21 octets".to_owned()));
+        let steps = || vec![soa(7), soa(6), other("aaaa"), soa(7), other("bbbb"), soa(7)];
+        assert_eq!(taken(22, Some(6), steps()), Ok(true));
+        assert_eq!(taken(21, Some(6), steps()), Err("its records take more than 21 octets".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! DNS over TCP with a primary (RFC 7766, RFC 5936), signed where there is a key (RFC 8945).
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use domain::{
     base::{
@@ -26,6 +26,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     key: Option<Key>,
     stall: Duration,
+    /// It has brought an answer.
+    is_used: bool,
 }
 
 /// What is asked.
@@ -58,6 +60,9 @@ pub(super) struct Answer<'c> {
 pub(super) enum Refused {
     /// It does not know how to answer this question, or does not want to (its code).
     Code(Rcode),
+    /// It had answered on this connection before, and has closed it before it answered this question. It may do so (RFC
+    /// 7766 6.2.4), and is to be asked again on another one.
+    Closed,
     /// Whatever else.
     Failed(String),
 }
@@ -75,7 +80,7 @@ impl Connection {
             .map_err(|error| format!("no connection: {error}"))?;
         // A question is a write of its own.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        Ok(Self { stream, key, stall: upstream.stall_timeout })
+        Ok(Self { stream, key, stall: upstream.stall_timeout, is_used: false })
     }
 
     /// Asks, and has the answer read by what this gives.
@@ -87,7 +92,7 @@ impl Connection {
         apex: &'c Apex,
         question: Question,
         upstream: &Upstream,
-    ) -> Result<Answer<'c>, String> {
+    ) -> Result<Answer<'c>, Refused> {
         let mut id = [0; 2];
         SystemRandom::new().fill(&mut id).map_err(|_| "there are no random numbers".to_owned())?;
         let id = u16::from_be_bytes(id);
@@ -103,31 +108,43 @@ impl Connection {
         let mut framed = (message.len() as u16).to_be_bytes().to_vec();
         framed.extend_from_slice(&message);
         let sent = timeout(self.stall, self.stream.write_all(&framed)).await;
-        sent.map_err(|_| stalled(self.stall))?.map_err(|error| format!("the connection broke: {error}"))?;
+        if let Err(error) = sent.map_err(|_| stalled(self.stall))? {
+            return Err(self.broken(&error));
+        }
         let until = Instant::now() + upstream.timeout;
         let limit = upstream.max_size;
         let connection = self;
         Ok(Answer { connection, apex, question, id, sequence, until, room: limit, limit, is_first: true })
     }
 
-    async fn read(&mut self, until: Instant) -> Result<Vec<u8>, String> {
+    fn broken(&self, error: &io::Error) -> Refused {
+        let is_closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+        if is_closed && self.is_used { Refused::Closed } else { format!("the connection broke: {error}").into() }
+    }
+
+    /// The next message; `is_first`: of an answer.
+    async fn read(&mut self, is_first: bool, until: Instant) -> Result<Vec<u8>, Refused> {
         let mut length = [0; 2];
-        self.fill(&mut length, until).await?;
+        self.fill(&mut length, is_first, until).await?;
         let mut octets = vec![0; u16::from_be_bytes(length).into()];
-        self.fill(&mut octets, until).await?;
+        self.fill(&mut octets, false, until).await?;
         Ok(octets)
     }
 
-    async fn fill(&mut self, octets: &mut [u8], until: Instant) -> Result<(), String> {
+    async fn fill(&mut self, octets: &mut [u8], is_first: bool, until: Instant) -> Result<(), Refused> {
         let mut filled = 0;
         while let Some(rest) = octets.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let left = until.saturating_duration_since(Instant::now());
             let read = timeout(self.stall.min(left), self.stream.read(rest)).await;
             let read =
                 read.map_err(|_| if left < self.stall { "it took too long".into() } else { stalled(self.stall) })?;
-            match read.map_err(|error| format!("the connection broke: {error}"))? {
-                0 => return Err("the connection was closed before the answer's end".into()),
-                read => filled += read,
+            let is_begun = !is_first || filled > 0;
+            match read {
+                Ok(0) if !is_begun && self.is_used => return Err(Refused::Closed),
+                Ok(0) => return Err("the connection was closed before the answer's end".to_owned().into()),
+                Ok(read) => filled += read,
+                Err(error) if is_begun => return Err(format!("the connection broke: {error}").into()),
+                Err(error) => return Err(self.broken(&error)),
             }
         }
         Ok(())
@@ -140,7 +157,7 @@ impl Answer<'_> {
     /// # Errors
     /// It is not, or does not come; nothing that came before counts then.
     pub(super) async fn next(&mut self) -> Result<Message<Vec<u8>>, Refused> {
-        let octets = self.connection.read(self.until).await?;
+        let octets = self.connection.read(self.is_first, self.until).await?;
         self.room = self
             .room
             .checked_sub(octets.len() as u64)
@@ -167,6 +184,7 @@ impl Answer<'_> {
     /// # Errors
     /// The last message is not signed.
     pub(super) fn done(self) -> Result<(), Refused> {
+        self.connection.is_used = true;
         let Some(sequence) = self.sequence else { return Ok(()) };
         let key = sequence.key().clone();
         sequence.done().map_err(|error| unsigned(&error, &key).into())
@@ -262,6 +280,7 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(out, "it answers {code}"),
+            Self::Closed => out.write_str("the connection was closed before the answer's end"),
             Self::Failed(why) => out.write_str(why),
         }
     }

@@ -62,6 +62,42 @@ async fn each_item_is_answered_once_it_is_enforced_or_why_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_platform_gave_and_what_it_was_answered_is_for_the_history() {
+    let mut lab = Lab::new().await;
+    lab.set([ticket("1", "open", &["a.example", "co.uk"]), ticket("2", "open", &["b.example"])]);
+    lab.poll_well().await;
+    let noted = |lab: &Lab| std::mem::take(&mut *lab.noted.lock().unwrap());
+    let [(fetch, what), answers @ ..] = &noted(&lab)[..] else { panic!() };
+    assert_eq!(
+        (*fetch, &what["feed"], &what["tickets"], &what["changed"]),
+        ("fetch", &json!("shield"), &json!(2), &json!(["1", "2"]))
+    );
+    let file = std::fs::read(lab.path()).unwrap();
+    assert_eq!((&what["octets"], &what["sha256"]), (&json!(file.len()), &json!(sha256(&file))));
+    let mut told: Vec<String> = Vec::new();
+    for (word, what) in answers {
+        assert_eq!((*word, &what["feed"]), ("answer", &json!("shield")));
+        let answer = |answer: &Value| {
+            let text = |field: &str| answer[field].as_str().unwrap_or("-").to_owned();
+            ["ticket", "order", "item", "answer", "why"].map(text).join(" ")
+        };
+        told.extend(what["answers"].as_array().unwrap().iter().map(answer));
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "1 shield:1 a.example processed -",
+            "1 shield:1 co.uk guard co.uk is a public suffix, under which others register their names",
+            "2 shield:2 b.example processed -",
+        ]
+    );
+    // Nothing new, nothing answered, nothing told.
+    lab.poll_well().await;
+    assert_eq!(noted(&lab), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn that_a_name_is_free_is_answered_once_the_kernel_has_let_go() {
     let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
     lab.set([ticket("1", "open", &["a.example", "b.example"])]);
@@ -223,6 +259,48 @@ async fn the_allow_list_beats_tickets_and_does_not_vanish_at_a_stroke() {
         lab.set([ticket("1", "open", &["a.example", "www.b.example", "c.example", "n7.example"])]);
         assert_eq!(lab.orders(), stopped(&[("shield:1", &["a.example", "c.example"])]), "{why}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allow_list_that_shrank_at_a_stroke_is_taken_once_that_is_approved() {
+    let mut lab = Lab::with(|platform, _| platform.paths.allow_list = "allowed".to_owned()).await;
+    let names: Vec<Value> = (0..20).map(|n| json!(format!("n{n}.example"))).collect();
+    lab.server.shared.lock().allow = names.clone();
+    lab.set([ticket("1", "open", &["n7.example", "n8.example", "c.example"])]);
+    lab.poll_well().await;
+    let free = stopped(&[("shield:1", &["c.example"])]);
+    let held = |lab: &Lab| lab.poller.as_ref().unwrap().held_allow.clone();
+    assert_eq!((lab.orders(), held(&lab)), (free.clone(), None));
+    lab.server.shared.lock().allow = vec![json!("n8.example")];
+    let problem = lab.poll_ill().await;
+    let HeldAllow { id, guard, since, gone, before } = held(&lab).unwrap();
+    assert!(problem.ends_with(&format!(", until that is approved: {id}")), "{problem}");
+    assert_eq!(
+        (guard, before, gone.len(), gone.contains(&Name::parse("n7.example").unwrap())),
+        (Guard::Shrink, 20, 19, true)
+    );
+    // It is the same as long as the list is, and another with another list.
+    lab.poll_ill().await;
+    assert_eq!(held(&lab).map(|held| (held.id, held.since)), Some((id.clone(), since)));
+    lab.server.shared.lock().allow = Vec::new();
+    lab.poll_ill().await;
+    let empty = held(&lab).unwrap();
+    assert_eq!((empty.guard, empty.gone.len()), (Guard::Empty, 20));
+    assert_ne!(empty.id, id);
+    // What was shown is approved, and nothing else.
+    *lab.approved.lock().unwrap() = Some(id);
+    lab.poll_ill().await;
+    assert_eq!((lab.orders(), held(&lab)), (free.clone(), Some(empty)));
+    // It does not wait for a daemon that starts anew, and is taken.
+    lab.server.shared.lock().allow = vec![json!("n8.example")];
+    lab.restart();
+    lab.poll_well().await;
+    assert_eq!((lab.orders(), held(&lab)), (stopped(&[("shield:1", &["c.example", "n7.example"])]), None));
+    assert_eq!(*lab.approved.lock().unwrap(), None, "an approval is of one change");
+    // What it gains and loses from then on counts from there.
+    lab.server.shared.lock().allow = names;
+    lab.poll_well().await;
+    assert_eq!(lab.orders(), free);
 }
 
 #[tokio::test(flavor = "multi_thread")]
