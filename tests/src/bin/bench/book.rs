@@ -12,58 +12,87 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use filter_user::control::api::Submitted;
 
-use crate::{Size, daemon::Daemon, names::Random, poll::Server, spread::spread};
+use crate::{
+    Run, Size,
+    daemon::Daemon,
+    names::Random,
+    packets::grouped,
+    poll::Server,
+    report::{Cell, Report, Table},
+    spread::spread,
+};
 
 /// Measures.
-pub fn run(size: &Size) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
+pub fn run(run: &Run, report: &mut Report) -> Result<()> {
+    let folder = run.folder.path().join("daemon");
+    fs::create_dir(&folder)?;
+    let (folder, size) = (folder.as_path(), &run.size);
     let server = Server::start()?;
     for name in ["lists", "orders"] {
         fs::create_dir(folder.join(name))?;
     }
     let feeds = feeds(folder, &server);
-    let mut daemon = Daemon::start(folder, &feeds)?;
+    let mut daemon = Daemon::start(&run.folder, folder, &feeds)?;
     daemon.until(|_| Ok(server.is_asked()))?;
-    let empty = [daemon.memory("VmRSS")?, daemon.memory("RssAnon")?];
+    let mut memory = vec![Memory::of("empty", &daemon)?];
 
-    let names = list(&folder.join("many.txt"), size.names)?;
+    let names = list(&folder.join("many.txt"), size.daemon)?;
+    let table = report.table(Table::new("daemon-load", "The daemon: whole lists", &WHOLE).text(WHOLE_TEXT));
     let (first, generation) = (names.first().context("no names")?, daemon.generation()?);
     let (before, begun) = (daemon.processor()?, Instant::now());
     fs::rename(folder.join("many.txt"), folder.join("lists/many.txt"))?;
     daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
     let took = begun.elapsed().as_secs_f64();
     ensure!(daemon.holds(first)?, "{first} is not enforced");
-    println!(
-        "{} names from a list to their enforcement, by the daemon: {took:.2} s, {:.0} names/s ({:.2} s of processor time)",
-        names.len(),
-        names.len() as f64 / took,
-        daemon.processor()? - before,
-    );
-    thread::sleep(SETTLE);
-    memory(&daemon, "after that", empty, &names)?;
+    let count = grouped(size.daemon);
+    once(table, &format!("{count} names from a list to their enforcement"), took, daemon.processor()? - before);
+    let settle = Duration::from_secs(size.settle);
+    thread::sleep(settle);
+    memory.push(Memory::of(&format!("{count} names"), &daemon)?);
 
-    small_changes(&mut daemon, folder, &server, size)?;
-    many_changes(&mut daemon, &server, size)?;
-    memory(&daemon, "after all changes", empty, &names)?;
+    small_changes(&mut daemon, folder, &server, size, report)?;
+    many_changes(&mut daemon, &server, size, report)?;
+    memory.push(Memory::of("after the changes", &daemon)?);
 
-    for (kept, what) in
-        [(true, "killed and started again"), (false, "the same without what it had pinned, as after a boot")]
-    {
+    let table = report.table(Table::new("daemon-start", "The daemon: starts", &WHOLE).text(START_TEXT));
+    for (kept, what) in [(true, "killed and started again"), (false, "without what it had pinned, as after a boot")] {
         let generation = if kept { daemon.generation()? } else { 0 };
-        let (next, begun) = daemon.again(folder, &feeds, kept)?;
+        let (next, begun) = daemon.again(&run.folder, folder, &feeds, kept)?;
         daemon = next;
         daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
         let took = begun.elapsed().as_secs_f64();
         ensure!(daemon.holds(first)?, "{first} is not enforced");
-        println!("{what}, to its own state in force: {took:.2} s ({:.2} s of processor time)", daemon.processor()?);
-        thread::sleep(SETTLE);
+        once(table, what, took, daemon.processor()?);
+        thread::sleep(settle);
     }
-    memory(&daemon, "after a start", empty, &names)
+    memory.push(Memory::of("after a start", &daemon)?);
+    let table = report.table(Table::new("daemon-memory", "The daemon's memory", &MEMORY).text(MEMORY_TEXT));
+    memory.iter().for_each(|memory| table.row(memory.when.clone(), memory.cells(size.daemon)));
+    Ok(())
+}
+
+const WHOLE: [&str; 2] = ["s", "s of processor time"];
+const WHOLE_TEXT: &str = "From a list's appearing in the folder of a feed to its enforcement by the daemon, with its \
+    order book on the disk. One run.";
+const START_TEXT: &str = "From the daemon's start to the state of its own order book in force. One run each.";
+const MEMORY: [&str; 4] = ["MB resident", "MB of its own", "MB at most", "octets resident a name"];
+const MEMORY_TEXT: &str = "Of the process; the kernel's tables are not in it.";
+
+fn once(table: &mut Table, what: &str, took: f64, processor: f64) {
+    table.row(what, [format!("{took:.2}"), format!("{processor:.2}")]);
 }
 
 /// One-name changes by each way.
-fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Size) -> Result<()> {
+fn small_changes(
+    daemon: &mut Daemon,
+    folder: &Path,
+    server: &Server,
+    size: &Size,
+    report: &mut Report,
+) -> Result<()> {
+    let text = format!("Milliseconds from the change to its enforcement, beside {} names.", grouped(size.daemon));
+    let heading = "The daemon: a change of one name";
+    let table = report.table(Table::new("daemon-change", heading, &CHANGES).text(text));
     let mut number = 0;
     let mut each = |what: &str, send: &mut dyn FnMut(&Daemon, &str) -> Result<Instant>| -> Result<()> {
         let change = spread(size.changes, || {
@@ -76,11 +105,8 @@ fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Siz
             thread::sleep(PAUSE);
             Ok(took)
         })?;
-        let (half, most) = (change.part(0.5), change.part(0.99));
-        println!(
-            "ms from a one-name change {what} to its enforcement, beside {} names: median {half:.1}, 99th percentile {most:.1} of {}",
-            size.names, size.changes
-        );
+        let most = format!("{:.1}", change.part(0.99));
+        table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
     each("by the control socket", &mut |daemon, name| {
@@ -90,7 +116,7 @@ fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Siz
         ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 1, "{submitted:?}");
         Ok(begun)
     })?;
-    each("of a file", &mut |_, name| {
+    each("by a file", &mut |_, name| {
         let fresh = folder.join("orders/small.fresh");
         fs::write(&fresh, put("file", name))?;
         let begun = Instant::now();
@@ -100,8 +126,10 @@ fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Siz
     each("by a long poll over HTTP", &mut |_, name| server.send(&[put("http", name)]))
 }
 
+const CHANGES: [&str; 2] = ["ms", "99th percentile"];
+
 /// A thousand names of the large order change at once, half of them coming, half going, from all over it.
-fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()> {
+fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut Report) -> Result<()> {
     let mut random = Random::new(0xc0de);
     let mut names = || -> Vec<String> { (0..CHANGED / 2).map(|index| random.name(2 + index % 3)).collect() };
     let event =
@@ -109,8 +137,15 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
     let mut known = names();
     let first: Submitted = daemon.control().post_raw("/v1/orders", event("add", &known).into())?;
     ensure!(first.problems.is_empty(), "{first:?}");
+    let text = format!(
+        "Milliseconds from a change of {CHANGED} names at once, half of them coming and half going, to their \
+         enforcement, in a list of {}.",
+        grouped(size.daemon)
+    );
+    let heading = "The daemon: a change of many names";
+    let table = report.table(Table::new("daemon-changes", heading, &CHANGES).text(text));
     let mut each = |what: &str, send: &mut dyn FnMut(&Daemon, [String; 2]) -> Result<Instant>| -> Result<()> {
-        let change = spread(size.changes / 4, || {
+        let change = spread((size.changes / 4).max(7), || {
             let (generation, next) = (daemon.generation()?, names());
             let begun = send(daemon, [event("add", &next), event("remove", &known)])?;
             daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
@@ -124,12 +159,8 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
             thread::sleep(PAUSE);
             Ok(took)
         })?;
-        let (half, most) = (change.part(0.5), change.part(0.99));
-        println!(
-            "ms from {CHANGED} changed names {what} to their enforcement, in {}: median {half:.1}, 99th percentile {most:.1} of {}",
-            size.names,
-            size.changes / 4
-        );
+        let most = format!("{:.1}", change.part(0.99));
+        table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
     each("by the control socket", &mut |daemon, lines| {
@@ -142,13 +173,24 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
     each("by a long poll over HTTP", &mut |_, lines| server.send(&lines))
 }
 
-fn memory(daemon: &Daemon, when: &str, [empty, empty_own]: [f64; 2], names: &[String]) -> Result<()> {
-    let (peak, resident, own) = (daemon.memory("VmHWM")?, daemon.memory("VmRSS")?, daemon.memory("RssAnon")?);
-    println!(
-        "memory {when}: {resident:.0} MB resident ({own:.0} of its own), {:.0} octets a name; {empty:.0} MB ({empty_own:.0}) when it was empty; peak {peak:.0} MB",
-        resident * 1e6 / names.len() as f64,
-    );
-    Ok(())
+/// The daemon's, in MB.
+struct Memory {
+    when: String,
+    resident: f64,
+    own: f64,
+    peak: f64,
+}
+
+impl Memory {
+    fn of(when: &str, daemon: &Daemon) -> Result<Self> {
+        let (resident, own) = (daemon.memory("VmRSS")?, daemon.memory("RssAnon")?);
+        Ok(Self { when: when.to_owned(), resident, own, peak: daemon.memory("VmHWM")? })
+    }
+
+    fn cells(&self, names: usize) -> [String; 4] {
+        let each = if self.when == "empty" { String::new() } else { format!("{:.0}", self.resident * 1e6 / names as f64) };
+        [format!("{:.0}", self.resident), format!("{:.0}", self.own), format!("{:.0}", self.peak), each]
+    }
 }
 
 /// Writes names of two, three and four labels, a row each.
@@ -207,8 +249,5 @@ http = {{ interval = "1h", incremental = true, long_poll = "5m" }}
 
 /// Names that change at once, those that come and those that go together.
 const CHANGED: usize = 1000;
-
-/// Time after which the daemon is at rest.
-const SETTLE: Duration = Duration::from_secs(15);
 
 const PAUSE: Duration = Duration::from_millis(30);

@@ -4,12 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cordon_tests::bpffs::Bpffs;
+use cordon_tests::lab::Folder;
 use filter_user::{control::client::Client, kernel::Tables, name::Name};
 
 /// A daemon that runs until this is dropped.
@@ -18,22 +19,23 @@ pub struct Daemon {
     tables: Tables,
     socket: PathBuf,
     log: PathBuf,
-    // Last: the daemon goes first.
-    _pins: Bpffs,
+    pins: PathBuf,
 }
 
 impl Daemon {
-    /// Starts one, with its files in a folder, these feeds, and nothing pinned before.
-    pub fn start(folder: &Path, feeds: &str) -> Result<Self> {
-        Self::with_pins(folder, feeds, Bpffs::new()?)
+    /// Starts one, with its files in a folder of its own, these feeds, and nothing pinned before.
+    pub fn start(run: &Folder, folder: &Path, feeds: &str) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self::with_pins(folder, feeds, run.bpffs().join(number.to_string()))
     }
 
-    fn with_pins(folder: &Path, feeds: &str, pins: Bpffs) -> Result<Self> {
+    fn with_pins(folder: &Path, feeds: &str, pins: PathBuf) -> Result<Self> {
         let config = folder.join("cordon.toml");
-        let (state, socket, root) = (folder.join("state"), folder.join("socket"), pins.path().join("cordon"));
+        let (state, socket) = (folder.join("state"), folder.join("socket"));
         fs::write(
             &config,
-            format!("[daemon]\nstate_dir = {state:?}\nsocket = {socket:?}\npin_root = {root:?}\n{feeds}"),
+            format!("[daemon]\nstate_dir = {state:?}\nsocket = {socket:?}\npin_root = {pins:?}\n{feeds}"),
         )?;
         // Of the daemon before.
         let _ = fs::remove_file(&socket);
@@ -50,7 +52,7 @@ impl Daemon {
             .with_context(|| format!("starting {}", program.display()))?;
         let begun = Instant::now();
         let tables = loop {
-            if let Ok(tables) = Tables::open(&root) {
+            if let Ok(tables) = Tables::open(&pins) {
                 break tables;
             }
             if let Some(status) = child.try_wait()? {
@@ -59,16 +61,17 @@ impl Daemon {
             ensure!(begun.elapsed() < PATIENCE, "no tables");
             thread::sleep(STEP);
         };
-        Ok(Self { child, tables, socket, log: folder.join("log"), _pins: pins })
+        Ok(Self { child, tables, socket, log: folder.join("log"), pins })
     }
 
     /// Kills it. The next one finds what it has pinned, if that is `kept`.
-    pub fn again(mut self, folder: &Path, feeds: &str, kept: bool) -> Result<(Self, Instant)> {
+    pub fn again(mut self, run: &Folder, folder: &Path, feeds: &str, kept: bool) -> Result<(Self, Instant)> {
         self.kill();
-        let pins = if kept { std::mem::replace(&mut self._pins, Bpffs::new()?) } else { Bpffs::new()? };
+        let pins = std::mem::take(&mut self.pins);
         drop(self);
         let begun = Instant::now();
-        Ok((Self::with_pins(folder, feeds, pins)?, begun))
+        let next = if kept { Self::with_pins(folder, feeds, pins) } else { Self::start(run, folder, feeds) };
+        Ok((next?, begun))
     }
 
     /// How often the tables were brought to another state.
@@ -127,6 +130,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        // What is pinned is nobody's any more: the maps go with it. The run's folder goes with what is left.
+        let _ = fs::remove_dir_all(&self.pins);
     }
 }
 
