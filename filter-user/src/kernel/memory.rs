@@ -63,9 +63,8 @@ pub fn held_maps() -> Result<BTreeMap<String, u64>, Error> {
 
 /// `memlock` of the descriptor's information (kernel/bpf/syscall.c, `bpf_map_show_fdinfo`).
 pub(super) fn octets(name: &str, fd: BorrowedFd<'_>) -> Result<u64, Error> {
-    let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).and_then(|text| {
-        field(&text, "memlock:").ok_or_else(|| IoError::from(ErrorKind::InvalidData))
-    });
+    let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+        .and_then(|text| field(&text, "memlock:").ok_or_else(|| IoError::from(ErrorKind::InvalidData)));
     told.map_err(|source| Error::System { what: format!("asking for the memory of {name}"), source })
 }
 

@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use filter_user::control::api::Submitted;
+use tempfile::TempDir;
 
 use crate::{
     Run, Size,
@@ -19,77 +20,94 @@ use crate::{
     packets::grouped,
     poll::Server,
     report::{Cell, Report, Table},
-    spread::spread,
+    spread::{Spread, spread},
 };
 
 /// Measures.
 pub fn run(run: &Run, report: &mut Report) -> Result<()> {
-    let folder = run.folder.path().join("daemon");
-    fs::create_dir(&folder)?;
-    let (folder, size) = (folder.as_path(), &run.size);
-    let server = Server::start()?;
-    for name in ["lists", "orders"] {
-        fs::create_dir(folder.join(name))?;
-    }
-    let feeds = feeds(folder, &server);
-    let mut daemon = Daemon::start(&run.folder, folder, &feeds)?;
-    daemon.until(|_| Ok(server.is_asked()))?;
-    let mut memory = vec![Memory::of("empty", &daemon)?];
-
-    let names = list(&folder.join("many.txt"), size.daemon)?;
     let table = report.table(Table::new("daemon-load", "The daemon: whole lists", &WHOLE).text(WHOLE_TEXT));
-    let (first, generation) = (names.first().context("no names")?, daemon.generation()?);
-    let (before, begun) = (daemon.processor()?, Instant::now());
-    fs::rename(folder.join("many.txt"), folder.join("lists/many.txt"))?;
-    daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
-    let took = begun.elapsed().as_secs_f64();
-    ensure!(daemon.holds(first)?, "{first} is not enforced");
-    let count = grouped(size.daemon);
-    once(table, &format!("{count} names from a list to their enforcement"), took, daemon.processor()? - before);
-    let settle = Duration::from_secs(size.settle);
-    thread::sleep(settle);
-    memory.push(Memory::of(&format!("{count} names"), &daemon)?);
+    for (names, rounds) in run.size.daemons {
+        let mut measured: [Vec<f64>; 5] = Default::default();
+        for _ in 0..*rounds {
+            let once = Enforcing::new(run, *names)?.whole;
+            measured.iter_mut().zip(once).for_each(|(values, value)| values.push(value));
+        }
+        table.row(format!("{} names, {rounds} runs", grouped(*names)), measured.map(Spread::of));
+    }
 
+    let Enforcing { mut daemon, first, folder, server, feeds, .. } = Enforcing::new(run, run.size.daemon)?;
+    let (folder, size) = (folder.path(), &run.size);
     small_changes(&mut daemon, folder, &server, size, report)?;
     many_changes(&mut daemon, &server, size, report)?;
-    memory.push(Memory::of("after the changes", &daemon)?);
-
-    let table = report.table(Table::new("daemon-start", "The daemon: starts", &WHOLE).text(START_TEXT));
+    let text = format!("From the daemon's start to {} names of its own order book in force.", grouped(size.daemon));
+    let table = report.table(Table::new("daemon-start", "The daemon: starts", &START).text(text));
     for (kept, what) in [(true, "killed and started again"), (false, "without what it had pinned, as after a boot")] {
-        let generation = if kept { daemon.generation()? } else { 0 };
-        let (next, begun) = daemon.again(&run.folder, folder, &feeds, kept)?;
-        daemon = next;
-        daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
-        let took = begun.elapsed().as_secs_f64();
-        ensure!(daemon.holds(first)?, "{first} is not enforced");
-        once(table, what, took, daemon.processor()?);
-        thread::sleep(settle);
+        let (mut seconds, mut processor) = (Vec::new(), Vec::new());
+        for _ in 0..size.starts {
+            let generation = if kept { daemon.generation()? } else { 0 };
+            let (next, begun) = daemon.again(&run.folder, folder, &feeds, kept)?;
+            daemon = next;
+            daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
+            seconds.push(begun.elapsed().as_secs_f64());
+            processor.push(daemon.processor()?);
+            ensure!(daemon.holds(&first)?, "{first} is not enforced");
+            thread::sleep(SETTLE);
+        }
+        table.row(what, [Spread::of(seconds), Spread::of(processor)]);
     }
-    memory.push(Memory::of("after a start", &daemon)?);
-    let table = report.table(Table::new("daemon-memory", "The daemon's memory", &MEMORY).text(MEMORY_TEXT));
-    memory.iter().for_each(|memory| table.row(memory.when.clone(), memory.cells(size.daemon)));
     Ok(())
 }
 
-const WHOLE: [&str; 2] = ["s", "s of processor time"];
+const WHOLE: [&str; 5] = ["s", "s of processor time", "MB resident", "octets a name", "MB at most"];
 const WHOLE_TEXT: &str = "From a list's appearing in the folder of a feed to its enforcement by the daemon, with its \
-    order book on the disk. One run.";
-const START_TEXT: &str = "From the daemon's start to the state of its own order book in force. One run each.";
-const MEMORY: [&str; 4] = ["MB resident", "MB of its own", "MB at most", "octets resident a name"];
-const MEMORY_TEXT: &str = "Of the process; the kernel's tables are not in it.";
+    order book on the disk; then the memory of the process, without the kernel's tables: resident, the same a name \
+    without what an empty daemon has, and the most that was resident at any moment.";
+const START: [&str; 2] = ["s", "s of processor time"];
 
-fn once(table: &mut Table, what: &str, took: f64, processor: f64) {
-    table.row(what, [format!("{took:.2}"), format!("{processor:.2}")]);
+/// A daemon that enforces a list.
+struct Enforcing {
+    daemon: Daemon,
+    server: Server,
+    feeds: String,
+    /// What its columns in the first table say.
+    whole: [f64; 5],
+    /// A name of the list.
+    first: String,
+    // Last: the daemon goes first.
+    folder: TempDir,
 }
 
+impl Enforcing {
+    fn new(run: &Run, names: usize) -> Result<Self> {
+        let folder = tempfile::tempdir_in(run.folder.path())?;
+        let server = Server::start()?;
+        for name in ["lists", "orders"] {
+            fs::create_dir(folder.path().join(name))?;
+        }
+        let feeds = feeds(folder.path(), &server);
+        let mut daemon = Daemon::start(&run.folder, folder.path(), &feeds)?;
+        daemon.until(|_| Ok(server.is_asked()))?;
+        let empty = daemon.memory("VmRSS")?;
+        let (fresh, list) = (folder.path().join("many.txt"), folder.path().join("lists/many.txt"));
+        let first = write_list(&fresh, names)?;
+        let (generation, before, begun) = (daemon.generation()?, daemon.processor()?, Instant::now());
+        fs::rename(fresh, list)?;
+        daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
+        let (took, processor) = (begun.elapsed().as_secs_f64(), daemon.processor()? - before);
+        ensure!(daemon.holds(&first)?, "{first} is not enforced");
+        thread::sleep(SETTLE);
+        let resident = daemon.memory("VmRSS")?;
+        let each = (resident - empty) * 1e6 / names as f64;
+        let whole = [took, processor, resident, each, daemon.memory("VmHWM")?];
+        Ok(Self { daemon, server, feeds, whole, first, folder })
+    }
+}
+
+/// After this a daemon is at rest.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// One-name changes by each way.
-fn small_changes(
-    daemon: &mut Daemon,
-    folder: &Path,
-    server: &Server,
-    size: &Size,
-    report: &mut Report,
-) -> Result<()> {
+fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Size, report: &mut Report) -> Result<()> {
     let text = format!("Milliseconds from the change to its enforcement, beside {} names.", grouped(size.daemon));
     let heading = "The daemon: a change of one name";
     let table = report.table(Table::new("daemon-change", heading, &CHANGES).text(text));
@@ -109,21 +127,21 @@ fn small_changes(
         table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
-    each("by the control socket", &mut |daemon, name| {
+    each("one name by the control socket", &mut |daemon, name| {
         let (client, line) = (daemon.control(), put("control", name));
         let begun = Instant::now();
         let submitted: Submitted = client.post_raw("/v1/orders", line.into())?;
         ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 1, "{submitted:?}");
         Ok(begun)
     })?;
-    each("by a file", &mut |_, name| {
+    each("one name by a file", &mut |_, name| {
         let fresh = folder.join("orders/small.fresh");
         fs::write(&fresh, put("file", name))?;
         let begun = Instant::now();
         fs::rename(&fresh, folder.join("orders/small.jsonl"))?;
         Ok(begun)
     })?;
-    each("by a long poll over HTTP", &mut |_, name| server.send(&[put("http", name)]))
+    each("one name by a long poll over HTTP", &mut |_, name| server.send(&[put("http", name)]))
 }
 
 const CHANGES: [&str; 2] = ["ms", "99th percentile"];
@@ -163,44 +181,27 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut 
         table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
-    each("by the control socket", &mut |daemon, lines| {
+    each("1,000 names by the control socket", &mut |daemon, lines| {
         let client = daemon.control();
         let begun = Instant::now();
         let submitted: Submitted = client.post_raw("/v1/orders", lines.concat().into())?;
         ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 2, "{submitted:?}");
         Ok(begun)
     })?;
-    each("by a long poll over HTTP", &mut |_, lines| server.send(&lines))
+    each("1,000 names by a long poll over HTTP", &mut |_, lines| server.send(&lines))
 }
 
-/// The daemon's, in MB.
-struct Memory {
-    when: String,
-    resident: f64,
-    own: f64,
-    peak: f64,
-}
-
-impl Memory {
-    fn of(when: &str, daemon: &Daemon) -> Result<Self> {
-        let (resident, own) = (daemon.memory("VmRSS")?, daemon.memory("RssAnon")?);
-        Ok(Self { when: when.to_owned(), resident, own, peak: daemon.memory("VmHWM")? })
-    }
-
-    fn cells(&self, names: usize) -> [String; 4] {
-        let each = if self.when == "empty" { String::new() } else { format!("{:.0}", self.resident * 1e6 / names as f64) };
-        [format!("{:.0}", self.resident), format!("{:.0}", self.own), format!("{:.0}", self.peak), each]
-    }
-}
-
-/// Writes names of two, three and four labels, a row each.
-fn list(path: &Path, names: usize) -> Result<Vec<String>> {
+/// Writes names of two, three and four labels, a row each. Returns one of them.
+fn write_list(path: &Path, names: usize) -> Result<String> {
     let mut random = Random::new(0x0dd5);
-    let names: Vec<String> = (0..names).map(|index| random.name(2 + index % 3)).collect();
     let mut out = BufWriter::new(File::create(path)?);
-    names.iter().try_for_each(|name| writeln!(out, "{name}"))?;
+    let mut last = String::new();
+    for index in 0..names {
+        last = random.name(2 + index % 3);
+        writeln!(out, "{last}")?;
+    }
     out.flush()?;
-    Ok(names)
+    Ok(last)
 }
 
 fn put(id: &str, name: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -41,7 +42,11 @@ impl Daemon {
         let _ = fs::remove_file(&socket);
         let program = std::env::current_exe()?.with_file_name("cordon");
         let log = fs::File::options().append(true).create(true).open(folder.join("log"))?;
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // SAFETY: prctl(2) is a system call that takes numbers only; it has the daemon end with the thread that starts
+        // it, so that a benchmark that is killed leaves none.
+        unsafe { command.pre_exec(end_with_parent) };
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(&config)
@@ -124,6 +129,14 @@ impl Daemon {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn end_with_parent() -> std::io::Result<()> {
+    // SAFETY: as above.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

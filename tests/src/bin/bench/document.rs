@@ -25,14 +25,20 @@ pub fn write(folder: &Path, revision: &str, machine: &Facts, report: &Report) ->
     let mut page = String::new();
     let date = Timestamp::now().strftime("%Y-%m-%d");
     let source = if revision.is_empty() { String::new() } else { format!(", of revision {revision}") };
-    writeln!(page, "# Benchmarks\n\nWritten by `cargo xtask bench` on {date}{source}; changes by hand are lost. {HOW}\n")?;
+    writeln!(
+        page,
+        "# Benchmarks\n\nWritten by `cargo xtask bench` on {date}{source}; changes by hand are lost. {HOW}\n"
+    )?;
     writeln!(page, "## The machine\n\n| | |\n|---|---|")?;
     for (what, how) in machine {
         writeln!(page, "| {what} | {} |", escaped(how))?;
     }
     page.push('\n');
     for (part, why) in report.failed() {
-        writeln!(page, "**The part `{part}` came to no good end, and what it had still to measure is missing:** {why}\n")?;
+        writeln!(
+            page,
+            "**The part `{part}` came to no good end, and what it had still to measure is missing:** {why}\n"
+        )?;
     }
     bars(&mut page, report)?;
     writeln!(page, "## Plots\n\nMedians of *honest* packets; the thin lines are the range of the runs.\n")?;

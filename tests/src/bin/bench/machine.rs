@@ -42,7 +42,8 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 fn memory() -> Result<String> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    let kilobytes: f64 = value(&text, "MemTotal").and_then(|size| size.strip_suffix(" kB")?.parse().ok()).unwrap_or(0.0);
+    let kilobytes: f64 =
+        value(&text, "MemTotal").and_then(|size| size.strip_suffix(" kB")?.parse().ok()).unwrap_or(0.0);
     Ok(format!("{:.1} GiB", kilobytes / 1024.0 / 1024.0))
 }
 

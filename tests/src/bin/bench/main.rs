@@ -70,22 +70,25 @@ pub struct Size {
     pub lists: &'static [usize],
     /// Names in the lists that are loaded and changed.
     pub loads: &'static [usize],
-    /// Names in the daemon's list.
+    /// Names in the daemon's list where it is changed.
     pub daemon: usize,
+    /// Names in the daemon's other lists, and how often each is measured.
+    pub daemons: &'static [(usize, usize)],
+    /// Starts of the daemon.
+    pub starts: usize,
     /// Distinct short packets.
     pub short: u32,
     /// Distinct long packets.
     pub long: u32,
     /// How often each figure is measured.
     pub rounds: usize,
-    /// Packets in one measurement.
+    /// Packets in one measurement: even, since some come in pairs, and no part of `short`, so that each measurement has
+    /// other packets than the one before.
     pub repeat: u32,
     /// Changes by the daemon.
     pub changes: usize,
     /// Initials at one a second.
     pub idle: usize,
-    /// Seconds after which the daemon is at rest.
-    pub settle: u64,
 }
 
 const FULL: Size = Size {
@@ -93,13 +96,14 @@ const FULL: Size = Size {
     lists: &[1_000, 50_000, 10_000_000],
     loads: &[1_000, 50_000, 1_000_000, 10_000_000],
     daemon: 1_000_000,
+    daemons: &[(1_000, 7), (50_000, 7), (1_000_000, 7)],
+    starts: 7,
     short: 1 << 20,
-    long: 1 << 16,
-    rounds: 11,
-    repeat: 1_000_000,
-    changes: 200,
+    long: 1 << 17,
+    rounds: 7,
+    repeat: 350_000,
+    changes: 100,
     idle: 20,
-    settle: 15,
 };
 
 const QUICK: Size = Size {
@@ -107,13 +111,14 @@ const QUICK: Size = Size {
     lists: &[1_000, 1_000_000],
     loads: &[1_000, 100_000],
     daemon: 20_000,
+    daemons: &[(1_000, 3)],
+    starts: 1,
     short: 1 << 16,
     long: 1 << 13,
     rounds: 7,
     repeat: 100_000,
     changes: 12,
     idle: 3,
-    settle: 2,
 };
 
 /// A part of the benchmark.

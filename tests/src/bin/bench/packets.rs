@@ -22,6 +22,10 @@ use crate::{
 /// Everything beside one list: what revisions are compared by.
 pub fn part(run: &Run, report: &mut Report) -> Result<()> {
     let ready = Ready::new(run, run.size.names)?;
+    let table = report.table(Table::new("programs", "Verified instructions", &["of 1,000,000"]));
+    for program in ready.bench.programs() {
+        table.row(program.name.clone(), [grouped(program.verified_instructions as usize)]);
+    }
     let mut copies = ready.bench.copies()?;
     kinds(&ready, &mut copies, &run.size, report)?;
     let listed = ready.file.four_labels.as_slice();
@@ -163,11 +167,12 @@ pub fn long(bench: &Bench, size: &Size, count: u32, frame: impl FnMut(u32) -> Ve
     above(bench, size, Entry::LongRun, Entry::LongEmpty)
 }
 
-/// Both entries in turn, so that the machine's moods meet both.
-pub fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread> {
+/// Both entries in turn, so that the machine's moods meet both, each with the packets behind those of the one before.
+fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread> {
+    bench.rewind(run)?;
     spread(size.rounds, || {
-        let empty = bench.run(empty, size.repeat)?;
-        Ok(f64::from(bench.run(run, size.repeat)?) - f64::from(empty))
+        let empty = bench.go_on(empty, size.repeat)?;
+        Ok(f64::from(bench.go_on(run, size.repeat)?) - f64::from(empty))
     })
 }
 

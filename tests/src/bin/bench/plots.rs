@@ -16,7 +16,12 @@ pub fn of(report: &Report) -> Vec<Plot> {
     for (id, file, title, x) in [
         ("labels", "labels.svg", "DNS queries of 64 octets, not listed, against labels", Axis::log("labels", 2.0)),
         ("lengths", "lengths.svg", "DNS queries of 4 labels, not listed, against octets", Axis::log("octets", 2.0)),
-        ("shares", "shares.svg", "DNS queries of 4 labels, against the share of listed names", Axis::linear("% listed")),
+        (
+            "shares",
+            "shares.svg",
+            "DNS queries of 4 labels, against the share of listed names",
+            Axis::linear("% listed"),
+        ),
     ] {
         let series = report.find(id).map(|table| one(table, HONEST)).into_iter().collect();
         plots.push(Plot { file, title: title.to_owned(), x, y: "ns a packet", series });
@@ -40,7 +45,8 @@ fn against_size(report: &Report, file: &'static str, title: &str, rows: &[&str])
 
 /// Every row that has a place.
 fn one(table: &Table, column: &str) -> Series {
-    let points = table.rows.iter().filter_map(|row| Some((row.x?, table.figure(&row.title, column)?.clone()))).collect();
+    let points =
+        table.rows.iter().filter_map(|row| Some((row.x?, table.figure(&row.title, column)?.clone()))).collect();
     Series { title: column.to_owned(), points }
 }
 

@@ -30,13 +30,7 @@ use crate::{
 };
 
 /// Measures; `listed` are names that an order drops.
-pub fn run(
-    bench: &Bench,
-    copies: &mut Copies,
-    listed: &[String],
-    size: &Size,
-    report: &mut Report,
-) -> Result<()> {
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, report: &mut Report) -> Result<()> {
     let listed = listed.first().context("a listed name")?;
     let mut random = Random::new(0x0911);
     let mut junk = |flow| packet(flow, junk(&mut random));
@@ -85,12 +79,7 @@ fn with_reader(bench: &Bench, copies: &mut Copies, measure: impl FnOnce() -> Res
 }
 
 /// Has the program copy Initials of so many connections, and the tier read them.
-fn tier(
-    bench: &Bench,
-    copies: &mut Copies,
-    size: &Size,
-    mut frame: impl FnMut(u32) -> Vec<u8>,
-) -> Result<Spread> {
+fn tier(bench: &Bench, copies: &mut Copies, size: &Size, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
     bench.long().set((0..BATCH).map(&mut frame)).context("putting the packets")?;
     bench.tables().beat();
     bench.run(Entry::LongRun, BATCH)?;

@@ -187,14 +187,16 @@ impl<'a> Change<'a> {
     fn change(&mut self, count: usize, gone: &[String]) -> Result<Took> {
         let fresh: Vec<String> = (0..count).map(|index| self.random.name(2 + index % 3)).collect();
         let mut lines = String::new();
-        for (op, names) in [("add", fresh.as_slice()), ("remove", gone)].into_iter().filter(|(_, names)| !names.is_empty())
+        for (op, names) in
+            [("add", fresh.as_slice()), ("remove", gone)].into_iter().filter(|(_, names)| !names.is_empty())
         {
             writeln!(lines, "{}", serde_json::json!({"op": op, "order": "bench", "names": names}))?;
         }
         let path = self.folder.join("change.jsonl");
         fs::write(&path, lines)?;
         let (_, took) = load::take(&path, self.compiler, self.tables)?;
-        for (name, comes) in fresh.first().map(|name| (name, true)).into_iter().chain(gone.first().map(|name| (name, false)))
+        for (name, comes) in
+            fresh.first().map(|name| (name, true)).into_iter().chain(gone.first().map(|name| (name, false)))
         {
             ensure!(holds(self.tables, name)? == comes, "{name}: to be there: {comes}");
         }
@@ -220,6 +222,7 @@ fn beside(run: &Run, report: &mut Report) -> Result<()> {
     let heading = "Queries while the list changes";
     let table = report.table(Table::new("beside", heading, &columns).text(text));
     let (listed, size) = (file.four_labels.as_slice(), &run.size);
+    let mut written = [0, 0];
     for what in ["not listed", "listed, dropped"] {
         let measure = || {
             let mut random = Random::new(0xbe51de);
@@ -230,21 +233,23 @@ fn beside(run: &Run, report: &mut Report) -> Result<()> {
         };
         let rest = measure()?;
         let mut change = Change::new(run.folder.path(), &mut compiler, tables)?;
-        let changing = while_writing(measure, || change.next(1000).map(drop))?;
+        let (changing, changes) = while_writing(measure, || change.next(1000).map(drop))?;
         let known = std::mem::take(&mut change.known);
         change.change(0, &known)?;
         let whole = compiler.whole();
-        let writing = while_writing(measure, || Ok(tables.apply(&whole, &Clock::now())?))?;
+        let (writing, writes) = while_writing(measure, || Ok(tables.apply(&whole, &Clock::now())?))?;
         table.row(format!("DNS, 4 labels, {what}"), [rest, changing, writing]);
+        written = [written[0] + changes, written[1] + writes];
     }
+    table.note(format!("Meanwhile names changed {} times, and all were written {} times.", written[0], written[1]));
     Ok(())
 }
 
-/// Measures while a thread writes again and again.
+/// Measures while a thread writes again and again; tells how often.
 fn while_writing(
     measure: impl FnOnce() -> Result<Spread>,
     mut write: impl FnMut() -> Result<()> + Send,
-) -> Result<Spread> {
+) -> Result<(Spread, u64)> {
     let (stop, times) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -257,7 +262,8 @@ fn while_writing(
         let measured = measure();
         stop.store(true, Relaxed);
         writer.join().map_err(|_| anyhow!("the writer panicked"))?.context("writing")?;
-        ensure!(times.load(Relaxed) > 0, "nothing was written meanwhile");
-        measured
+        let times = times.load(Relaxed);
+        ensure!(times > 0, "nothing was written meanwhile");
+        Ok((measured?, times))
     })
 }

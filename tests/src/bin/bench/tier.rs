@@ -33,13 +33,7 @@ use crate::{
 };
 
 /// Measures; `listed` are names of four labels that an order drops.
-pub fn run(
-    bench: &Bench,
-    copies: &mut Copies,
-    listed: &[String],
-    size: &Size,
-    report: &mut Report,
-) -> Result<()> {
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, report: &mut Report) -> Result<()> {
     let text = "Microseconds from a listed Initial's arrival to its name's being in the kernel's map, from where each \
                 further packet of the connection is stopped. The reader is the daemon's own.";
     let columns = ["a second", "median", "99th percentile", "most", "of", "not copied"];
