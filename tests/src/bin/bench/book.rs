@@ -35,7 +35,8 @@ pub fn run(run: &Run, report: &mut Report) -> Result<()> {
         table.row(format!("{} names, {rounds} runs", grouped(*names)), measured.map(Spread::of));
     }
 
-    let Enforcing { mut daemon, first, folder, server, feeds, .. } = Enforcing::new(run, run.size.daemon)?;
+    // The daemon goes before its folder does.
+    let Enforcing { folder, first, server, feeds, mut daemon, .. } = Enforcing::new(run, run.size.daemon)?;
     let (folder, size) = (folder.path(), &run.size);
     small_changes(&mut daemon, folder, &server, size, report)?;
     many_changes(&mut daemon, &server, size, report)?;

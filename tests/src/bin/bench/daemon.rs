@@ -72,10 +72,13 @@ impl Daemon {
     /// Kills it. The next one finds what it has pinned, if that is `kept`.
     pub fn again(mut self, run: &Folder, folder: &Path, feeds: &str, kept: bool) -> Result<(Self, Instant)> {
         self.kill();
-        let pins = std::mem::take(&mut self.pins);
+        let pins = kept.then(|| std::mem::take(&mut self.pins));
         drop(self);
         let begun = Instant::now();
-        let next = if kept { Self::with_pins(folder, feeds, pins) } else { Self::start(run, folder, feeds) };
+        let next = match pins {
+            Some(pins) => Self::with_pins(folder, feeds, pins),
+            None => Self::start(run, folder, feeds),
+        };
         Ok((next?, begun))
     }
 
