@@ -58,9 +58,15 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (median, least, most) = (self.median(), self.least(), self.most());
-        let digits = if median < 10.0 { 2 } else { 0 };
-        let text = format!("{median:.digits$} ({least:.digits$} to {most:.digits$})");
-        f.pad(&text)
+        let digits = match median.abs() {
+            size if size >= 10.0 => 0,
+            size if size >= 0.1 || size == 0.0 => 2,
+            _ => 4,
+        };
+        if self.runs() == 1 {
+            return f.pad(&format!("{median:.digits$}"));
+        }
+        f.pad(&format!("{median:.digits$} ({least:.digits$} to {most:.digits$})"))
     }
 }
 
@@ -74,5 +80,7 @@ mod tests {
         assert_eq!((spread.median(), spread.least(), spread.most(), spread.runs()), (14.0, 12.4, 19.0, 3));
         assert_eq!(spread.to_string(), "14 (12 to 19)");
         assert_eq!(spread.times(0.5).to_string(), "7.00 (6.20 to 9.50)");
+        assert_eq!(spread.times(0.001).to_string(), "0.0140 (0.0124 to 0.0190)");
+        assert_eq!(Spread::of(vec![34.0]).to_string(), "34");
     }
 }

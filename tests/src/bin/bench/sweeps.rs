@@ -24,7 +24,7 @@ pub fn run(run: &Run, report: &mut Report) -> Result<()> {
     let table = report.table(Table::new("labels", "Against the number of labels", &[HONEST]).text(text));
     for labels in LABELS {
         let spread = unlisted(bench, &run.size, labels, 64)?;
-        table.point(format!("{labels} labels"), labels as f64, [spread]);
+        table.point(format!("{labels} label{}", if labels == 1 { "" } else { "s" }), labels as f64, [spread]);
     }
 
     let text = format!("The same, of four labels, with so many octets in each name, beside {names} names.");

@@ -39,7 +39,7 @@ pub fn run(run: &Run, report: &mut Report) -> Result<()> {
     let table = report.table(Table::new("change", "Changing a list", &MILLISECONDS).text(CHANGE));
     for Rest { names, changes, .. } in &lists {
         for (count, took) in changes {
-            table.row(format!("{count} changed of {}", grouped(*names)), columns(took, 1000.0));
+            table.row(format!("{} changed of {}", grouped(*count), grouped(*names)), columns(took, 1000.0));
         }
     }
     let table = report.table(Table::new("memory", "The kernel's memory for names", &MEMORY).text(MEMORY_TEXT));
