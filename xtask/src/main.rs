@@ -35,18 +35,9 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
-    /// Measures what Cordon costs: ns a packet, loading, changes, memory (root or sudo)
-    Bench {
-        /// Smaller counts, within two minutes after the build
-        #[arg(long)]
-        quick: bool,
-        /// Runs an earlier revision's benchmark and this one's in turn, seven times each, and shows the difference
-        #[arg(long, value_name = "REV")]
-        compare: Option<String>,
-        /// Only the daemon with its order book: a large list, small changes, starts, memory
-        #[arg(long, conflicts_with = "compare")]
-        book: bool,
-    },
+    /// Measures what Cordon costs and writes docs/benchmarks.md with its plots: within half an hour, as root or through
+    /// sudo, on a machine that does nothing else
+    Bench(bench::Options),
     /// The kernel matrix: boots Debian's cloud kernels under qemu, loads every program and judges frames there
     Vm {
         /// Series of kernels in Debian 12
@@ -79,7 +70,7 @@ fn main() -> ExitCode {
         Verb::Setup { tests } => setup::run(tests),
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
-        Verb::Bench { quick, compare, book } => bench::run(quick, book, compare.as_deref()),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Vm { series, quick } => vm::run(&series, if quick { vm::Extent::Ci } else { vm::Extent::Full }),
         Verb::Fuzz { seconds, target } => fuzz::run(seconds, None, &target),
         Verb::Ci => ci::run(),

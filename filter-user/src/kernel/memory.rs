@@ -1,14 +1,15 @@
 //! What maps take of the kernel's memory.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Error as IoError, ErrorKind},
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
 use filter_common::layout::map;
 
-use super::{error::Error, tables::Tables};
+use super::{error::Error, sys, tables::Tables};
 
 /// A map's size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +39,36 @@ impl Tables {
     }
 }
 
+/// Octets of the kernel's memory in each map that this process holds, by the map's name; of maps of one name, of all of
+/// them together.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn held_maps() -> Result<BTreeMap<String, u64>, Error> {
+    let (mut ids, mut maps) = (BTreeMap::new(), BTreeMap::new());
+    let failed = |what: &str| Error::system(format!("asking for the memory of maps: {what}"));
+    for entry in fs::read_dir("/proc/self/fdinfo").map_err(failed("the descriptors"))? {
+        // A descriptor may be closed meanwhile.
+        let text = entry.and_then(|entry| fs::read_to_string(entry.path())).unwrap_or_default();
+        if let (Some(id), Some(octets)) = (field(&text, "map_id:"), field(&text, "memlock:")) {
+            ids.insert(id as u32, octets);
+        }
+    }
+    for (id, octets) in ids {
+        let info = sys::map_by_id(id).and_then(|fd| sys::map_info(fd.as_fd())).map_err(failed("a map"))?;
+        *maps.entry(info.name()).or_default() += octets;
+    }
+    Ok(maps)
+}
+
 /// `memlock` of the descriptor's information (kernel/bpf/syscall.c, `bpf_map_show_fdinfo`).
 pub(super) fn octets(name: &str, fd: BorrowedFd<'_>) -> Result<u64, Error> {
-    let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
-        line.and_then(|octets| octets.trim().parse().ok()).ok_or_else(|| IoError::from(ErrorKind::InvalidData))
-    });
+    let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+        .and_then(|text| field(&text, "memlock:").ok_or_else(|| IoError::from(ErrorKind::InvalidData)));
     told.map_err(|source| Error::System { what: format!("asking for the memory of {name}"), source })
+}
+
+/// A number in a descriptor's information.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }

@@ -48,7 +48,7 @@ pub use self::{
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     flows::FlowMap,
-    memory::MapMemory,
+    memory::{MapMemory, held_maps},
     object::{MAX_RESOLVERS, ProgramFacts},
     pins::make_root as make_pin_root,
     redirect::{TargetSpec, TargetState, Targets},

@@ -101,7 +101,7 @@ struct LinkUpdate {
     old_program: u32,
 }
 
-/// `struct bpf_map_info`, up to the name.
+/// `struct bpf_map_info`, up to and with the name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MapInfo {
@@ -117,6 +117,14 @@ pub struct MapInfo {
     pub max_entries: u32,
     /// `BPF_F_*`.
     pub flags: u32,
+    name: [u8; 16],
+}
+
+impl MapInfo {
+    /// The first 15 octets of its name.
+    pub fn name(&self) -> String {
+        text(&self.name)
+    }
 }
 
 /// `struct bpf_prog_info`, up to the name.
@@ -139,9 +147,14 @@ pub struct ProgramInfo {
 impl ProgramInfo {
     /// The first 15 octets of its name.
     pub fn name(&self) -> String {
-        let end = self.name.iter().position(|octet| *octet == 0).unwrap_or(self.name.len());
-        String::from_utf8_lossy(self.name.get(..end).unwrap_or_default()).into_owned()
+        text(&self.name)
     }
+}
+
+/// A name that ends with its first zero.
+fn text(name: &[u8]) -> String {
+    let end = name.iter().position(|octet| *octet == 0).unwrap_or(name.len());
+    String::from_utf8_lossy(name.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// `struct bpf_link_info`, as far as XDP links go.
@@ -349,6 +362,11 @@ pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     call_fd(PROG_BY_ID, &mut Id { id, next: 0, flags: 0 })
 }
 
+/// Opens a map by id.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    call_fd(MAP_BY_ID, &mut Id { id, next: 0, flags: 0 })
+}
+
 /// Opens a link by id.
 pub fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     call_fd(LINK_BY_ID, &mut Id { id, next: 0, flags: 0 })
@@ -412,6 +430,7 @@ const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
 const PROG_BY_ID: libc::c_int = 13;
+const MAP_BY_ID: libc::c_int = 14;
 const INFO_BY_FD: libc::c_int = 15;
 const LOOKUP_BATCH: libc::c_int = 24;
 const UPDATE_BATCH: libc::c_int = 26;

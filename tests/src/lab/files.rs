@@ -19,7 +19,7 @@ pub struct Folder {
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Folder {
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("cordon-{}-{number}", std::process::id()));
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
@@ -28,6 +28,7 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -37,6 +38,7 @@ impl Folder {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
+    /// An empty BPF file system.
     pub fn bpffs(&self) -> PathBuf {
         self.path.join("bpf")
     }

@@ -35,6 +35,7 @@ use anyhow::{Context, Result, ensure};
 pub use browser::Page;
 pub use clients::{Answer, Family, Fetched, Handshake, Sent, Source};
 pub use disk::Disk;
+pub use files::Folder;
 pub use filter::{Counters, Filter, beside, order, order_of_each_action};
 pub use hostile::{Reply, Server};
 pub use prober::{Expected, Prober, Tally};
@@ -44,7 +45,6 @@ pub use servers::{CERTIFICATE, KEY, root_zone};
 pub use watch::Capture;
 
 use crate::xdp_pass;
-use files::Folder;
 use namespaces::Namespaces;
 
 /// Addresses in the lab. All are from the ranges for documentation (RFC 5737, RFC 3849).
@@ -233,6 +233,22 @@ fn programs_are_there() -> Result<()> {
         ensure!(process::find(program).is_some(), "{program} is not installed: run `cargo xtask setup --tests`");
     }
     Ok(())
+}
+
+/// A folder by itself, for who needs no network. It goes as a [`Lab`] does, and so do this process's children.
+///
+/// # Errors
+/// Not root.
+pub fn folder() -> Result<Folder> {
+    signals::install()?;
+    let _guard = signals::quiet();
+    files::remove_stale();
+    Folder::new()
+}
+
+/// A program as a shell finds it, or where Debian keeps those of root.
+pub fn find(program: &str) -> Option<PathBuf> {
+    process::find(program)
 }
 
 /// Tries until it succeeds or the deadline is over; then the last error is returned.

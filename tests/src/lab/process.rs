@@ -166,6 +166,22 @@ pub fn kill(pid: i32) {
     send(pid, libc::SIGKILL);
 }
 
+/// Kills what this process has started and not waited for, and the process groups that these lead.
+pub fn kill_children() {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| parent(*pid) == Some(std::process::id())) {
+        send(-pid, libc::SIGKILL);
+        send(pid, libc::SIGKILL);
+    }
+}
+
+/// The fourth field of /proc/PID/stat (proc(5)); the second, in parentheses, may hold anything.
+fn parent(pid: i32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// To a process, or to a group where the number is negative. One that is gone needs no signal.
 fn send(pid: i32, signal: i32) {
     // SAFETY: kill takes two numbers and touches no memory of ours.
@@ -207,6 +223,15 @@ mod tests {
         let error = finish(Command::new("sh").args(["-c", "echo begun; sleep 60"]), Duration::from_millis(300));
         assert!(error.unwrap_err().to_string().contains("did not end within 300ms: begun"));
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_child_is_known_by_its_parent() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let found = parent(child.id() as i32);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Some(std::process::id()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{files, namespaces};
+use super::{files, namespaces, process};
 
 /// Held while labs are made or removed.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -42,6 +42,7 @@ fn handle() -> Result<()> {
         if reader.read_exact(&mut signal).is_ok() {
             let _guard = quiet();
             eprintln!("\nremoving the lab");
+            process::kill_children();
             namespaces::remove_own();
             files::remove_own();
             // As a shell reports a program that a signal ended.

@@ -14,14 +14,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    build, options,
+    build,
     rows::{Rows, Series},
 };
 use crate::sh;
 
-pub fn run(revision: &str, quick: bool) -> Result<()> {
+/// Compares with `this`, which was built of the source as it is.
+pub fn run(revision: &str, this: &Path, quick: bool) -> Result<()> {
     let commit = commit(revision)?;
-    let this = build(sh::workspace())?;
     let checkout = Checkout::new(&commit)?;
     let earlier = build(&checkout.source)?;
 
@@ -29,13 +29,13 @@ pub fn run(revision: &str, quick: bool) -> Result<()> {
     for round in 0..ROUNDS {
         println!("round {} of {ROUNDS}", round + 1);
         // Neither is always the first.
-        let mut turns = [(&earlier, &mut before), (&this, &mut after)];
+        let mut turns = [(earlier.as_path(), &mut before), (this, &mut after)];
         if !round.is_multiple_of(2) {
             turns.reverse();
         }
         for (bench, series) in turns {
             let arguments = OWN_BPFFS.map(OsStr::new).into_iter().chain([bench.as_os_str()]);
-            let output = sh::read(&mut sh::as_root("unshare", arguments.chain(options(quick).map(OsStr::new)))?)?;
+            let output = sh::read(&mut sh::as_root("unshare", arguments.chain(super::quick(quick).map(OsStr::new)))?)?;
             series.add(&Rows::read(&output)).with_context(|| bench.display().to_string())?;
         }
     }

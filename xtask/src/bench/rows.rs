@@ -1,5 +1,5 @@
 //! What a benchmark prints, read again: each figure is a median with its range, `14 (12 to 19)`, behind a title. A row
-//! has one of them, or one for `hot` and one for `honest`.
+//! has one of them, or one for each column of the table; a table's columns stand in a line that begins with blanks.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -12,20 +12,35 @@ pub struct Rows(Vec<(String, f64)>);
 impl Rows {
     /// Every line that has figures.
     pub fn read(output: &str) -> Self {
-        Self(output.lines().flat_map(row).collect())
+        let (mut rows, mut columns) = (Vec::new(), Vec::new());
+        for line in output.lines() {
+            if line.starts_with(BLANK) {
+                columns = line.split("  ").map(str::trim).filter(|column| !column.is_empty()).collect();
+            }
+            rows.extend(row(line, &columns));
+        }
+        Self(rows)
     }
 }
 
-fn row(line: &str) -> Vec<(String, f64)> {
+/// Before the columns; rows that are indented are so by less.
+const BLANK: &str = "                    ";
+
+fn row(line: &str, columns: &[&str]) -> Vec<(String, f64)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let starts: Vec<(usize, f64)> =
         words.windows(4).enumerate().filter_map(|(at, words)| Some((at, median(words)?))).collect();
     let Some((first, _)) = starts.first() else { return Vec::new() };
     let title = words.iter().take(*first).copied().collect::<Vec<_>>().join(" ");
     let title = title.trim_end_matches(':');
-    match starts[..] {
-        [(_, hot), (_, honest)] => vec![(format!("{title}, hot"), hot), (format!("{title}, honest"), honest)],
-        _ => starts.iter().map(|(_, median)| (title.to_owned(), *median)).collect(),
+    let named = |columns: &[&str]| {
+        let each = columns.iter().zip(&starts);
+        each.map(|(column, (_, median))| (format!("{title}, {column}"), *median)).collect()
+    };
+    match starts.len() {
+        1 => starts.iter().map(|(_, median)| (title.to_owned(), *median)).collect(),
+        count if count == columns.len() => named(columns),
+        _ => named(&["hot", "honest"]),
     }
 }
 
@@ -132,6 +147,24 @@ ms from writing a change, beside 1000 names: 12 (7 to 532), median (least to mos
             ("ms from writing a change, beside 1000 names", 12.0),
         ];
         assert_eq!(Rows::read(RUN), Rows(expected.map(|(title, median)| (title.to_owned(), median)).into()));
+    }
+
+    #[test]
+    fn figures_are_named_by_their_columns_unless_they_are_alone() {
+        let output = format!(
+            "The daemon: starts\n{:42} {:>24} {:>24}\n{:<42} {:>24} {:>24}\n{:<42} {:>24} {:>24}\n",
+            "",
+            "s",
+            "s of processor time",
+            "again",
+            "2.10 (2.00 to 3.00)",
+            "1.10 (1.00 to 1.20)",
+            "copied",
+            "",
+            "349 (1 to 400)"
+        );
+        let expected = [("again, s", 2.1), ("again, s of processor time", 1.1), ("copied", 349.0)];
+        assert_eq!(Rows::read(&output), Rows(expected.map(|(title, median)| (title.to_owned(), median)).into()));
     }
 
     #[test]

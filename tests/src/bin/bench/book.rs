@@ -9,61 +9,109 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use filter_user::control::api::Submitted;
+use tempfile::TempDir;
 
-use crate::{Size, daemon::Daemon, names::Random, poll::Server, spread::spread};
+use crate::{
+    Run, Size,
+    daemon::Daemon,
+    names::Random,
+    packets::grouped,
+    poll::Server,
+    report::{Cell, Report, Table},
+    spread::{Spread, spread},
+};
 
 /// Measures.
-pub fn run(size: &Size) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
-    let server = Server::start()?;
-    for name in ["lists", "orders"] {
-        fs::create_dir(folder.join(name))?;
+pub fn run(run: &Run, report: &mut Report) -> Result<()> {
+    let table = report.table(Table::new("daemon-load", "The daemon: whole lists", &WHOLE).text(WHOLE_TEXT));
+    for (names, rounds) in run.size.daemons {
+        let mut measured: [Vec<f64>; 5] = Default::default();
+        for _ in 0..*rounds {
+            let once = Enforcing::new(run, *names)?.whole;
+            measured.iter_mut().zip(once).for_each(|(values, value)| values.push(value));
+        }
+        table.row(format!("{} names, {rounds} runs", grouped(*names)), measured.map(Spread::of));
     }
-    let feeds = feeds(folder, &server);
-    let mut daemon = Daemon::start(folder, &feeds)?;
-    daemon.until(|_| Ok(server.is_asked()))?;
-    let empty = [daemon.memory("VmRSS")?, daemon.memory("RssAnon")?];
 
-    let names = list(&folder.join("many.txt"), size.names)?;
-    let (first, generation) = (names.first().context("no names")?, daemon.generation()?);
-    let (before, begun) = (daemon.processor()?, Instant::now());
-    fs::rename(folder.join("many.txt"), folder.join("lists/many.txt"))?;
-    daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
-    let took = begun.elapsed().as_secs_f64();
-    ensure!(daemon.holds(first)?, "{first} is not enforced");
-    println!(
-        "{} names from a list to their enforcement, by the daemon: {took:.2} s, {:.0} names/s ({:.2} s of processor time)",
-        names.len(),
-        names.len() as f64 / took,
-        daemon.processor()? - before,
-    );
-    thread::sleep(SETTLE);
-    memory(&daemon, "after that", empty, &names)?;
-
-    small_changes(&mut daemon, folder, &server, size)?;
-    many_changes(&mut daemon, &server, size)?;
-    memory(&daemon, "after all changes", empty, &names)?;
-
-    for (kept, what) in
-        [(true, "killed and started again"), (false, "the same without what it had pinned, as after a boot")]
-    {
-        let generation = if kept { daemon.generation()? } else { 0 };
-        let (next, begun) = daemon.again(folder, &feeds, kept)?;
-        daemon = next;
-        daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
-        let took = begun.elapsed().as_secs_f64();
-        ensure!(daemon.holds(first)?, "{first} is not enforced");
-        println!("{what}, to its own state in force: {took:.2} s ({:.2} s of processor time)", daemon.processor()?);
-        thread::sleep(SETTLE);
+    // The daemon goes before its folder does.
+    let Enforcing { folder, first, server, feeds, mut daemon, .. } = Enforcing::new(run, run.size.daemon)?;
+    let (folder, size) = (folder.path(), &run.size);
+    small_changes(&mut daemon, folder, &server, size, report)?;
+    many_changes(&mut daemon, &server, size, report)?;
+    let text = format!("From the daemon's start to {} names of its own order book in force.", grouped(size.daemon));
+    let table = report.table(Table::new("daemon-start", "The daemon: starts", &START).text(text));
+    for (kept, what) in [(true, "killed and started again"), (false, "without what it had pinned, as after a boot")] {
+        let (mut seconds, mut processor) = (Vec::new(), Vec::new());
+        for _ in 0..size.starts {
+            let generation = if kept { daemon.generation()? } else { 0 };
+            let (next, begun) = daemon.again(&run.folder, folder, &feeds, kept)?;
+            daemon = next;
+            daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
+            seconds.push(begun.elapsed().as_secs_f64());
+            processor.push(daemon.processor()?);
+            ensure!(daemon.holds(&first)?, "{first} is not enforced");
+            thread::sleep(SETTLE);
+        }
+        table.row(what, [Spread::of(seconds), Spread::of(processor)]);
     }
-    memory(&daemon, "after a start", empty, &names)
+    Ok(())
 }
 
+const WHOLE: [&str; 5] = ["s", "s of processor time", "MB resident", "octets a name", "MB at most"];
+const WHOLE_TEXT: &str = "From a list's appearing in the folder of a feed to its enforcement by the daemon, with its \
+    order book on the disk; then the memory of the process, without the kernel's tables: resident, the same a name \
+    without what an empty daemon has, and the most that was resident at any moment.";
+const START: [&str; 2] = ["s", "s of processor time"];
+
+/// A daemon that enforces a list.
+struct Enforcing {
+    daemon: Daemon,
+    server: Server,
+    feeds: String,
+    /// What its columns in the first table say.
+    whole: [f64; 5],
+    /// A name of the list.
+    first: String,
+    // Last: the daemon goes first.
+    folder: TempDir,
+}
+
+impl Enforcing {
+    fn new(run: &Run, names: usize) -> Result<Self> {
+        let folder = tempfile::tempdir_in(run.folder.path())?;
+        let server = Server::start()?;
+        for name in ["lists", "orders"] {
+            fs::create_dir(folder.path().join(name))?;
+        }
+        let feeds = feeds(folder.path(), &server);
+        let mut daemon = Daemon::start(&run.folder, folder.path(), &feeds)?;
+        daemon.until(|_| Ok(server.is_asked()))?;
+        let empty = daemon.memory("VmRSS")?;
+        let (fresh, list) = (folder.path().join("many.txt"), folder.path().join("lists/many.txt"));
+        let first = write_list(&fresh, names)?;
+        let (generation, before, begun) = (daemon.generation()?, daemon.processor()?, Instant::now());
+        fs::rename(fresh, list)?;
+        daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
+        let (took, processor) = (begun.elapsed().as_secs_f64(), daemon.processor()? - before);
+        ensure!(daemon.holds(&first)?, "{first} is not enforced");
+        thread::sleep(SETTLE);
+        let resident = daemon.memory("VmRSS")?;
+        let each = (resident - empty) * 1e6 / names as f64;
+        let whole = [took, processor, resident, each, daemon.memory("VmHWM")?];
+        Ok(Self { daemon, server, feeds, whole, first, folder })
+    }
+}
+
+/// After this a daemon is at rest.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// One-name changes by each way.
-fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Size) -> Result<()> {
+fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Size, report: &mut Report) -> Result<()> {
+    let text = format!("Milliseconds from the change to its enforcement, beside {} names.", grouped(size.daemon));
+    let heading = "The daemon: a change of one name";
+    let table = report.table(Table::new("daemon-change", heading, &CHANGES).text(text));
     let mut number = 0;
     let mut each = |what: &str, send: &mut dyn FnMut(&Daemon, &str) -> Result<Instant>| -> Result<()> {
         let change = spread(size.changes, || {
@@ -76,32 +124,31 @@ fn small_changes(daemon: &mut Daemon, folder: &Path, server: &Server, size: &Siz
             thread::sleep(PAUSE);
             Ok(took)
         })?;
-        let (half, most) = (change.part(0.5), change.part(0.99));
-        println!(
-            "ms from a one-name change {what} to its enforcement, beside {} names: median {half:.1}, 99th percentile {most:.1} of {}",
-            size.names, size.changes
-        );
+        let most = format!("{:.1}", change.part(0.99));
+        table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
-    each("by the control socket", &mut |daemon, name| {
+    each("one name by the control socket", &mut |daemon, name| {
         let (client, line) = (daemon.control(), put("control", name));
         let begun = Instant::now();
         let submitted: Submitted = client.post_raw("/v1/orders", line.into())?;
         ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 1, "{submitted:?}");
         Ok(begun)
     })?;
-    each("of a file", &mut |_, name| {
+    each("one name by a file", &mut |_, name| {
         let fresh = folder.join("orders/small.fresh");
         fs::write(&fresh, put("file", name))?;
         let begun = Instant::now();
         fs::rename(&fresh, folder.join("orders/small.jsonl"))?;
         Ok(begun)
     })?;
-    each("by a long poll over HTTP", &mut |_, name| server.send(&[put("http", name)]))
+    each("one name by a long poll over HTTP", &mut |_, name| server.send(&[put("http", name)]))
 }
 
+const CHANGES: [&str; 2] = ["ms", "99th percentile"];
+
 /// A thousand names of the large order change at once, half of them coming, half going, from all over it.
-fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()> {
+fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut Report) -> Result<()> {
     let mut random = Random::new(0xc0de);
     let mut names = || -> Vec<String> { (0..CHANGED / 2).map(|index| random.name(2 + index % 3)).collect() };
     let event =
@@ -109,8 +156,15 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
     let mut known = names();
     let first: Submitted = daemon.control().post_raw("/v1/orders", event("add", &known).into())?;
     ensure!(first.problems.is_empty(), "{first:?}");
+    let text = format!(
+        "Milliseconds from a change of {CHANGED} names at once, half of them coming and half going, to their \
+         enforcement, in a list of {}.",
+        grouped(size.daemon)
+    );
+    let heading = "The daemon: a change of many names";
+    let table = report.table(Table::new("daemon-changes", heading, &CHANGES).text(text));
     let mut each = |what: &str, send: &mut dyn FnMut(&Daemon, [String; 2]) -> Result<Instant>| -> Result<()> {
-        let change = spread(size.changes / 4, || {
+        let change = spread((size.changes / 4).max(7), || {
             let (generation, next) = (daemon.generation()?, names());
             let begun = send(daemon, [event("add", &next), event("remove", &known)])?;
             daemon.until(|daemon| Ok(daemon.generation()? > generation))?;
@@ -124,41 +178,31 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size) -> Result<()>
             thread::sleep(PAUSE);
             Ok(took)
         })?;
-        let (half, most) = (change.part(0.5), change.part(0.99));
-        println!(
-            "ms from {CHANGED} changed names {what} to their enforcement, in {}: median {half:.1}, 99th percentile {most:.1} of {}",
-            size.names,
-            size.changes / 4
-        );
+        let most = format!("{:.1}", change.part(0.99));
+        table.row(what, [Cell::from(change), most.into()]);
         Ok(())
     };
-    each("by the control socket", &mut |daemon, lines| {
+    each("1,000 names by the control socket", &mut |daemon, lines| {
         let client = daemon.control();
         let begun = Instant::now();
         let submitted: Submitted = client.post_raw("/v1/orders", lines.concat().into())?;
         ensure!(submitted.problems.is_empty() && submitted.outcomes.len() == 2, "{submitted:?}");
         Ok(begun)
     })?;
-    each("by a long poll over HTTP", &mut |_, lines| server.send(&lines))
+    each("1,000 names by a long poll over HTTP", &mut |_, lines| server.send(&lines))
 }
 
-fn memory(daemon: &Daemon, when: &str, [empty, empty_own]: [f64; 2], names: &[String]) -> Result<()> {
-    let (peak, resident, own) = (daemon.memory("VmHWM")?, daemon.memory("VmRSS")?, daemon.memory("RssAnon")?);
-    println!(
-        "memory {when}: {resident:.0} MB resident ({own:.0} of its own), {:.0} octets a name; {empty:.0} MB ({empty_own:.0}) when it was empty; peak {peak:.0} MB",
-        resident * 1e6 / names.len() as f64,
-    );
-    Ok(())
-}
-
-/// Writes names of two, three and four labels, a row each.
-fn list(path: &Path, names: usize) -> Result<Vec<String>> {
+/// Writes names of two, three and four labels, a row each. Returns one of them.
+fn write_list(path: &Path, names: usize) -> Result<String> {
     let mut random = Random::new(0x0dd5);
-    let names: Vec<String> = (0..names).map(|index| random.name(2 + index % 3)).collect();
     let mut out = BufWriter::new(File::create(path)?);
-    names.iter().try_for_each(|name| writeln!(out, "{name}"))?;
+    let mut last = String::new();
+    for index in 0..names {
+        last = random.name(2 + index % 3);
+        writeln!(out, "{last}")?;
+    }
     out.flush()?;
-    Ok(names)
+    Ok(last)
 }
 
 fn put(id: &str, name: &str) -> String {
@@ -207,8 +251,5 @@ http = {{ interval = "1h", incremental = true, long_poll = "5m" }}
 
 /// Names that change at once, those that come and those that go together.
 const CHANGED: usize = 1000;
-
-/// Time after which the daemon is at rest.
-const SETTLE: Duration = Duration::from_secs(15);
 
 const PAUSE: Duration = Duration::from_millis(30);

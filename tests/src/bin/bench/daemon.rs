@@ -2,14 +2,16 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cordon_tests::bpffs::Bpffs;
+use cordon_tests::lab::Folder;
 use filter_user::{control::client::Client, kernel::Tables, name::Name};
 
 /// A daemon that runs until this is dropped.
@@ -18,28 +20,33 @@ pub struct Daemon {
     tables: Tables,
     socket: PathBuf,
     log: PathBuf,
-    // Last: the daemon goes first.
-    _pins: Bpffs,
+    pins: PathBuf,
 }
 
 impl Daemon {
-    /// Starts one, with its files in a folder, these feeds, and nothing pinned before.
-    pub fn start(folder: &Path, feeds: &str) -> Result<Self> {
-        Self::with_pins(folder, feeds, Bpffs::new()?)
+    /// Starts one, with its files in a folder of its own, these feeds, and nothing pinned before.
+    pub fn start(run: &Folder, folder: &Path, feeds: &str) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self::with_pins(folder, feeds, run.bpffs().join(number.to_string()))
     }
 
-    fn with_pins(folder: &Path, feeds: &str, pins: Bpffs) -> Result<Self> {
+    fn with_pins(folder: &Path, feeds: &str, pins: PathBuf) -> Result<Self> {
         let config = folder.join("cordon.toml");
-        let (state, socket, root) = (folder.join("state"), folder.join("socket"), pins.path().join("cordon"));
+        let (state, socket) = (folder.join("state"), folder.join("socket"));
         fs::write(
             &config,
-            format!("[daemon]\nstate_dir = {state:?}\nsocket = {socket:?}\npin_root = {root:?}\n{feeds}"),
+            format!("[daemon]\nstate_dir = {state:?}\nsocket = {socket:?}\npin_root = {pins:?}\n{feeds}"),
         )?;
         // Of the daemon before.
         let _ = fs::remove_file(&socket);
         let program = std::env::current_exe()?.with_file_name("cordon");
         let log = fs::File::options().append(true).create(true).open(folder.join("log"))?;
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // SAFETY: prctl(2) is a system call that takes numbers only; it has the daemon end with the thread that starts
+        // it, so that a benchmark that is killed leaves none.
+        unsafe { command.pre_exec(end_with_parent) };
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(&config)
@@ -50,7 +57,7 @@ impl Daemon {
             .with_context(|| format!("starting {}", program.display()))?;
         let begun = Instant::now();
         let tables = loop {
-            if let Ok(tables) = Tables::open(&root) {
+            if let Ok(tables) = Tables::open(&pins) {
                 break tables;
             }
             if let Some(status) = child.try_wait()? {
@@ -59,16 +66,20 @@ impl Daemon {
             ensure!(begun.elapsed() < PATIENCE, "no tables");
             thread::sleep(STEP);
         };
-        Ok(Self { child, tables, socket, log: folder.join("log"), _pins: pins })
+        Ok(Self { child, tables, socket, log: folder.join("log"), pins })
     }
 
     /// Kills it. The next one finds what it has pinned, if that is `kept`.
-    pub fn again(mut self, folder: &Path, feeds: &str, kept: bool) -> Result<(Self, Instant)> {
+    pub fn again(mut self, run: &Folder, folder: &Path, feeds: &str, kept: bool) -> Result<(Self, Instant)> {
         self.kill();
-        let pins = if kept { std::mem::replace(&mut self._pins, Bpffs::new()?) } else { Bpffs::new()? };
+        let pins = kept.then(|| std::mem::take(&mut self.pins));
         drop(self);
         let begun = Instant::now();
-        Ok((Self::with_pins(folder, feeds, pins)?, begun))
+        let next = match pins {
+            Some(pins) => Self::with_pins(folder, feeds, pins),
+            None => Self::start(run, folder, feeds),
+        };
+        Ok((next?, begun))
     }
 
     /// How often the tables were brought to another state.
@@ -124,9 +135,19 @@ impl Daemon {
     }
 }
 
+fn end_with_parent() -> std::io::Result<()> {
+    // SAFETY: as above.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        // What is pinned is nobody's any more: the maps go with it. The run's folder goes with what is left.
+        let _ = fs::remove_dir_all(&self.pins);
     }
 }
 

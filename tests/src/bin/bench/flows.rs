@@ -6,43 +6,76 @@ use filter_user::kernel::Bench;
 
 use crate::{
     Size,
-    packets::{long, long_of, short, short_of},
+    load::OrderFile,
+    names::Random,
+    packets::Rows,
+    report::{Cell, Report, Table},
 };
 
 /// Measures; `listed` are names of four labels that an order drops. `hot` is one flow, `honest` are many.
-pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
-    short(bench, size, "SYN", |flow| Packet::new(from(flow), Transport::tcp(443).flags(SYN), Vec::new()).build())?;
+pub fn run(bench: &Bench, listed: &[String], size: &Size, report: &mut Report) -> Result<()> {
+    let text = "Nanoseconds a packet as above, where the program knows or learns something of the packet's flow. *Hot* \
+                is one flow, *honest* are many.";
+    let table = report.table(Table::new("flows", "Packets of flows with state", &["hot", "honest"]).text(text));
+    let mut rows = Rows { bench, size, table };
+    rows.short("SYN", |flow| Packet::new(from(flow), Transport::tcp(443).flags(SYN), Vec::new()).build())?;
     // Of other flows: the tags are full of those that were opened.
-    short(bench, size, "mid-connection data, tags full", |flow| data(flow | OTHERS))?;
+    rows.short("mid-connection data, tags full", |flow| data(flow | OTHERS))?;
     bench.tables().forget_flows()?;
     let listed = listed.first().context("a listed name")?;
     for (what, name) in [("not listed", "www.shop.example.org"), ("listed", listed)] {
         let query = framed(&Query::new(name).build());
         let title = format!("DNS over TCP, {what}");
-        short(bench, size, &title, |flow| Packet::new(from(flow), Transport::tcp(53), query.clone()).build())?;
+        rows.short(&title, |flow| Packet::new(from(flow), Transport::tcp(53), query.clone()).build())?;
         let (head, tail) = query.split_at(20);
         let halves = (Half(0, 53, head.to_vec()), Half(20, 53, tail.to_vec()));
         let title = format!("DNS over TCP in two, {what}, mean");
-        short_of(2, bench, size, &title, |index| half(&halves, index))?;
+        rows.short_of(2, &title, |index| half(&halves, index))?;
         bench.tables().forget_flows()?;
     }
     for (what, name) in [("not listed", "www.shop.example.org"), ("listed", listed)] {
         let halves = halves(name);
-        long(bench, size, &format!("split hello, {what}, 1st half"), |flow| halves.0.build(flow))?;
+        rows.long(&format!("split hello, {what}, 1st half"), |flow| halves.0.build(flow))?;
         bench.tables().forget_flows()?;
-        long_of(2, bench, size, &format!("split hello, {what}, mean of both"), |index| half(&halves, index))?;
+        let [hot, honest] = rows.measure_long(2, |index| half(&halves, index))?;
+        rows.table.row(format!("split hello, {what}, mean of both"), [hot, honest]);
         bench.tables().forget_flows()?;
     }
-    memory(bench)
+    memory(bench, report)
 }
 
-fn memory(bench: &Bench) -> Result<()> {
-    println!("memory of the maps of flows, which is allocated at the start and does not grow:");
-    let maps = bench.tables().flow_memory()?;
-    for map in &maps {
-        println!("  {:<12} {:>8} entries {:>6.1} MB", map.name, map.entries, map.octets as f64 / 1e6);
+/// Hellos in two segments: what both cost together, each of a new flow and with a name of its own.
+pub fn split(rows: &mut Rows<'_>, file: &OrderFile) -> Result<()> {
+    for what in ["not listed", "listed"] {
+        let mut random = Random::new(0x5917);
+        let mut pair = None;
+        let [hot, honest] = rows.measure_long(2, |index| {
+            let pair = match &pair {
+                Some(pair) if index % 2 == 1 => pair,
+                _ => {
+                    let other = random.name(4);
+                    let name = if what == "listed" { random.of(&file.four_labels) } else { &other };
+                    &*pair.insert(halves(name))
+                }
+            };
+            half(pair, index)
+        })?;
+        rows.table.row(format!("split hello, {what}, both together"), [hot.times(2.0), honest.times(2.0)]);
+        rows.bench.tables().forget_flows()?;
     }
-    println!("  {:<12} {:>23.1} MB", "in all", maps.iter().map(|map| map.octets).sum::<u64>() as f64 / 1e6);
+    Ok(())
+}
+
+fn memory(bench: &Bench, report: &mut Report) -> Result<()> {
+    let text = "It is allocated when the program is loaded, and does not grow.";
+    let columns = ["entries", "MB"];
+    let table = report.table(Table::new("flow-memory", "Memory of the maps of flows", &columns).text(text));
+    let maps = bench.tables().flow_memory()?;
+    let row = |entries: String, octets: u64| [Cell::from(entries), Cell::from(format!("{:.1}", octets as f64 / 1e6))];
+    for map in &maps {
+        table.row(map.name, row(map.entries.to_string(), map.octets));
+    }
+    table.row("in all", row(String::new(), maps.iter().map(|map| map.octets).sum()));
     Ok(())
 }
 

@@ -21,15 +21,32 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 
+    /// One of several.
+    pub fn of<'a>(&mut self, names: &'a [String]) -> &'a str {
+        names.get(self.below(names.len())).map_or("", String::as_str)
+    }
+
     /// A name of so many labels: 4 are about 32 octets.
     pub fn name(&mut self, labels: usize) -> String {
         let label = |index: usize| match index {
             _ if index + 1 == labels => 3,
             0 if labels > 2 => 3 + self.below(4),
+            // Many labels are short ones.
+            _ if labels > 4 => 3 + self.below(4),
             _ => 8 + self.below(7),
         };
         let lengths: Vec<_> = (0..labels).map(label).collect();
+        self.labels(lengths)
+    }
+
+    /// A name of labels of these lengths.
+    pub fn labels(&mut self, lengths: impl IntoIterator<Item = usize>) -> String {
         let text = |length: usize| (0..length).map(|_| char::from(b'a' + self.below(26) as u8)).collect::<String>();
         lengths.into_iter().map(text).collect::<Vec<_>>().join(".")
+    }
+
+    /// A name four labels below another.
+    pub fn below_name(&mut self, name: &str) -> String {
+        format!("{}.{name}", self.labels([3; 4]))
     }
 }

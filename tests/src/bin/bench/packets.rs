@@ -6,85 +6,178 @@
 
 use anyhow::{Context as _, Result};
 use cordon_tests::packet::{Edns, Hello, Ip, Packet, Query};
-use filter_user::kernel::{Bench, Entry};
+use filter_user::kernel::{Bench, Copies, Entry};
 
 use crate::{
-    Size,
-    flows::data,
+    Run, Size,
+    flows::{self, data},
+    load::{OrderFile, Ready},
     names::Random,
+    quic,
+    report::{Cell, Report, Table},
     spread::{Spread, spread},
+    tier,
 };
 
-/// Measures every kind of packet; `listed` are names of four labels that an order drops.
-pub fn run(bench: &Bench, listed: &[String], size: &Size) -> Result<()> {
-    println!("ns a packet above the same entry with an empty body: median (least to most) of {} runs", size.rounds);
-    println!("{:<42} {:>22} {:>26}", "", "hot", "honest");
-    let mut random = Random::new(0x5eed);
-    short(bench, size, "mid-connection data", data)?;
-    short(bench, size, "DNS, 4 labels, not listed", |_| query(&random.name(4)))?;
-    let mut random = Random::new(0xfeed);
-    short(bench, size, "DNS, 4 labels, listed, dropped", |_| query(&listed[random.below(listed.len())]))?;
+/// Everything beside one list: what revisions are compared by.
+pub fn part(run: &Run, report: &mut Report) -> Result<()> {
+    let ready = Ready::new(run, run.size.names)?;
+    let table = report.table(Table::new("programs", "Verified instructions", &["of 1,000,000"]));
+    for program in ready.bench.programs() {
+        table.row(program.name.clone(), [grouped(program.verified_instructions as usize)]);
+    }
+    let mut copies = ready.bench.copies()?;
+    kinds(&ready, &mut copies, &run.size, report)?;
+    let listed = ready.file.four_labels.as_slice();
+    flows::run(&ready.bench, listed, &run.size, report)?;
+    quic::run(&ready.bench, &mut copies, listed, &run.size, report)?;
+    tier::run(&ready.bench, &mut copies, listed, &run.size, report)
+}
+
+/// Measures every kind of packet beside a list.
+pub fn kinds(ready: &Ready, copies: &mut Copies, size: &Size, report: &mut Report) -> Result<()> {
+    let Ready { bench, file, .. } = ready;
+    let table = report.table(table(file.names, size));
+    let mut rows = Rows { bench, size, table };
+    rows.short("mid-connection data", data)?;
+    for labels in LABELS {
+        let mut random = Random::new(0x5eed);
+        rows.short(&format!("DNS, {labels} labels, not listed"), |_| query(&random.name(labels)))?;
+        let mut random = Random::new(0xfeed);
+        rows.short(&format!("DNS, {labels} labels, listed, dropped"), |_| query(&listed(file, &mut random, labels)))?;
+    }
     for (where_, build) in [("first", Hello::new as fn(&str) -> Hello), ("last", Hello::name_last)] {
         let mut random = Random::new(0x5eed);
-        let title = format!("ClientHello, SNI {where_}, not listed");
-        long(bench, size, &title, |_| hello(&random.name(4), build))?;
+        rows.long(&format!("ClientHello, SNI {where_}, not listed"), |_| hello(&random.name(4), build))?;
         let mut random = Random::new(0xfeed);
         let title = format!("ClientHello, SNI {where_}, listed, dropped");
-        long(bench, size, &title, |_| hello(&listed[random.below(listed.len())], build))?;
+        rows.long(&title, |_| hello(random.of(&file.four_labels), build))?;
     }
-    let nothing = spread(size.rounds, || Ok(f64::from(bench.run(Entry::Nothing, size.repeat)?)))?;
-    println!("an empty program, without fetching a packet: {nothing} ns");
-    Ok(())
+    flows::split(&mut rows, file)?;
+    let copied = tier::copying(bench, copies, size)?;
+    rows.table.row("QUIC Initial, copied", [Cell::from(String::new()), copied.into()]);
+    rows.empty()
 }
 
-/// Of short packets: `hot` is the first one, `honest` are many.
-pub fn short(bench: &Bench, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    short_of(1, bench, size, title, frame)
+fn table(names: usize, size: &Size) -> Table {
+    let text = format!(
+        "Nanoseconds a packet above the same entry with an empty body: the median of {} runs of {} packets each, with \
+         the least and the most of them, by BPF_PROG_TEST_RUN. The entry takes each packet from a map. *Hot* is one \
+         packet again and again; *honest* takes {} distinct random names (of hellos {}) in random order, or as many \
+         flows. The list has names of two, three and four labels, with subtree rules; a listed query of eight labels \
+         is four labels below one of them. The last rows are what was taken off: the empty entries.",
+        size.rounds,
+        grouped(size.repeat as usize),
+        grouped(size.short as usize),
+        grouped(size.long as usize)
+    );
+    Table::new(id(names), format!("Per packet, {} names", grouped(names)), &["hot", "honest"]).text(text)
 }
 
-/// As [`short`], `hot` being so many.
-pub fn short_of(
-    hot: u32,
-    bench: &Bench,
-    size: &Size,
-    title: &str,
-    mut frame: impl FnMut(u32) -> Vec<u8>,
-) -> Result<()> {
-    row(title, [hot, size.short], |count| {
-        bench.short().set((0..count).map(&mut frame)).context("putting the packets")?;
-        above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
-    })
+/// Of the table for a list of so many names.
+pub fn id(names: usize) -> String {
+    format!("packets-{names}")
 }
 
-/// As [`short`], of long packets.
-pub fn long(bench: &Bench, size: &Size, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    long_of(1, bench, size, title, frame)
+/// With a comma before each three digits, as in 50,000.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let groups = digits.as_bytes().iter().enumerate().map(|(index, digit)| {
+        let gap = index != 0 && index % 3 == first;
+        format!("{}{}", if gap { "," } else { "" }, char::from(*digit))
+    });
+    groups.collect()
 }
 
-/// As [`long`], `hot` being so many.
-pub fn long_of(hot: u32, bench: &Bench, size: &Size, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-    row(title, [hot, size.long], |count| {
-        bench.long().set((0..count).map(&mut frame)).context("putting the packets")?;
-        above(bench, size, Entry::LongRun, Entry::LongEmpty)
-    })
+fn listed(file: &OrderFile, random: &mut Random, labels: usize) -> String {
+    match labels {
+        2 => random.of(&file.two_labels).to_owned(),
+        4 => random.of(&file.four_labels).to_owned(),
+        _ => {
+            let above = random.of(&file.four_labels);
+            random.below_name(above)
+        }
+    }
 }
 
-fn row(title: &str, counts: [u32; 2], mut measure: impl FnMut(u32) -> Result<Spread>) -> Result<()> {
-    let [hot, honest] = counts;
-    let (hot, honest) = (measure(hot)?, measure(honest)?);
-    println!("{title:<42} {hot:>22} {honest:>26}");
-    Ok(())
+/// Labels of queries: a listed name of the last is four below a listed one.
+const LABELS: [usize; 3] = [2, 4, 8];
+
+/// A table that rows come into.
+pub struct Rows<'a> {
+    /// The program.
+    pub bench: &'a Bench,
+    /// How much is measured.
+    pub size: &'a Size,
+    /// The table, with a column for `hot` and one for `honest`.
+    pub table: &'a mut Table,
 }
 
-/// Both entries in turn, so that the machine's moods meet both.
+impl Rows<'_> {
+    /// Of short packets: `hot` is the first one, `honest` are many.
+    pub fn short(&mut self, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+        self.short_of(1, title, frame)
+    }
+
+    /// As [`Rows::short`], `hot` being so many.
+    pub fn short_of(&mut self, hot: u32, title: &str, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+        let [hot, honest] = [hot, self.size.short].map(|count| short(self.bench, self.size, count, &mut frame));
+        self.table.row(title, [hot?, honest?]);
+        Ok(())
+    }
+
+    /// As [`Rows::short`], of long packets.
+    pub fn long(&mut self, title: &str, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+        let [hot, honest] = self.measure_long(1, frame)?;
+        self.table.row(title, [hot, honest]);
+        Ok(())
+    }
+
+    /// Of long packets, `hot` being so many, without a row.
+    pub fn measure_long(&self, hot: u32, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<[Spread; 2]> {
+        let [hot, honest] = [hot, self.size.long].map(|count| long(self.bench, self.size, count, &mut frame));
+        Ok([hot?, honest?])
+    }
+
+    /// What is taken off the others: over the packets that were put last.
+    fn empty(&mut self) -> Result<()> {
+        for (title, entry) in
+            [("empty entry, short packets", Entry::ShortEmpty), ("empty entry, long packets", Entry::LongEmpty)]
+        {
+            let honest = spread(self.size.rounds, || Ok(f64::from(self.bench.run(entry, self.size.repeat)?)))?;
+            self.table.row(title, [Cell::from(String::new()), honest.into()]);
+        }
+        let nothing = spread(self.size.rounds, || Ok(f64::from(self.bench.run(Entry::Nothing, self.size.repeat)?)))?;
+        let title = "an empty program, without fetching a packet";
+        self.table.row(title, [Cell::from(String::new()), nothing.into()]);
+        Ok(())
+    }
+}
+
+/// Of so many distinct short packets.
+pub fn short(bench: &Bench, size: &Size, count: u32, frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
+    bench.short().set((0..count).map(frame)).context("putting the packets")?;
+    above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
+}
+
+/// Of so many distinct long packets.
+pub fn long(bench: &Bench, size: &Size, count: u32, frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
+    bench.long().set((0..count).map(frame)).context("putting the packets")?;
+    above(bench, size, Entry::LongRun, Entry::LongEmpty)
+}
+
+/// Both entries in turn, so that the machine's moods meet both, each with the packets behind those of the one before.
 fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread> {
+    bench.rewind(run)?;
     spread(size.rounds, || {
-        let empty = bench.run(empty, size.repeat)?;
-        Ok(f64::from(bench.run(run, size.repeat)?) - f64::from(empty))
+        let empty = bench.go_on(empty, size.repeat)?;
+        Ok(f64::from(bench.go_on(run, size.repeat)?) - f64::from(empty))
     })
 }
 
-fn query(name: &str) -> Vec<u8> {
+/// A query with EDNS.
+pub fn query(name: &str) -> Vec<u8> {
     Packet::dns(Ip::v4(), &Query::new(name).edns(&Edns::new(1232))).build()
 }
 
@@ -101,3 +194,24 @@ fn hello(name: &str, build: fn(&str) -> Hello) -> Vec<u8> {
 }
 
 const HELLO: usize = 583;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, text) in [(7, "7"), (1_000, "1,000"), (50_000, "50,000"), (10_000_000, "10,000,000")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_longest_query_fits_a_short_packet() {
+        let mut random = Random::new(1);
+        let longest = random.labels([6, 14, 14, 3]);
+        for name in [random.below_name(&longest), random.labels([6, 6, 6, 6, 6, 6, 6, 3])] {
+            assert!(query(&name).len() <= filter_user::kernel::SHORT, "{name}");
+        }
+    }
+}

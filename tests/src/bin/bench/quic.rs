@@ -20,26 +20,43 @@ use filter_user::{
     kernel::{Bench, Copies, Entry},
 };
 
-use crate::{Size, flows::from, names::Random, packets::long, spread::spread};
+use crate::{
+    Size,
+    flows::from,
+    names::Random,
+    packets::Rows,
+    report::{Report, Table},
+    spread::{Spread, spread},
+};
 
 /// Measures; `listed` are names that an order drops.
-pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -> Result<()> {
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, report: &mut Report) -> Result<()> {
     let listed = listed.first().context("a listed name")?;
     let mut random = Random::new(0x0911);
     let mut junk = |flow| packet(flow, junk(&mut random));
-    long(bench, size, "QUIC Initial, no tier", &mut junk)?;
-    with_reader(bench, copies, || long(bench, size, "QUIC Initial, junk, copied", &mut junk))?;
+    let text = "Nanoseconds an Initial in the kernel, as above, while a thread on another CPU takes the copies from the \
+                rings. *Hot* is one connection, *honest* are many.";
+    let table = report.table(Table::new("quic", "QUIC Initials, in the kernel", &["hot", "honest"]).text(text));
+    let mut rows = Rows { bench, size, table };
+    rows.long("QUIC Initial, no tier", &mut junk)?;
+    with_reader(bench, copies, || rows.long("QUIC Initial, junk, copied", &mut junk))?;
     with_reader(bench, copies, || {
-        long(bench, size, "QUIC Initial, not listed, copied", |flow| initial(flow, "www.shop.example.org"))
+        rows.long("QUIC Initial, not listed, copied", |flow| initial(flow, "www.shop.example.org"))
     })?;
     bench.tables().forget_flows()?;
 
-    println!("ns an Initial in the deferred tier, its tag checked: median (least to most) of {} runs", size.rounds);
-    tier(bench, copies, size, "junk", &mut junk)?;
-    tier(bench, copies, size, "not listed", |flow| initial(flow, "www.shop.example.org"))?;
-    tier(bench, copies, size, "listed, written to the kernel", |flow| initial(flow, listed))?;
+    let text = "Nanoseconds an Initial in userspace: its keys derived, its tag checked, its ClientHello read, and its \
+                name looked up; of a listed one also what is written to the kernel.";
+    let heading = "QUIC Initials, in the deferred tier";
+    let table = report.table(Table::new("quic-tier", heading, &["ns an Initial"]).text(text));
+    table.row("junk", [tier(bench, copies, size, &mut junk)?]);
+    table.row("not listed", [tier(bench, copies, size, |flow| initial(flow, "www.shop.example.org"))?]);
+    table.row("listed, written to the kernel", [tier(bench, copies, size, |flow| initial(flow, listed))?]);
+
+    let heading = "QUIC Initials of stopped connections, in the kernel";
+    let table = report.table(Table::new("quic-stopped", heading, &["hot", "honest"]));
     // The tier has told the kernel of as many connections as it read copies at once.
-    long(bench, size, "QUIC Initial, of a stopped connection", |index| initial(index % BATCH, listed))
+    Rows { bench, size, table }.long("QUIC Initial, of a stopped connection", |index| initial(index % BATCH, listed))
 }
 
 /// While something drains the rings.
@@ -62,29 +79,21 @@ fn with_reader(bench: &Bench, copies: &mut Copies, measure: impl FnOnce() -> Res
 }
 
 /// Has the program copy Initials of so many connections, and the tier read them.
-fn tier(
-    bench: &Bench,
-    copies: &mut Copies,
-    size: &Size,
-    title: &str,
-    mut frame: impl FnMut(u32) -> Vec<u8>,
-) -> Result<()> {
+fn tier(bench: &Bench, copies: &mut Copies, size: &Size, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
     bench.long().set((0..BATCH).map(&mut frame)).context("putting the packets")?;
     bench.tables().beat();
     bench.run(Entry::LongRun, BATCH)?;
     let mut copied: Vec<Box<Deferred>> = Vec::new();
     while copies.drain(|copy| copied.push(Box::new(*copy))) > 0 {}
     ensure!(copied.len() == BATCH as usize, "{} of {BATCH} Initials were copied", copied.len());
-    let measured = spread(size.rounds, || {
+    spread(size.rounds, || {
         let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
         let begun = Instant::now();
         for copy in &copied {
             tier.take(copy, bench.tables(), &counts)?;
         }
         Ok(begun.elapsed().as_nanos() as f64 / f64::from(BATCH))
-    })?;
-    println!("  {title:<32} {measured:>22}");
-    Ok(())
+    })
 }
 
 /// Copies that one CPU's ring has room for.

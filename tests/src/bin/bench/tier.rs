@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    fmt, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,24 +24,35 @@ use filter_user::{
     kernel::{Bench, Copies, Entry, boot_time},
 };
 
-use crate::{Size, flows::from, names::Random, spread::spread};
+use crate::{
+    Size,
+    flows::from,
+    names::Random,
+    report::{Cell, Report, Table},
+    spread::{Spread, spread},
+};
 
 /// Measures; `listed` are names of four labels that an order drops.
-pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size) -> Result<()> {
+pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, report: &mut Report) -> Result<()> {
+    let text = "Microseconds from a listed Initial's arrival to its name's being in the kernel's map, from where each \
+                further packet of the connection is stopped. The reader is the daemon's own.";
+    let columns = ["a second", "median", "99th percentile", "most", "of", "not copied"];
+    let heading = "From a QUIC Initial to its verdict";
+    let table = report.table(Table::new("tier", heading, &columns).text(text));
     let mut random = Random::new(0x9000);
-    let listed_name = |random: &mut Random| listed[random.below(listed.len())].clone();
-    println!("kernel, ns an Initial above the same entry with an empty body; median (least to most)");
-    copying(bench, copies, size, |flow| initial(flow, &mut random, "www.example.org"))?;
-    println!("from a listed Initial's arrival to the verdict in the map, µs");
     for (rate, most) in [(1, size.idle), (10_000, 30_000), (50_000, usize::MAX)] {
         let count = most.min(size.long as usize);
         bench.tables().forget_flows()?;
         let frames = (0..count as u32).map(|flow| {
-            let name = listed_name(&mut random);
+            let name = random.of(listed).to_owned();
             initial(flow, &mut random, &name)
         });
         bench.long().set(frames).context("putting the packets")?;
-        delay(bench, copies, rate, count)?;
+        let Delays { reached, of, lost } = delay(bench, copies, rate, count)?;
+        let [median, most, last] = [0.5, 0.99, 1.0].map(|part| Cell::from(format!("{:.0}", of.part(part))));
+        let reached = Cell::from(format!("{reached:.0}"));
+        let row = [reached, median, most, last, Cell::from(of.runs().to_string()), Cell::from(lost.to_string())];
+        table.row(format!("{rate} a second asked for"), row);
     }
     Ok(())
 }
@@ -54,21 +65,21 @@ fn initial(flow: u32, random: &mut Random, name: &str) -> Vec<u8> {
 }
 
 /// What the program takes to copy an Initial. The ring is emptied before it is full.
-fn copying(bench: &Bench, copies: &mut Copies, size: &Size, frame: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size) -> Result<Spread> {
     bench.tables().forget_flows()?;
-    bench.long().set((0..size.long).map(frame)).context("putting the packets")?;
+    let mut random = Random::new(0x9000);
+    let frames = (0..size.long.min(COPIED)).map(|flow| initial(flow, &mut random, "www.example.org"));
+    bench.long().set(frames).context("putting the packets")?;
     bench.rewind(Entry::LongRun)?;
-    let spread = on_one_cpu(|| {
-        spread((size.long / (2 * GATHERED)) as usize, || {
+    on_one_cpu(|| {
+        spread((size.long.min(COPIED) / (2 * GATHERED)) as usize, || {
             bench.tables().beat();
             let run = bench.go_on(Entry::LongRun, GATHERED)?;
             let taken = copies.drain(|_| {});
             ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}; {} not copied", not_copied(bench)?);
             Ok(f64::from(run) - f64::from(bench.go_on(Entry::LongEmpty, GATHERED)?))
         })
-    })?;
-    println!("{:<34} {spread:>22}", "QUIC Initial, copied");
-    Ok(())
+    })
 }
 
 /// Which packet is the next is noted for each CPU.
@@ -93,8 +104,21 @@ fn on_one_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// As many as one turn of the reader takes from a ring.
 const GATHERED: u32 = 256;
 
+/// Most Initials that are built for [`copying`].
+const COPIED: u32 = 1 << 15;
+
+/// What [`delay`] measured.
+struct Delays {
+    /// Initials a second.
+    reached: f64,
+    /// Microseconds.
+    of: Spread,
+    /// Initials that were not copied.
+    lost: u64,
+}
+
 /// Sends the packets at this rate, while the reader runs.
-fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<()> {
+fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<Delays> {
     bench.rewind(Entry::LongRun)?;
     let before = not_copied(bench)?;
     let watch = Watch::default();
@@ -121,10 +145,8 @@ fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<
         let delays = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
         Ok((delays, sent?))
     })?;
-    let lost = not_copied(bench)? - before;
-    let achieved = count as f64 / took.as_secs_f64();
-    println!("{rate:>7} a second ({achieved:.0} reached): {}; {lost} not copied", Distribution::of(delays));
-    Ok(())
+    let of = Spread::of(delays.into_iter().map(|delay: u64| delay as f64 / 1e3).collect());
+    Ok(Delays { reached: count as f64 / took.as_secs_f64(), of, lost: not_copied(bench)? - before })
 }
 
 fn send(bench: &Bench, rate: u32, count: usize) -> Result<Duration> {
@@ -150,27 +172,4 @@ fn not_copied(bench: &Bench) -> Result<u64> {
     let tallies = bench.tables().tallies()?;
     let is_lost = |tally| matches!(tally, Tally::NoTier | Tally::OverBudget | Tally::RingFull);
     Ok(tallies.into_iter().filter(|(tally, _)| is_lost(*tally)).map(|(_, count)| count).sum())
-}
-
-/// Of delays in nanoseconds.
-struct Distribution(Vec<u64>);
-
-impl Distribution {
-    fn of(mut delays: Vec<u64>) -> Self {
-        delays.sort_unstable();
-        Self(delays)
-    }
-
-    fn at(&self, share: f64) -> f64 {
-        let index = (self.0.len() as f64 * share) as usize;
-        let index = index.min(self.0.len().saturating_sub(1));
-        self.0.get(index).map_or(f64::NAN, |delay| *delay as f64 / 1e3)
-    }
-}
-
-impl fmt::Display for Distribution {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [median, most, last] = [0.5, 0.99, 1.0].map(|share| self.at(share));
-        write!(f, "median {median:.0}, p99 {most:.0}, max {last:.0} of {}", self.0.len())
-    }
 }
