@@ -11,7 +11,7 @@ use crate::{
     flows::from,
     live::border::Border,
     names::Random,
-    packets::query,
+    packets::query_from,
     report::Report,
 };
 
@@ -54,7 +54,7 @@ fn queries(border: &mut Border, names: &[String], to: Option<[u8; 4]>) -> Result
         if let Some(to) = to {
             ip.set_destination(to.into());
         }
-        query(ip, name)
+        query_from(ip, name)
     });
     Ok(border.traffic.add(false, frames)?)
 }

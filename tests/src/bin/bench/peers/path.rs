@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{LISTED, Names, queries, wire};
 use crate::{
     Run,
-    live::{border::Border, cordon::Cordon},
+    live::{border::Border, cordon::Cordon, first},
     load,
     packets::grouped,
     report::{Cell, Report, Table},
@@ -133,7 +133,7 @@ impl Peer {
     }
 
     fn round(&self, border: &Border, unlisted: &Frames, round: usize) -> Result<(Option<f64>, Option<f64>)> {
-        let first = (round as u32).wrapping_mul(SKIP);
+        let first = first(round);
         let listed = self.frames.as_ref().map(|frames| {
             let passage = border.pass(frames, first, Pace::Full, TIME)?;
             let (arrived, forwarded) = (passage.arrived, passage.forwarded);
@@ -180,7 +180,7 @@ pub fn order_of(names: &Names, action: &str) -> Value {
 
 /// Whether a program is there.
 pub fn installed(program: &str, package: &str) -> Result<()> {
-    ensure!(lab::find(program).is_some(), "{program} is not installed (Debian's package {package})");
+    ensure!(lab::find(program).is_some(), "{program} is not installed (package {package}; `cargo xtask setup --peers`)");
     Ok(())
 }
 
@@ -266,5 +266,3 @@ pub const NAME: usize = 32;
 
 /// Of one measurement.
 const TIME: Duration = Duration::from_millis(200);
-
-const SKIP: u32 = 0x9e37_79b9;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Run,
-    live::{border::Border, cordon::Cordon, threads},
+    live::{border::Border, cordon::Cordon, first, threads},
     load,
     packets::grouped,
     report::{Cell, Report, Table},
@@ -104,7 +104,7 @@ fn measure(border: &Border, frames: &Frames, process: Option<u32>, round: usize)
     let used = || process.map_or(Ok(Duration::ZERO), threads::time_of_all);
     let answers = || border.lab().received(Host::Client, CLIENT_INTERFACE);
     let (time_before, answers_before) = (used()?, answers()?);
-    let passage = border.pass(frames, (round as u32).wrapping_mul(SKIP), PACE, TIME)?;
+    let passage = border.pass(frames, first(round), PACE, TIME)?;
     let answered = (answers()? - answers_before) as f64;
     ensure!(answered > 0.0, "it gave no answer");
     let [network, process] = [passage.time, used()? - time_before].map(|time| time.as_nanos() as f64 / answered);
@@ -255,5 +255,3 @@ const NXDOMAIN: u8 = 3;
 
 /// Longest that a resolver may take to read its list.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const SKIP: u32 = 0x9e37_79b9;
