@@ -15,6 +15,7 @@ use super::{
     object::{self, Loaded, Object},
     pins,
     plain::Plain,
+    run::{self, RunOutcome},
     sys,
     table::{PerCpu, Table},
 };
@@ -30,6 +31,17 @@ pub enum Plainer {
     DropDns,
     /// Drops queries for names that [`Traffic::list`] was given: whole, and as they are written.
     LookUp,
+}
+
+impl Plainer {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Sink => "sink",
+            Self::DropDns => "drop_dns",
+            Self::LookUp => "look_up",
+        }
+    }
 }
 
 /// Frames that are sent one after the other, again and again.
@@ -95,8 +107,7 @@ impl Traffic {
     /// [`Error::Full`] for more than there is room for, [`Error::Missing`] for none, or one that is too long.
     pub fn add(&mut self, is_long: bool, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<Frames, Error> {
         let [short, long] = &mut self.used;
-        let places =
-            if is_long { append(&self.long, long, frames) } else { append(&self.short, short, frames) }?;
+        let places = if is_long { append(&self.long, long, frames) } else { append(&self.short, short, frames) }?;
         Ok(Frames { is_long, places })
     }
 
@@ -122,13 +133,15 @@ impl Traffic {
     /// # Errors
     /// If the path is not on one.
     pub fn pin(&self, program: Plainer, path: &Path) -> Result<(), Error> {
-        let name = match program {
-            Plainer::Pass => "pass",
-            Plainer::Sink => "sink",
-            Plainer::DropDns => "drop_dns",
-            Plainer::LookUp => "look_up",
-        };
-        pins::replace(object::find(&self.programs, name)?.fd(), path)
+        pins::replace(object::find(&self.programs, program.name())?.fd(), path)
+    }
+
+    /// Runs a frame through a program, as [`Kernel::run`](super::Kernel::run) does through the filter.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn run(&self, program: Plainer, frame: &[u8]) -> Result<RunOutcome, Error> {
+        run::run(object::find(&self.programs, program.name())?.fd(), frame, 1)
     }
 
     /// Sends frames out of the interface of this index in this thread's network namespace until the time is over,

@@ -10,6 +10,7 @@
 //! a third thread, so that the border waits for nobody.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -152,10 +153,16 @@ impl Border {
 
     /// Packets that came to the border and to the server so far.
     fn counts(&self) -> Result<[u64; 2]> {
-        Ok([
-            self.lab.received(Host::Border, ACCESS_INTERFACE)?,
-            self.lab.received(Host::Server, SERVER_INTERFACE)?,
-        ])
+        Ok([self.received(Host::Border, ACCESS_INTERFACE)?, self.received(Host::Server, SERVER_INTERFACE)?])
+    }
+
+    /// Packets that an interface has taken in. As `ip -s link` shows them, without starting it.
+    pub fn received(&self, host: Host, interface: &str) -> Result<u64> {
+        let counts = self.lab.within(host, || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let line = counts.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+        // Octets, then packets (net/core/net-procfs.c).
+        let packets = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        packets.with_context(|| format!("no count of {interface} in {counts}"))
     }
 
     /// The counts, once they stand still.
@@ -176,7 +183,8 @@ impl Border {
 
 /// Addresses, and everything that would have packets wait for an address.
 fn prepare(lab: &Lab) -> Result<()> {
-    let ip = |host, words: &str| lab.read(host, &["ip"].into_iter().chain(words.split(' ')).collect::<Vec<_>>()).map(drop);
+    let ip =
+        |host, words: &str| lab.read(host, &["ip"].into_iter().chain(words.split(' ')).collect::<Vec<_>>()).map(drop);
     let [client, border] = [CLIENT_MAC, BORDER_MAC].map(mac);
     ip(Host::Client, &format!("link set dev {CLIENT_INTERFACE} address {client}"))?;
     ip(Host::Border, &format!("link set dev {ACCESS_INTERFACE} address {border}"))?;
@@ -193,7 +201,9 @@ fn prepare(lab: &Lab) -> Result<()> {
         }
     }
     // Subscribers beyond the client, and servers beyond the server, wherever captures say they are.
-    for (version, [client, server]) in ["-4", "-6"].into_iter().zip([0, 1].map(|at| [address::CLIENT[at], address::DNS[at]])) {
+    for (version, [client, server]) in
+        ["-4", "-6"].into_iter().zip([0, 1].map(|at| [address::CLIENT[at], address::DNS[at]]))
+    {
         ip(Host::Border, &format!("{version} route add default via {server}"))?;
         let subscribers = if version == "-4" { "10.0.0.0/8" } else { "fd00::/8" };
         ip(Host::Border, &format!("{version} route add {subscribers} via {client}"))?;

@@ -6,14 +6,7 @@ mod resolvers;
 use anyhow::Result;
 use filter_user::kernel::{Frames, Traffic};
 
-use crate::{
-    Run,
-    flows::from,
-    live::border::Border,
-    names::Random,
-    packets::query_from,
-    report::Report,
-};
+use crate::{Run, flows::from, live::border::Border, names::Random, packets::query_from, report::Report};
 
 /// Measures.
 pub fn run(run: &Run, report: &mut Report) -> Result<()> {

@@ -67,7 +67,8 @@ fn table(peers: &[Peer], run: &Run, report: &mut Report) -> Result<()> {
     let base = |title: &str, runs: fn(&Peer) -> &Vec<f64>| {
         peers.iter().find(|peer| peer.title == title).map(runs).cloned().unwrap_or_default()
     };
-    let (drop, empty) = (base("reads up to UDP, drops port 53", |peer| &peer.listed), base("an empty program", |peer| &peer.unlisted));
+    let (drop, empty) =
+        (base("reads up to UDP, drops port 53", |peer| &peer.listed), base("an empty program", |peer| &peer.unlisted));
     for peer in peers {
         let cells = match &peer.place {
             Err(why) => [Cell::from(why.clone()), String::new().into(), String::new().into(), String::new().into()],
@@ -180,14 +181,18 @@ pub fn order_of(names: &Names, action: &str) -> Value {
 
 /// Whether a program is there.
 pub fn installed(program: &str, package: &str) -> Result<()> {
-    ensure!(lab::find(program).is_some(), "{program} is not installed (package {package}; `cargo xtask setup --peers`)");
+    ensure!(
+        lab::find(program).is_some(),
+        "{program} is not installed (package {package}; `cargo xtask setup --peers`)"
+    );
     Ok(())
 }
 
 /// A set of payload: two pieces of 16 octets, which is as much as one register holds.
 fn nft_set(lab: &Lab, names: &Names) -> Result<Place> {
     installed("nft", "nftables")?;
-    let mut script = String::from("table netdev bench {\n set names {\n typeof @th,160,128 . @th,288,128\n elements = {\n");
+    let mut script =
+        String::from("table netdev bench {\n set names {\n typeof @th,160,128 . @th,288,128\n elements = {\n");
     for name in &names.listed {
         let wire = wire(name);
         let (head, tail) = wire.split_at(NAME / 2);

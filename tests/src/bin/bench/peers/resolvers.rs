@@ -29,7 +29,8 @@ pub fn run(border: &mut Border, names: &Names, run: &Run, report: &mut Report) -
     fs::write(&orders, format!("{}\n", order_of(names, "nxdomain")))?;
     let cordon = Cordon::new(border.lab(), "peers-nxdomain", &orders, &load::capacity(LISTED))?;
     write_lists(border.lab(), names)?;
-    let mut peers = vec![Peer::new("Cordon, NXDOMAIN from the border", queries(border, &names.listed, None)?, Ok(None))];
+    let mut peers =
+        vec![Peer::new("Cordon, NXDOMAIN from the border", queries(border, &names.listed, None)?, Ok(None))];
     for (title, host, start) in RESOLVERS {
         let frames = queries(border, &names.listed, Some([192, 0, 2, host]))?;
         let address = format!("192.0.2.{host}");
@@ -102,7 +103,7 @@ impl Peer {
 
 fn measure(border: &Border, frames: &Frames, process: Option<u32>, round: usize) -> Result<[f64; COLUMNS.len()]> {
     let used = || process.map_or(Ok(Duration::ZERO), threads::time_of_all);
-    let answers = || border.lab().received(Host::Client, CLIENT_INTERFACE);
+    let answers = || border.received(Host::Client, CLIENT_INTERFACE);
     let (time_before, answers_before) = (used()?, answers()?);
     let passage = border.pass(frames, first(round), PACE, TIME)?;
     let answered = (answers()? - answers_before) as f64;
