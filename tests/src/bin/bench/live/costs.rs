@@ -95,7 +95,8 @@ fn processor_time(measured: &Measured<'_>, kinds: &[Kind], run: &Run, size: &Siz
     }
     for kind in kinds {
         if let Err(why) = &kind.frames {
-            table.row(kind.title, [why.as_str(), "", "", ""].map(|text| Cell::from(text.to_owned())));
+            table.row(kind.title, ["absent", "", "", ""].map(|text| Cell::from(text.to_owned())));
+            table.note(format!("{} is absent: {why}.", kind.title));
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 /// Measures.
 pub fn run(run: &Run, report: &mut Report) -> Result<()> {
     let size = if run.is_quick { QUICK } else { FULL };
-    let captured = if run.is_quick { Err("only in a full run".to_owned()) } else { captured() };
+    let captured = if run.is_quick { Err("it is left out of quick runs".to_owned()) } else { captured() };
     let room = captured.as_ref().map_or(0, Vec::len) as u32;
     let mut border = Border::new(Traffic::new(3 * size.frames, size.frames + room, 1)?)?;
     let file = load::order_file(run.folder.path(), run.size.names)?;
@@ -115,7 +115,7 @@ fn kinds(
 
 /// What dig, curl and others send.
 fn captured() -> Result<Vec<Vec<u8>>, String> {
-    capture::frames().map_err(|error| format!("absent: {error:#}"))
+    capture::frames().map_err(|error| format!("{error:#}"))
 }
 
 /// Where a round begins in the frames: not with those of the round before.

@@ -70,18 +70,28 @@ fn table(peers: &[Peer], run: &Run, report: &mut Report) -> Result<()> {
     let (drop, empty) =
         (base("reads up to UDP, drops port 53", |peer| &peer.listed), base("an empty program", |peer| &peer.unlisted));
     for peer in peers {
-        let cells = match &peer.place {
-            Err(why) => [Cell::from(why.clone()), String::new().into(), String::new().into(), String::new().into()],
-            Ok(_) => [
-                figures(&peer.listed),
-                times(&peer.listed, &drop),
-                figures(&peer.unlisted),
-                times(&peer.unlisted, &empty),
-            ],
-        };
-        table.row(peer.title.clone(), cells);
+        match &peer.place {
+            Err(why) => absent(table, &peer.title, why),
+            Ok(_) => table.row(
+                peer.title.clone(),
+                [
+                    figures(&peer.listed),
+                    times(&peer.listed, &drop),
+                    figures(&peer.unlisted),
+                    times(&peer.unlisted, &empty),
+                ],
+            ),
+        }
     }
     Ok(())
+}
+
+/// A row of a peer that is not here.
+pub fn absent(table: &mut Table, title: &str, why: &str) {
+    let cells = table.columns.iter().enumerate().map(|(at, _)| if at == 0 { "absent" } else { "" }.to_owned());
+    let cells: Vec<Cell> = cells.map(Cell::from).collect();
+    table.row(title, cells);
+    table.note(format!("{title} is absent: {}.", why.trim().trim_end_matches('.')));
 }
 
 fn figures(runs: &[f64]) -> Cell {
@@ -115,7 +125,7 @@ enum Place {
 
 impl Peer {
     fn new(title: &str, frames: Option<&Frames>, place: Result<Place>) -> Self {
-        let place = place.map_err(|error| format!("absent: {error:#}"));
+        let place = place.map_err(|error| format!("{error:#}"));
         Self { title: title.to_owned(), frames: frames.cloned(), place, listed: Vec::new(), unlisted: Vec::new() }
     }
 
@@ -129,7 +139,7 @@ impl Peer {
                 self.listed.extend(listed);
                 self.unlisted.extend(unlisted);
             }
-            Err(error) => self.place = Err(format!("absent: {error:#}")),
+            Err(error) => self.place = Err(format!("{error:#}")),
         }
     }
 

@@ -11,7 +11,7 @@ use filter_user::kernel::{Frames, Pace};
 
 use super::{
     LISTED, Names,
-    path::{installed, order_of},
+    path::{absent, installed, order_of},
     queries,
 };
 use crate::{
@@ -63,12 +63,10 @@ fn table(peers: &[Peer], run: &Run, report: &mut Report) {
     );
     let table = report.table(Table::new("peers-resolvers", "Peers: answers instead of packets", &COLUMNS).text(text));
     for peer in peers {
-        let cells = match &peer.process {
-            Err(why) => vec![Cell::from(why.clone())],
-            Ok(_) => (0..COLUMNS.len()).map(|at| peer.column(at)).collect(),
-        };
-        let missing = COLUMNS.len() - cells.len();
-        table.row(peer.title, cells.into_iter().chain((0..missing).map(|_| String::new().into())));
+        match &peer.process {
+            Err(why) => absent(table, peer.title, why),
+            Ok(_) => table.row(peer.title, (0..COLUMNS.len()).map(|at| peer.column(at))),
+        }
     }
 }
 
@@ -84,7 +82,7 @@ struct Peer {
 
 impl Peer {
     fn new(title: &'static str, frames: Frames, process: Result<Option<Process>>) -> Self {
-        Self { title, frames, process: process.map_err(|error| format!("absent: {error:#}")), runs: Vec::new() }
+        Self { title, frames, process: process.map_err(|error| format!("{error:#}")), runs: Vec::new() }
     }
 
     /// One round. What does not do what it should is absent from then on.
@@ -92,7 +90,7 @@ impl Peer {
         let Ok(process) = &self.process else { return };
         match measure(border, &self.frames, process.as_ref().map(Process::id), round) {
             Ok(figures) => self.runs.push(figures),
-            Err(error) => self.process = Err(format!("absent: {error:#}")),
+            Err(error) => self.process = Err(format!("{error:#}")),
         }
     }
 
