@@ -16,7 +16,7 @@ use object::{Object as _, ObjectSymbol as _};
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Binaries of filter-ebpf. One that the package does not have becomes an empty object.
-const OBJECTS: [&str; 2] = ["cordon", "bench"];
+const OBJECTS: [&str; 3] = ["cordon", "bench", "live"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

@@ -17,5 +17,6 @@ pub mod name;
 pub mod quic;
 pub mod stream;
 pub mod tls;
+pub mod traffic;
 pub mod verdict;
 pub mod walk;

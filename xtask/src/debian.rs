@@ -33,6 +33,16 @@ pub const LAB: &[Needed] = &[
 /// The browser that live tests drive.
 pub const BROWSER: &[Needed] = &[Needed { program: "chromium", package: "chromium", service: None }];
 
+/// What `cargo xtask bench` compares Cordon with. There they need not be: what is absent is listed as absent.
+pub const PEERS: &[Needed] = &[
+    Needed { program: "nft", package: "nftables", service: None },
+    Needed { program: "iptables", package: "iptables", service: None },
+    Needed { program: "xdp-filter", package: "xdp-tools", service: None },
+    Needed { program: "dnsdist", package: "dnsdist", service: Some("dnsdist.service") },
+    Needed { program: "unbound", package: "unbound", service: Some("unbound.service") },
+    Needed { program: "named", package: "bind9", service: Some("named.service") },
+];
+
 /// Installs what is missing.
 pub fn install(lists: &[&[Needed]]) -> Result<()> {
     let missing: Vec<&Needed> = lists.iter().copied().flatten().filter(|needed| !installed(needed.program)).collect();

@@ -26,6 +26,9 @@ enum Verb {
         /// Also the Debian packages that the demo and the tests run
         #[arg(long)]
         tests: bool,
+        /// Also the Debian packages of what the benchmark compares Cordon with
+        #[arg(long)]
+        peers: bool,
     },
     /// Shows in a minute what Cordon does: a lab in network namespaces, real clients, before and after (root or sudo)
     Demo,
@@ -67,7 +70,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Verb::parse() {
-        Verb::Setup { tests } => setup::run(tests),
+        Verb::Setup { tests, peers } => setup::run(tests).and_then(|()| if peers { setup::peers() } else { Ok(()) }),
         Verb::Demo => demo::run(),
         Verb::Test { full } => test::run(full),
         Verb::Bench(options) => bench::run(&options),

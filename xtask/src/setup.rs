@@ -17,6 +17,11 @@ pub fn run(tests: bool) -> Result<()> {
     Ok(())
 }
 
+/// What the benchmark compares Cordon with.
+pub fn peers() -> Result<()> {
+    debian::install(&[debian::PEERS])
+}
+
 /// The BPF target comes without a built core library: it is built from source (`-Z build-std=core`).
 fn rust_src(sysroot: &Path) -> Result<()> {
     let library = sysroot.join("lib/rustlib/src/rust/library/core");

@@ -14,6 +14,7 @@ mod device;
 mod error;
 mod events;
 mod flows;
+mod live;
 mod memory;
 mod names;
 mod neighbours;
@@ -48,6 +49,7 @@ pub use self::{
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     flows::FlowMap,
+    live::{Frames, Pace, Plainer, Traffic, pin_program},
     memory::{MapMemory, held_maps},
     object::{MAX_RESOLVERS, ProgramFacts},
     pins::make_root as make_pin_root,

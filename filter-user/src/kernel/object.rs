@@ -23,6 +23,8 @@ pub enum Object {
     Filter,
     /// The filter for benchmarks.
     Bench,
+    /// What sends packets, and what the filter is compared with.
+    Live,
 }
 
 impl Object {
@@ -31,6 +33,7 @@ impl Object {
         match self {
             Self::Filter => include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cordon")),
             Self::Bench => include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench")),
+            Self::Live => include_bytes_aligned!(concat!(env!("OUT_DIR"), "/live")),
         }
     }
 }

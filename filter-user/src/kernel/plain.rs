@@ -44,6 +44,13 @@ plain!(
     filter_common::layout::Tier,
 );
 
+plain!(
+    filter_common::traffic::Frame<{ filter_common::traffic::LONG }>,
+    filter_common::traffic::Frame<{ filter_common::traffic::SHORT }>,
+    filter_common::traffic::PlainName,
+    filter_common::traffic::Sender,
+);
+
 /// The value whose bytes are all zero.
 pub fn zeroed<T: Plain>() -> T {
     // SAFETY: every bit pattern is a value.

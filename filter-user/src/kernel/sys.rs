@@ -66,6 +66,7 @@ struct Info {
 }
 
 #[repr(C)]
+#[derive(Default)]
 struct TestRun {
     program: u32,
     retval: u32,
@@ -401,24 +402,32 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8], repeat: u32) -> io::Result<(u32, u32, usize)> {
     let mut argument = TestRun {
         program: raw(program),
-        retval: 0,
         size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
         size_out: u32::try_from(out.len()).map_err(io::Error::other)?,
         data_in: address(frame),
         data_out: address_mut(out),
         repeat,
-        duration: 0,
-        context_size_in: 0,
-        context_size_out: 0,
-        context_in: 0,
-        context_out: 0,
-        flags: 0,
-        cpu: 0,
-        batch_size: 0,
-        pad: 0,
+        ..TestRun::default()
     };
     call(PROG_TEST_RUN, &mut argument)?;
     Ok((argument.retval, argument.duration, argument.size_out as usize))
+}
+
+/// Runs a program on so many copies of a frame that are packets then: what it redirects is sent, from interfaces of this
+/// thread's network namespace (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18). A signal ends it early.
+pub fn run_live(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<()> {
+    let mut argument = TestRun {
+        program: raw(program),
+        size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_in: address(frame),
+        repeat,
+        flags: LIVE_FRAMES,
+        ..TestRun::default()
+    };
+    match call(PROG_TEST_RUN, &mut argument) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
 }
 
 const MAP_CREATE: libc::c_int = 0;
@@ -440,6 +449,9 @@ const LINK_UPDATE: libc::c_int = 29;
 const LINK_BY_ID: libc::c_int = 30;
 const LINK_NEXT_ID: libc::c_int = 31;
 const LINK_DETACH: libc::c_int = 34;
+
+/// BPF_F_TEST_XDP_LIVE_FRAMES.
+const LIVE_FRAMES: u32 = 2;
 
 /// BPF_MAP_TYPE_RINGBUF of `enum bpf_map_type`.
 const RINGBUF: u32 = 27;

@@ -130,7 +130,25 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`].
     pub fn with_mtu(mtu: u32) -> Result<Self> {
-        programs_are_there()?;
+        programs_are_there(&PROGRAMS)?;
+        let mut lab = Self::network(mtu)?;
+        lab.servers = servers::start(&lab)?;
+        // What XDP sends back out of one end of a veth pair is taken at the other end only where that, too, has a
+        // program (veth_xdp_flush in drivers/net/veth.c, Linux 6.18): on a wire it needs none.
+        lab.attach_pass_program(Host::Client, CLIENT_INTERFACE)?;
+        Ok(lab)
+    }
+
+    /// The network alone: no server runs, and no interface has a program.
+    ///
+    /// # Errors
+    /// Not root, or a missing program.
+    pub fn bare() -> Result<Self> {
+        programs_are_there(&["ip", "ethtool", "nsenter", "unshare"])?;
+        Self::network(1500)
+    }
+
+    fn network(mtu: u32) -> Result<Self> {
         signals::install()?;
         let guard = signals::quiet();
         namespaces::remove_stale();
@@ -138,11 +156,8 @@ impl Lab {
         let folder = Folder::new()?;
         let namespaces = Namespaces::new(folder.name(), mtu)?;
         drop(guard);
-        let mut lab = Self { servers: Vec::new(), namespaces, folder };
-        lab.servers = servers::start(&lab)?;
-        // What XDP sends back out of one end of a veth pair is taken at the other end only where that, too, has a
-        // program (veth_xdp_flush in drivers/net/veth.c, Linux 6.18): on a wire it needs none.
-        lab.attach_pass_program(Host::Client, CLIENT_INTERFACE)?;
+        let lab = Self { servers: Vec::new(), namespaces, folder };
+        servers::write_client_files(&lab)?;
         Ok(lab)
     }
 
@@ -180,6 +195,14 @@ impl Lab {
         command
     }
 
+    /// Does something on a thread of its own in a host's network namespace. A socket that is made there stays there.
+    ///
+    /// # Errors
+    /// That of the action; or there is no such namespace any more.
+    pub fn within<T: Send>(&self, host: Host, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        prober::inside(&self.namespaces.path(host), || Ok(action()))?
+    }
+
     /// Runs a command to its end.
     ///
     /// # Errors
@@ -213,23 +236,26 @@ impl Lab {
 const ENTER_CLIENT: &str =
     r#"mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/nsswitch.conf && shift 2 && exec "$@""#;
 
-fn programs_are_there() -> Result<()> {
+/// What the lab's hosts run.
+const PROGRAMS: [&str; 12] = [
+    "ip",
+    "ethtool",
+    "nsenter",
+    "unshare",
+    "named",
+    "nginx",
+    "dig",
+    "kdig",
+    "curl",
+    "openssl",
+    "tcpdump",
+    "gnutls-serv",
+];
+
+fn programs_are_there(programs: &[&str]) -> Result<()> {
     // SAFETY: geteuid takes nothing and cannot fail.
     ensure!(unsafe { libc::geteuid() } == 0, "the lab needs root: run `cargo xtask demo` or `cargo xtask test`");
-    for program in [
-        "ip",
-        "ethtool",
-        "nsenter",
-        "unshare",
-        "named",
-        "nginx",
-        "dig",
-        "kdig",
-        "curl",
-        "openssl",
-        "tcpdump",
-        "gnutls-serv",
-    ] {
+    for program in programs {
         ensure!(process::find(program).is_some(), "{program} is not installed: run `cargo xtask setup --tests`");
     }
     Ok(())

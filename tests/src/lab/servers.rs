@@ -28,10 +28,14 @@ pub const KEY: &str = "key.pem";
 /// Longest that a server may take to answer its first question.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the client host has in place of the files of this host.
+pub fn write_client_files(lab: &Lab) -> Result<()> {
+    write(lab, RESOLVER, &format!("nameserver {}\nnameserver {}\n", address::DNS[0], address::DNS[1]))?;
+    write(lab, NAME_SWITCH, "hosts: files dns\n")
+}
+
 /// Starts both and waits until they answer.
 pub fn start(lab: &Lab) -> Result<Vec<Process>> {
-    write(lab, RESOLVER, &format!("nameserver {}\nnameserver {}\n", address::DNS[0], address::DNS[1]))?;
-    write(lab, NAME_SWITCH, "hosts: files dns\n")?;
     let mut servers = vec![name_server(lab)?, web_server(lab)?];
     for server in &mut servers {
         eventually(PATIENCE, || {

@@ -29,6 +29,13 @@ pub struct OrderFile {
     pub four_labels: Vec<String>,
 }
 
+impl OrderFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Writes one order of so many names of two, three and four labels, which drops everything.
 pub fn order_file(folder: &Path, names: usize) -> Result<OrderFile> {
     let path = folder.join(format!("{names}.jsonl"));

@@ -5,10 +5,12 @@ mod book;
 mod daemon;
 mod document;
 mod flows;
+mod live;
 mod load;
 mod machine;
 mod names;
 mod packets;
+mod peers;
 mod plot;
 mod plots;
 mod poll;
@@ -133,12 +135,14 @@ struct Part {
     run: fn(&Run, &mut Report) -> Result<()>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 7] = [
     Part { name: "packets", needs: &[], is_compared: true, in_quick: true, run: packets::part },
     Part { name: "sizes", needs: &[], is_compared: false, in_quick: true, run: sizes::run },
     Part { name: "sweeps", needs: &[], is_compared: false, in_quick: true, run: sweeps::run },
     Part { name: "sync", needs: &[], is_compared: false, in_quick: true, run: sync::run },
     Part { name: "book", needs: &[], is_compared: true, in_quick: true, run: book::run },
+    Part { name: "live", needs: &["ip", "ethtool"], is_compared: false, in_quick: true, run: live::run },
+    Part { name: "peers", needs: &["ip", "ethtool"], is_compared: false, in_quick: false, run: peers::run },
 ];
 
 fn main() -> ExitCode {

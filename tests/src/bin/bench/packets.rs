@@ -178,11 +178,21 @@ fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread>
 
 /// A query with EDNS.
 pub fn query(name: &str) -> Vec<u8> {
-    Packet::dns(Ip::v4(), &Query::new(name).edns(&Edns::new(1232))).build()
+    query_from(Ip::v4(), name)
+}
+
+/// The same, from another client.
+pub fn query_from(ip: Ip, name: &str) -> Vec<u8> {
+    Packet::dns(ip, &Query::new(name).edns(&Edns::new(1232))).build()
 }
 
 /// Of 583 octets, as curl with OpenSSL sends one.
 fn hello(name: &str, build: fn(&str) -> Hello) -> Vec<u8> {
+    hello_from(Ip::v4(), name, build)
+}
+
+/// The same, from another client.
+pub fn hello_from(ip: Ip, name: &str, build: fn(&str) -> Hello) -> Vec<u8> {
     let mut hello = build(name);
     let missing = HELLO - hello.build().len();
     if let Some(extensions) = &mut hello.extensions {
@@ -190,7 +200,7 @@ fn hello(name: &str, build: fn(&str) -> Hello) -> Vec<u8> {
         // Padding (RFC 7685) in the middle, so that the name stays first or last.
         extensions.insert(last, (21, vec![0; missing - 4]));
     }
-    Packet::tls(Ip::v4(), &hello).build()
+    Packet::tls(ip, &hello).build()
 }
 
 const HELLO: usize = 583;
