@@ -21,6 +21,7 @@ use crate::{
     poll::Server,
     report::{Cell, Report, Table},
     spread::{Spread, spread},
+    zone::Primary,
 };
 
 /// Measures.
@@ -56,7 +57,8 @@ pub fn run(run: &Run, report: &mut Report) -> Result<()> {
         }
         table.row(what, [Spread::of(seconds), Spread::of(processor)]);
     }
-    Ok(())
+    drop(daemon);
+    zone_changes(run, report)
 }
 
 const WHOLE: [&str; 5] = ["s", "s of processor time", "MB resident", "octets a name", "MB at most"];
@@ -190,6 +192,51 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut 
         Ok(begun)
     })?;
     each("1,000 names by a long poll over HTTP", &mut |_, lines| server.send(&lines))
+}
+
+/// The same by differences of a zone, from a primary that tells of each by NOTIFY.
+fn zone_changes(run: &Run, report: &mut Report) -> Result<()> {
+    let (size, count) = (&run.size, run.size.daemon);
+    let mut random = Random::new(0x20e5);
+    let mut names = |count: usize| -> Vec<String> { (0..count).map(|index| random.name(2 + index % 3)).collect() };
+    let zone = names(count);
+    let last = zone.last().cloned().unwrap_or_default();
+    let primary = Primary::start(zone)?;
+    let folder = tempfile::tempdir_in(run.folder.path())?;
+    let mut daemon = Daemon::start(&run.folder, folder.path(), &primary.feed())?;
+    daemon.until(|daemon| daemon.holds(&last))?;
+    thread::sleep(SETTLE);
+    let text = format!(
+        "Milliseconds from when the first octet of a difference (IXFR) was sent to where it is enforced, in a response \
+         policy zone of {} names.",
+        grouped(count)
+    );
+    let table = report.table(Table::new("daemon-zone", "The daemon: a change of a zone", &CHANGES).text(text));
+    for (changed, rounds) in [(2, size.changes), (CHANGED, (size.changes / 4).max(7))] {
+        let mut known: Vec<String> = Vec::new();
+        let change = spread(rounds, || {
+            let next = names(changed / 2);
+            let sent = primary.change(known.clone(), next.clone())?;
+            daemon.until(|daemon| {
+                let is_so = |names: &[String], comes| -> Result<bool> {
+                    names.iter().try_fold(true, |all, name| Ok(all && daemon.holds(name)? == comes))
+                };
+                Ok(is_so(&next, true)? && is_so(&known, false)?)
+            })?;
+            let took = sent.elapsed().as_secs_f64() * 1000.0;
+            known = next;
+            thread::sleep(PAUSE);
+            Ok(took)
+        })?;
+        let most = format!("{:.1}", change.part(0.99));
+        let (coming, going) = (changed / 2, changed / 2);
+        table.row(format!("{coming} names come, {going} go"), [Cell::from(change), most.into()]);
+        // They would only be more names from now on.
+        primary.change(known, Vec::new())?;
+    }
+    let [resident, most] = ["VmRSS", "VmHWM"].map(|line| daemon.memory(line));
+    table.note(format!("The daemon then had {:.0} MB resident, and {:.0} MB at most.", resident?, most?));
+    Ok(())
 }
 
 /// Writes names of two, three and four labels, a row each. Returns one of them.

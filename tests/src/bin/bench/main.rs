@@ -21,6 +21,7 @@ mod spread;
 mod sweeps;
 mod sync;
 mod tier;
+mod zone;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -36,7 +36,9 @@ impl Random {
             _ => 8 + self.below(7),
         };
         let lengths: Vec<_> = (0..labels).map(label).collect();
-        self.labels(lengths)
+        let name = self.labels(lengths);
+        // What the daemon protects is held, and not enforced.
+        if [".gov", ".mil"].iter().any(|end| name.ends_with(end)) { self.name(labels) } else { name }
     }
 
     /// A name of labels of these lengths.
