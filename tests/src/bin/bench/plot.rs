@@ -223,7 +223,8 @@ mod tests {
         assert_eq!((scale.step, scale.steps), (50.0, 5));
         assert!(scale.y(200.0) > TOP);
         assert_eq!((scale.y(600.0), scale.y(0.0)), (TOP, BOTTOM));
-        assert_eq!((scale.x(3.0), scale.x(6.0)), (LEFT + 20.0, RIGHT - 20.0));
+        let ends = [1e3, 1e6].map(|x| scale.x(plot.x.place(x)).round());
+        assert_eq!(ends, [LEFT + 20.0, RIGHT - 20.0]);
     }
 
     #[test]
