@@ -48,10 +48,7 @@ pub fn measure(
         for ((_, is_flooded, program), echoes) in cases.iter().zip(&mut echoes) {
             border.install(program.map(PathBuf::as_path))?;
             echoes.push(beside(border, size.ordinary, || {
-                if *is_flooded {
-                    border.send(flood, first(round), pace, size.ordinary)?;
-                }
-                Ok(())
+                if *is_flooded { border.send(flood, first(round), pace, size.ordinary) } else { Ok(0) }
             })?);
         }
     }
@@ -66,7 +63,8 @@ pub fn measure(
     );
     let table = report.table(Table::new("live-echo", "Live: ordinary traffic beside a flood", &ECHOES).text(text));
     for ((title, ..), echoes) in cases.iter().zip(&echoes) {
-        let columns: [fn(&Echo) -> f64; 3] = [|echo| echo.loss, |echo| echo.median, |echo| echo.late];
+        let columns: [fn(&Echo) -> f64; 4] =
+            [|echo| echo.flood * 1e-6, |echo| echo.loss, |echo| echo.median, |echo| echo.late];
         table.row(*title, columns.map(|column| Spread::of(echoes.iter().map(column).collect())));
     }
     Ok(())
@@ -74,6 +72,8 @@ pub fn measure(
 
 /// What became of the datagrams of one run.
 struct Echo {
+    /// Queries a second beside them.
+    flood: f64,
     /// Percent that did not come back.
     loss: f64,
     /// Microseconds to and fro: the median.
@@ -83,7 +83,7 @@ struct Echo {
 }
 
 /// Sends a datagram a millisecond for so long, while `flood` goes on.
-fn beside(border: &Border, time: Duration, flood: impl FnOnce() -> Result<()> + Send) -> Result<Echo> {
+fn beside(border: &Border, time: Duration, flood: impl FnOnce() -> Result<u64> + Send) -> Result<Echo> {
     let server = border.lab().within(Host::Server, || Ok(UdpSocket::bind((address::DNS[0], PORT))?))?;
     let client = border.lab().within(Host::Client, || {
         let socket = UdpSocket::bind((address::CLIENT[0], 0))?;
@@ -99,9 +99,9 @@ fn beside(border: &Border, time: Duration, flood: impl FnOnce() -> Result<()> + 
         let asked = asking.join();
         is_over.store(true, Ordering::Relaxed);
         let answered = answering.join();
-        flooded?;
         answered.map_err(|_| anyhow!("the answering thread panicked"))??;
-        asked.map_err(|_| anyhow!("the asking thread panicked"))?
+        let asked = asked.map_err(|_| anyhow!("the asking thread panicked"))??;
+        Ok(Echo { flood: flooded? as f64 / time.as_secs_f64(), ..asked })
     })
 }
 
@@ -145,7 +145,7 @@ fn ask(socket: &UdpSocket, cpu: usize, time: Duration) -> Result<Echo> {
     ensure!(sent > 0, "no datagram was sent");
     let loss = 100.0 * (1.0 - times.len() as f64 / f64::from(sent));
     let times = Spread::of(times);
-    Ok(Echo { loss, median: times.median(), late: times.part(0.99) })
+    Ok(Echo { flood: 0.0, loss, median: times.median(), late: times.part(0.99) })
 }
 
 /// Echo (RFC 862).
@@ -154,7 +154,7 @@ const PORT: u16 = 7;
 /// Octets of a datagram: when it was sent.
 const OCTETS: usize = 8;
 
-const ECHOES: [&str; 3] = ["lost, %", "round trip, µs", "99 of 100 below, µs"];
+const ECHOES: [&str; 4] = ["flood, million/s", "lost, %", "round trip, µs", "99 of 100 below, µs"];
 
 /// Queries of the flood a second, if it may be.
 const RATE: u64 = 1_000_000;

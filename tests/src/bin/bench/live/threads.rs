@@ -52,20 +52,11 @@ pub fn all_run_on(process: u32, cpu: usize) -> Result<()> {
     tasks(process)?.into_iter().try_for_each(|thread| run_on(thread, cpu))
 }
 
-/// Has a thread run before all ordinary ones on its CPU (SCHED_FIFO).
+/// Has a thread run before all ordinary ones on its CPU (SCHED_FIFO); 0 is the calling one.
 pub fn run_first(thread: u32) -> Result<()> {
-    schedule(thread, libc::SCHED_FIFO, 1)
-}
-
-/// Has the calling thread run where no other wants to (SCHED_IDLE).
-pub fn run_last() -> Result<()> {
-    schedule(0, libc::SCHED_IDLE, 0)
-}
-
-fn schedule(thread: u32, policy: libc::c_int, priority: libc::c_int) -> Result<()> {
-    let parameter = libc::sched_param { sched_priority: priority };
+    let parameter = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter lives over the call.
-    let done = unsafe { libc::sched_setscheduler(thread as libc::pid_t, policy, &parameter) };
+    let done = unsafe { libc::sched_setscheduler(thread as libc::pid_t, libc::SCHED_FIFO, &parameter) };
     ensure!(done == 0, "scheduling thread {thread}: {}", io::Error::last_os_error());
     Ok(())
 }

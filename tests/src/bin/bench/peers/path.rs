@@ -37,7 +37,11 @@ pub fn run(border: &mut Border, names: &Names, run: &Run, report: &mut Report) -
     ];
     for (count, frames) in FIRSTS.into_iter().zip(firsts) {
         let place = iptables(border.lab(), names.listed.get(..count).unwrap_or_default());
-        peers.push(Peer::new(&format!("iptables, string match, {} names", grouped(count)), Some(&frames?), place));
+        peers.push(Peer::new(
+            &format!("iptables, string match, {} name{}", grouped(count), if count == 1 { "" } else { "s" }),
+            Some(&frames?),
+            place,
+        ));
     }
     for round in 0..run.size.rounds {
         for at in 0..peers.len() {
