@@ -1,16 +1,18 @@
 //! From a name to the order that decides: the deepest node, its policy, the strongest action.
 
+use core::arch::asm;
+
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
 use filter_common::{
     bytes::Bytes,
     frame::{self, Source},
-    layout::{HashKey, NameKey, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
+    layout::{HashKey, MAX_REACH, NameBucket, NameKey, NameTag, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
     verdict::{Asker, Choice, Protocol, Reason},
     walk::Walk,
 };
 
 use crate::{
-    maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
+    maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch, Search},
     packet::{Held, Packet, Whole, octets, repeat},
     seam,
 };
@@ -63,7 +65,7 @@ impl View for Held {
 #[inline(always)]
 pub fn begin(scratch: &mut Scratch, walk: Walk) {
     scratch.walk = walk;
-    scratch.node = Node { at: POLICY_NONE, below: POLICY_NONE };
+    scratch.node = 0;
     scratch.node_depth = 0;
     let Some(settings) = SETTINGS.get(0) else {
         scratch.depths = [0; 2];
@@ -71,39 +73,98 @@ pub fn begin(scratch: &mut Scratch, walk: Walk) {
     };
     scratch.depths = settings.depths;
     scratch.filter_mask = settings.filter_mask.into();
+    scratch.buckets = settings.buckets;
 }
 
 /// Looks up one suffix of the name, the last one found being the deepest.
+///
+/// # Safety
+/// For a live [`Way`] only.
 #[inline(always)]
-pub fn probe(scratch: &mut Scratch, key: &NameKey) {
+pub unsafe fn probe(way: *mut Way, key: &NameKey) {
+    // SAFETY: as the caller promises.
+    let scratch = unsafe { &mut *(*way).scratch };
     let depth = scratch.walk.depth;
     let [low, high] = scratch.depths;
     let bits = if depth & 64 == 0 { low } else { high };
     if bits >> (depth & 63) & 1 == 0 {
         return;
     }
-    let bits = key.filter_bits();
-    if NAME_FILTER.get(key.filter_word(scratch.filter_mask as u32)).is_some_and(|word| word & bits != bits) {
+    let tag = key.tag();
+    let after = after(scratch.node);
+    let bits = tag.filter_bits();
+    let word = tag.filter_word(scratch.filter_mask as u32).wrapping_add(after);
+    if NAME_FILTER.get(word).is_some_and(|word| word & bits != bits) {
         return;
     }
-    let Some(found) = NAMES.get_ptr(key) else { return };
+    let home = tag.home(scratch.buckets).wrapping_add(after);
+    let Some(bucket) = NAMES.get_ptr(home) else { return };
     // SAFETY: the map's memory.
-    let mut node = unsafe { *found };
-    // An element that is deleted or replaced meanwhile may be used again at once, for another name (Linux 6.1 and
-    // later). If the name still leads to the same element, what was copied was its own.
-    let Some(again) = NAMES.get_ptr(key) else { return };
-    if again != found {
-        // SAFETY: as above.
-        node = unsafe { *again };
+    let (mut found, reach) = unsafe { (node_in(bucket, &tag), (&raw const (*bucket).reach).read_volatile()) };
+    if found == 0 {
+        if reach == 0 {
+            return;
+        }
+        scratch.search = Search { tag, at: home, found: 0 };
+        // SAFETY: as the caller promises.
+        repeat(if reach < MAX_REACH { reach } else { MAX_REACH }, next_bucket, unsafe { &mut *way });
+        found = scratch.search.found;
+        if found == 0 {
+            return;
+        }
     }
-    scratch.node = node;
+    scratch.node = found;
     scratch.node_depth = depth;
+}
+
+/// Looks at one bucket behind a name's home.
+unsafe extern "C" fn next_bucket(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    let scratch = unsafe { &mut *(*way).scratch };
+    let next = scratch.search.at.wrapping_add(1);
+    scratch.search.at = if next < scratch.buckets { next } else { 0 };
+    let Some(bucket) = NAMES.get_ptr(scratch.search.at) else { return 1 };
+    let tag = scratch.search.tag;
+    // SAFETY: the map's memory.
+    scratch.search.found = unsafe { node_in(bucket, &tag) };
+    i64::from(scratch.search.found != 0)
+}
+
+/// A name's node, if the bucket holds it; else 0.
+///
+/// # Safety
+/// The bucket must be live.
+#[inline(always)]
+unsafe fn node_in(bucket: *const NameBucket, tag: &NameTag) -> u64 {
+    // SAFETY: as the caller promises; the daemon writes each of these with one store.
+    let NameBucket { nodes, tags, .. } = unsafe { &*bucket };
+    for (node, lanes) in nodes.iter().zip(tags) {
+        if *lanes == tag.lanes {
+            // SAFETY: as above.
+            let node = unsafe { core::ptr::from_ref(node).read_volatile() };
+            if node != 0 {
+                return node;
+            }
+        }
+    }
+    0
+}
+
+/// Zero, so that what is read at a place to which it was added is read after `node` was. Names are written deepest
+/// first: who has met a new one must meet those below it. A CPU that reads out of order (arm64) keeps to the
+/// dependency; on x86 it costs nothing.
+#[inline(always)]
+fn after(node: u64) -> u32 {
+    let mut zero = node;
+    // SAFETY: arithmetic only. LLVM would leave it out.
+    unsafe { asm!("{0} ^= {0}", inout(reg) zero) };
+    zero as u32
 }
 
 /// Whether the node that was found leads to orders. `Ok` if so; their policy is in [`Scratch::slot`].
 #[inline(always)]
 pub fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
-    let node = scratch.node;
+    let Some(node) = Node::from_word(scratch.node) else { return Err(Reason::NotListed) };
     scratch.slot = if scratch.node_depth == scratch.walk.depth { node.at } else { node.below };
     match scratch.slot {
         POLICY_NONE => Err(Reason::NotListed),

@@ -13,8 +13,8 @@ use filter_common::{
     flow::{LINES, Spot},
     frame::{Network, Payload},
     layout::{
-        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, Remembered,
-        Settings, Stream, SynMark, Target, Tier,
+        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, NameTag, Order, Policy, Ports,
+        Remembered, Settings, Stream, SynMark, Target, Tier,
     },
     name::Hasher,
     quic::Header,
@@ -26,7 +26,7 @@ use filter_common::{
 
 /// See `filter_common::layout::map`.
 #[map]
-pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static NAMES: Array<NameBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -119,9 +119,13 @@ pub struct Scratch {
     pub depths: [u64; 2],
     /// Words of the name filter minus one.
     pub filter_mask: u64,
-    /// The deepest node so far.
-    pub node: Node,
-    /// Its labels, 0 for none.
+    /// The deepest node so far, as it stands in `NAMES`; 0 for none.
+    pub node: u64,
+    /// What is looked for behind its home bucket.
+    pub search: Search,
+    /// Buckets of `NAMES`.
+    pub buckets: u32,
+    /// The deepest node's labels, 0 for none.
     pub node_depth: u32,
     /// How the last loop ended: a reason, or [`GOING_ON`].
     pub end: u32,
@@ -203,6 +207,18 @@ pub struct Scratch {
     pub around: Buffer,
     /// What goes back.
     pub buffer: Buffer,
+}
+
+/// A name that does not lie in its home bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Search {
+    /// The name.
+    pub tag: NameTag,
+    /// The bucket before the next to look at.
+    pub at: u32,
+    /// What was found, as it stands in `NAMES`; 0 for nothing.
+    pub found: u64,
 }
 
 /// Counters, some of them in reserve, so that a new reason needs no new layout.

@@ -456,7 +456,8 @@ unsafe extern "C" fn word<V: View>(_index: u64, way: *mut Way) -> i64 {
     match scratch.walk.step_sni(&view, key) {
         Some(WalkStep::More) => 0,
         Some(WalkStep::Label { key, last }) => {
-            lookup::probe(scratch, &key);
+            // SAFETY: as above.
+            unsafe { lookup::probe(way, &key) };
             i64::from(last)
         }
         Some(WalkStep::Empty) | None => {

@@ -121,14 +121,14 @@ impl Name {
 
 /// Takes one label into the hash, as the XDP program does. See `filter_common::name`.
 pub fn hash_label(hasher: &mut Hasher, key: &HashKey, label: &[u8]) {
-    let mut wire = Vec::with_capacity(1 + label.len());
-    wire.push(label.len() as u8);
-    wire.extend_from_slice(label);
-    for chunk in wire.rchunks(8) {
-        let mut word = [0; 8];
-        word[8 - chunk.len()..].copy_from_slice(chunk);
-        hasher.word(key, lower8(u64::from_be_bytes(word)));
+    let mut chunks = label.rchunks_exact(8);
+    for chunk in &mut chunks {
+        let word = chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        hasher.word(key, lower8(word));
     }
+    // What is left of it, behind its length octet.
+    let rest = chunks.remainder().iter().fold(label.len() as u64, |word, octet| word << 8 | u64::from(*octet));
+    hasher.word(key, lower8(rest));
 }
 
 impl fmt::Display for Name {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use filter_common::layout::{NameKey, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
+use filter_common::layout::{NameTag, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
 use super::{clock::Clock, error::Error, sys, tables::Tables};
 use crate::{
@@ -52,7 +52,7 @@ impl Tables {
             if !changes.delete.is_empty() {
                 sys::wait_for_readers();
             }
-            let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key)).collect();
+            let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key).tag()).collect();
             self.names.delete_all(&delete)?;
         }
         if !changes.retired_orders.is_empty() {
@@ -97,7 +97,7 @@ impl Tables {
     ) -> Result<Difference, Error> {
         let _writing = self.lock();
         let Repair { insert, update, delete } =
-            Repair::new(self.snapshot()?, expected.map(|(name, node)| (name.key(&self.key), node)));
+            Repair::new(self.snapshot(), expected.map(|(name, node)| (name.key(&self.key).tag(), node)));
         self.names.set_all(&insert)?;
         self.names.set_all(&update)?;
         let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
@@ -113,7 +113,7 @@ impl Tables {
     /// If a map cannot be read.
     pub fn in_use_slots(&self) -> Result<InUse, Error> {
         let mut waiting = BTreeSet::new();
-        self.names.for_each(|_, node| waiting.extend([node.at, node.below]))?;
+        self.names.for_each(|_, node| waiting.extend([node.at, node.below]));
         let mut in_use = InUse::default();
         while let Some(slot) = waiting.pop_first() {
             // A slot that does not exist is no use to anyone.
@@ -147,7 +147,6 @@ impl Tables {
         self.policies.set_all(&changes.policies)
     }
 
-    /// Adds to the depths that are looked up.
     /// Has the program look at these depths, too. A packet that does not yet has come to its end when this returns.
     fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
         let mut more = false;
@@ -163,8 +162,8 @@ impl Tables {
         Ok(())
     }
 
-    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {
-        nodes.iter().map(|(name, node)| (name.key(&self.key), *node)).collect()
+    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameTag, Node)> {
+        nodes.iter().map(|(name, node)| (name.key(&self.key).tag(), *node)).collect()
     }
 
     /// Ends orders that nothing refers to any more.
@@ -190,13 +189,13 @@ impl Tables {
 /// What brings the nodes that there are to those that there should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Repair {
-    insert: Vec<(NameKey, Node)>,
-    update: Vec<(NameKey, Node)>,
-    delete: Vec<NameKey>,
+    insert: Vec<(NameTag, Node)>,
+    update: Vec<(NameTag, Node)>,
+    delete: Vec<NameTag>,
 }
 
 impl Repair {
-    fn new(mut found: HashMap<NameKey, Node>, expected: impl Iterator<Item = (NameKey, Node)>) -> Self {
+    fn new(mut found: HashMap<NameTag, Node>, expected: impl Iterator<Item = (NameTag, Node)>) -> Self {
         let (mut insert, mut update) = (Vec::new(), Vec::new());
         for (key, node) in expected {
             match found.remove(&key) {
@@ -215,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_repair_does_what_differs_and_keeps_the_order() {
-        let key = |n| NameKey { lanes: [n, 0, 0, 0] };
+        let key = |n| NameTag { lanes: [n, 0, 0] };
         let node = |at| Node { at, below: 0 };
         let found = HashMap::from([(key(1), node(1)), (key(2), node(2)), (key(3), node(3))]);
         let expected = [(key(5), node(5)), (key(2), node(9)), (key(4), node(4)), (key(1), node(1))];

@@ -142,7 +142,7 @@ impl Tables {
             if bits >> (depth & 63) & 1 == 0 {
                 continue;
             }
-            if let Some(node) = self.names.get(&hasher.suffix(self.hash_key()))? {
+            if let Some(node) = self.names.get(&hasher.suffix(self.hash_key()).tag()) {
                 slot = if depth == last { node.at } else { node.below };
             }
         }

@@ -8,6 +8,7 @@
 mod apply;
 mod attach;
 mod bench;
+mod buckets;
 mod clock;
 mod copies;
 mod device;

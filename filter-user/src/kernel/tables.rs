@@ -14,7 +14,7 @@ use std::{
 
 use filter_common::{
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
+        Counter, FlowKey, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
         Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, Tier,
         client_detail, map, quic_mode,
     },
@@ -279,6 +279,7 @@ impl Tables {
         let mut settings = self.settings()?;
         change(&mut settings);
         settings.filter_mask = self.names.mask();
+        settings.buckets = self.names.buckets();
         self.settings.set(&0, &settings)
     }
 
@@ -337,23 +338,17 @@ impl Tables {
     }
 
     /// The node of exactly this name.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn node(&self, name: &Name) -> Result<Option<Node>, Error> {
-        self.names.get(&name.key(&self.key))
+    pub fn node(&self, name: &Name) -> Option<Node> {
+        self.names.get(&name.key(&self.key).tag())
     }
 
     /// All nodes.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn snapshot(&self) -> Result<HashMap<NameKey, Node>, Error> {
+    pub fn snapshot(&self) -> HashMap<NameTag, Node> {
         let mut nodes = HashMap::new();
-        self.names.for_each(|key, node| {
-            nodes.insert(key, node);
-        })?;
-        Ok(nodes)
+        self.names.for_each(|tag, node| {
+            nodes.insert(tag, node);
+        });
+        nodes
     }
 
     /// A policy slot.
