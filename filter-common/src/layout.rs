@@ -38,8 +38,8 @@ pub const POLICY_FIRST: u32 = 2;
 pub mod map {
     /// `ARRAY` of [`super::NameBucket`]: names to [`super::Node`]s.
     pub const NAMES: &str = "NAMES";
-    /// `ARRAY` of `u64`: a blocked Bloom filter over the keys of `NAMES`, which tells for most names that
-    /// they are not there ([`super::NameTag::filter_word`]). A bit is set before its name is inserted.
+    /// `ARRAY` of [`Line`](crate::filter::Line)s: tells of most names that they are not in `NAMES`; see
+    /// [`filter`](crate::filter). A name's bits are set before it is inserted.
     pub const NAME_FILTER: &str = "NAME_FILTER";
     /// `ARRAY`: slot to [`super::Policy`].
     pub const POLICIES: &str = "POLICIES";
@@ -150,19 +150,6 @@ impl NameTag {
     #[inline(always)]
     pub const fn home(&self, buckets: u32) -> u32 {
         (self.lanes[2] as u64 * buckets as u64 >> 32) as u32
-    }
-
-    /// The word of `NAME_FILTER` that this name's bits lie in.
-    #[inline(always)]
-    pub const fn filter_word(&self, mask: u32) -> u32 {
-        self.lanes[0] & mask
-    }
-
-    /// The bits of this name in its word, three at most.
-    #[inline(always)]
-    pub const fn filter_bits(&self) -> u64 {
-        let lane = self.lanes[1];
-        1 << (lane & 63) | 1 << (lane >> 6 & 63) | 1 << (lane >> 12 & 63)
     }
 }
 
@@ -333,8 +320,8 @@ pub struct Settings {
     pub events_per_second: u32,
     /// [`ClientDetail`](crate::layout::client_detail) of events.
     pub client_detail: u32,
-    /// Words of `NAME_FILTER`, a power of two, minus one.
-    pub filter_mask: u32,
+    /// Entries of `NAME_FILTER`.
+    pub filter_lines: u32,
     /// Entries of `NAMES`.
     pub buckets: u32,
     /// Copies for the deferred tier a second on each CPU; over it there are none.

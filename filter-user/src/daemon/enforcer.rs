@@ -290,8 +290,14 @@ impl Enforcer {
     ///
     /// Not while the tables may hold nodes of a former state: those slots are still referred to.
     pub fn release(&mut self) {
-        if !self.torn && self.compiler.release(Instant::now()) {
+        if self.torn {
+            return;
+        }
+        if self.compiler.release(Instant::now()) {
             self.freed = true;
+        }
+        if self.tables().is_stale() {
+            self.tables().refill(self.compiler.names());
         }
     }
 

@@ -4,13 +4,16 @@
 //! judged by its old or by its new state: so what nodes refer to is written first, new nodes come deepest first, and
 //! old ones go shallowest first, before what they refer to.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use filter_common::layout::{NameTag, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
 use super::{clock::Clock, error::Error, sys, tables::Tables};
 use crate::{
-    name::Name,
+    name::{Listing, Name},
     policy::{Changes, OrderSlot},
 };
 
@@ -52,8 +55,8 @@ impl Tables {
             if !changes.delete.is_empty() {
                 sys::wait_for_readers();
             }
-            let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key).tag()).collect();
-            self.names.delete_all(&delete)?;
+            let delete: Vec<_> = changes.delete.iter().map(|name| name.listing(&self.key).tag).collect();
+            self.names.delete_all(&delete);
         }
         if !changes.retired_orders.is_empty() {
             sys::wait_for_readers();
@@ -77,6 +80,7 @@ impl Tables {
         self.write_slots(fresh, clock)?;
         self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
+        self.refill(fresh.insert.iter().map(|(name, _)| name));
         sys::wait_for_readers();
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
@@ -97,14 +101,27 @@ impl Tables {
     ) -> Result<Difference, Error> {
         let _writing = self.lock();
         let Repair { insert, update, delete } =
-            Repair::new(self.snapshot(), expected.map(|(name, node)| (name.key(&self.key).tag(), node)));
+            Repair::new(self.snapshot(), expected.map(|(name, node)| (name.listing(&self.key), node)));
         self.names.set_all(&insert)?;
         self.names.set_all(&update)?;
         let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
-        self.names.set_all(&delete.iter().map(|key| (*key, empty)).collect::<Vec<_>>())?;
-        sys::wait_for_readers();
-        self.names.delete_all(&delete)?;
+        self.names.update_all(&delete.iter().map(|tag| (*tag, empty)).collect::<Vec<_>>());
+        if !delete.is_empty() {
+            sys::wait_for_readers();
+        }
+        self.names.delete_all(&delete);
         Ok(Difference { inserted: insert.len(), updated: update.len(), deleted: delete.len() })
+    }
+
+    /// Whether so much is left of names that are gone that packets take longer: then [`Tables::refill`] is due.
+    pub fn is_stale(&self) -> bool {
+        self.names.is_stale()
+    }
+
+    /// Clears away what is left of names that are gone. All names in the tables must be among these.
+    pub fn refill(&self, names: impl Iterator<Item = impl Borrow<Name>>) {
+        let _writing = self.lock();
+        self.names.refill(names.map(|name| name.borrow().listing(&self.key)));
     }
 
     /// Slots in use in the maps as they are.
@@ -162,8 +179,8 @@ impl Tables {
         Ok(())
     }
 
-    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameTag, Node)> {
-        nodes.iter().map(|(name, node)| (name.key(&self.key).tag(), *node)).collect()
+    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(Listing, Node)> {
+        nodes.iter().map(|(name, node)| (name.listing(&self.key), *node)).collect()
     }
 
     /// Ends orders that nothing refers to any more.
@@ -189,18 +206,18 @@ impl Tables {
 /// What brings the nodes that there are to those that there should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Repair {
-    insert: Vec<(NameTag, Node)>,
-    update: Vec<(NameTag, Node)>,
+    insert: Vec<(Listing, Node)>,
+    update: Vec<(Listing, Node)>,
     delete: Vec<NameTag>,
 }
 
 impl Repair {
-    fn new(mut found: HashMap<NameTag, Node>, expected: impl Iterator<Item = (NameTag, Node)>) -> Self {
+    fn new(mut found: HashMap<NameTag, Node>, expected: impl Iterator<Item = (Listing, Node)>) -> Self {
         let (mut insert, mut update) = (Vec::new(), Vec::new());
-        for (key, node) in expected {
-            match found.remove(&key) {
-                None => insert.push((key, node)),
-                Some(found) if found != node => update.push((key, node)),
+        for (name, node) in expected {
+            match found.remove(&name.tag) {
+                None => insert.push((name, node)),
+                Some(found) if found != node => update.push((name, node)),
                 Some(_) => {}
             }
         }
@@ -214,16 +231,17 @@ mod tests {
 
     #[test]
     fn a_repair_does_what_differs_and_keeps_the_order() {
-        let key = |n| NameTag { lanes: [n, 0, 0] };
+        let tag = |n| NameTag { lanes: [n, 0, 0] };
+        let name = |n| Listing { tag: tag(n), ..Listing::default() };
         let node = |at| Node { at, below: 0 };
-        let found = HashMap::from([(key(1), node(1)), (key(2), node(2)), (key(3), node(3))]);
-        let expected = [(key(5), node(5)), (key(2), node(9)), (key(4), node(4)), (key(1), node(1))];
+        let found = HashMap::from([(tag(1), node(1)), (tag(2), node(2)), (tag(3), node(3))]);
+        let expected = [(name(5), node(5)), (name(2), node(9)), (name(4), node(4)), (name(1), node(1))];
         assert_eq!(
             Repair::new(found, expected.into_iter()),
             Repair {
-                insert: vec![(key(5), node(5)), (key(4), node(4))],
-                update: vec![(key(2), node(9))],
-                delete: vec![key(3)],
+                insert: vec![(name(5), node(5)), (name(4), node(4))],
+                update: vec![(name(2), node(9))],
+                delete: vec![tag(3)],
             }
         );
     }

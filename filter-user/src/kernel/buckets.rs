@@ -66,8 +66,7 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
 
     /// Gives a name a node: with one store if it has one already. Tells whether it is new.
     pub fn set(&self, tag: &NameTag, node: Node) -> Result<bool, Full> {
-        if let Some((_, slot)) = self.find(tag) {
-            slot.node.store(node.to_word(), Release);
+        if self.update(tag, node) {
             return Ok(false);
         }
         let home = self.bucket(tag, 0).ok_or(Full)?;
@@ -79,6 +78,15 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         slot.set_tag(tag);
         slot.node.store(node.to_word(), Release);
         Ok(true)
+    }
+
+    /// Gives a name that is there a node, with one store; tells whether it is there.
+    pub fn update(&self, tag: &NameTag, node: Node) -> bool {
+        let found = self.find(tag);
+        if let Some((_, slot)) = found {
+            slot.node.store(node.to_word(), Release);
+        }
+        found.is_some()
     }
 
     /// Takes a name out; tells whether it was there.
@@ -106,7 +114,10 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         for (at, bucket) in (0..).zip(self.0.iter()) {
             for slot in bucket.slots() {
                 if slot.is_free() {
-                    slot.set_tag(&NameTag::default());
+                    // Only what differs, so that nothing of an empty table is written.
+                    if slot.tag() != NameTag::default() {
+                        slot.set_tag(&NameTag::default());
+                    }
                     continue;
                 }
                 names += 1;

@@ -14,6 +14,7 @@ mod copies;
 mod device;
 mod error;
 mod events;
+mod filter;
 mod flows;
 mod live;
 mod memory;

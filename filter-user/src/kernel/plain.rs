@@ -21,7 +21,7 @@ macro_rules! plain {
 // SAFETY: octets.
 unsafe impl<const N: usize> Plain for [u8; N] {}
 
-plain!(u8, u32, u64, [u32; 2]);
+plain!(u8, u32, u64, [u32; 2], filter_common::filter::Line);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Deferred,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use filter_common::{
+    filter::Line,
     flow::LINES,
     layout::{
         Counter, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered,
@@ -47,7 +48,7 @@ const fn shape<K, V>(name: &'static str, kind: u32, entries: Entries) -> Shape {
 
 const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<u32, NameBucket>(map::NAMES, ARRAY, ANY),
-    shape::<u32, u64>(map::NAME_FILTER, ARRAY, ANY),
+    shape::<u32, Line>(map::NAME_FILTER, ARRAY, ANY),
     shape::<u32, Policy>(map::POLICIES, ARRAY, ANY),
     shape::<u32, Order>(map::ORDERS, ARRAY, ANY),
     shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, ANY),

@@ -181,7 +181,7 @@ impl Tables {
             asleep: words(take(map::ASLEEP)?)?,
         };
         Ok(Self {
-            names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
+            names: NameTable::new(table(take(map::NAMES)?), &table(take(map::NAME_FILTER)?))?,
             policies: table(take(map::POLICIES)?),
             orders: table(take(map::ORDERS)?),
             hits: PerCpu::new(hits, hits_name, orders)?,
@@ -278,7 +278,7 @@ impl Tables {
         let _writing = self.lock();
         let mut settings = self.settings()?;
         change(&mut settings);
-        settings.filter_mask = self.names.mask();
+        settings.filter_lines = self.names.filter_lines();
         settings.buckets = self.names.buckets();
         self.settings.set(&0, &settings)
     }
@@ -339,7 +339,7 @@ impl Tables {
 
     /// The node of exactly this name.
     pub fn node(&self, name: &Name) -> Option<Node> {
-        self.names.get(&name.key(&self.key).tag())
+        self.names.get(&name.listing(&self.key))
     }
 
     /// All nodes.

@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use filter_common::layout::{Node, PolicyEntry};
 
+use crate::name::Name;
+
 use super::{
     Changes, OrderSlot,
     compiler::Compiler,
@@ -67,6 +69,11 @@ impl Compiler {
                 Err(error)
             }
         }
+    }
+
+    /// The names of all nodes that the last commit left in force.
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        self.tree.ids().filter(|id| self.tree[*id].published.is_some()).map(|id| self.tree.name(id))
     }
 
     /// Everything that the last commit left in force, as changes to empty tables.
