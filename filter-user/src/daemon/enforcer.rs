@@ -297,7 +297,7 @@ impl Enforcer {
             self.freed = true;
         }
         if self.tables().is_stale() {
-            self.tables().refill(self.compiler.names());
+            self.tables().refill(self.compiler.listed());
         }
     }
 

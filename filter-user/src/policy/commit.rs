@@ -72,7 +72,7 @@ impl Compiler {
     }
 
     /// The names of all nodes that the last commit left in force.
-    pub fn names(&self) -> impl Iterator<Item = Name> {
+    pub fn listed(&self) -> impl Iterator<Item = Name> {
         self.tree.ids().filter(|id| self.tree.published(*id).is_some()).map(|id| self.tree.name(id))
     }
 
