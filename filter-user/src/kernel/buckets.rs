@@ -111,7 +111,7 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
     pub fn tidy(&self) -> usize {
         let mut names = 0;
         let mut reaches = vec![0_u8; self.0.len()];
-        for (at, bucket) in (0..).zip(self.0.iter()) {
+        for (at, bucket) in (0..).zip(self.0.iter()).filter(|(_, bucket)| !bucket.is_blank()) {
             for slot in bucket.slots() {
                 if slot.is_free() {
                     // Only what differs, so that nothing of an empty table is written.
@@ -163,6 +163,13 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
 }
 
 impl Bucket {
+    /// Neither names are here, nor anything that is left of them: as in most buckets of a new table.
+    fn is_blank(&self) -> bool {
+        let [a, b, c] = &self.nodes;
+        a.load(Relaxed) | b.load(Relaxed) | c.load(Relaxed) == 0
+            && self.tags.as_flattened().iter().all(|lane| lane.load(Relaxed) == 0)
+    }
+
     fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         self.nodes.iter().zip(&self.tags).map(|(node, tag)| Slot { node, tag })
     }
