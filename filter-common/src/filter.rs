@@ -33,7 +33,7 @@ pub struct Key {
 /// The line, of so many, that a hash chooses.
 #[inline(always)]
 pub const fn line(hash: u32, lines: u32) -> u32 {
-    (hash as u64 * lines as u64 >> 32) as u32
+    ((hash as u64 * lines as u64) >> 32) as u32
 }
 
 /// The word of a line that a name's bits lie in, and these bits.

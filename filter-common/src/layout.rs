@@ -149,7 +149,7 @@ impl NameTag {
     /// The bucket, of so many, that the name lies in or before.
     #[inline(always)]
     pub const fn home(&self, buckets: u32) -> u32 {
-        (self.lanes[2] as u64 * buckets as u64 >> 32) as u32
+        ((self.lanes[2] as u64 * buckets as u64) >> 32) as u32
     }
 }
 
