@@ -11,7 +11,7 @@ use std::{
 
 use filter_common::layout::{NameTag, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
-use super::{clock::Clock, error::Error, sys, tables::Tables};
+use super::{clock::Clock, error::Error, tables::Tables};
 use crate::{
     name::{Listing, Name},
     policy::{Changes, OrderSlot},
@@ -53,13 +53,13 @@ impl Tables {
             // A packet looks from the shallow to the deep. One that has passed by where a new node is now must not
             // find an old one gone, which it would have met further on.
             if !changes.delete.is_empty() {
-                sys::wait_for_readers();
+                self.names.wait_for_readers()?;
             }
             let delete: Vec<_> = changes.delete.iter().map(|name| name.listing(&self.key).tag).collect();
             self.names.delete_all(&delete);
         }
         if !changes.retired_orders.is_empty() {
-            sys::wait_for_readers();
+            self.names.wait_for_readers()?;
         }
         self.retire(changes.retired_orders.iter().copied())?;
         self.finish(changes.depths)
@@ -80,8 +80,7 @@ impl Tables {
         self.write_slots(fresh, clock)?;
         self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
-        self.refill(fresh.insert.iter().map(|(name, _)| name));
-        sys::wait_for_readers();
+        self.names.wait_for_readers()?;
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
         Ok(difference)
@@ -107,21 +106,36 @@ impl Tables {
         let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
         self.names.update_all(&delete.iter().map(|tag| (*tag, empty)).collect::<Vec<_>>());
         if !delete.is_empty() {
-            sys::wait_for_readers();
+            self.names.wait_for_readers()?;
         }
         self.names.delete_all(&delete);
         Ok(Difference { inserted: insert.len(), updated: update.len(), deleted: delete.len() })
     }
 
-    /// Whether so much is left of names that are gone that packets take longer: then [`Tables::refill`] is due.
+    /// Whether so much is left of names that are gone that packets take longer: then the filter in front of the names is
+    /// to be made anew.
     pub fn is_stale(&self) -> bool {
         self.names.is_stale()
     }
 
-    /// Clears away what is left of names that are gone. All names in the tables must be among these.
+    /// Begins to make the filter anew. Before [`Tables::finish_refill`], [`Tables::refill`] must be told every name in the
+    /// tables; those that are written meanwhile are known. What was begun before is left.
+    pub fn begin_refill(&self) {
+        self.names.begin_refill();
+    }
+
+    /// Goes on with making the filter anew: with a part of the names, so that nothing else has to wait.
     pub fn refill(&self, names: impl Iterator<Item = impl Borrow<Name>>) {
-        let _writing = self.lock();
         self.names.refill(names.map(|name| name.borrow().listing(&self.key)));
+    }
+
+    /// Puts the filter that was made in place of the other.
+    ///
+    /// # Errors
+    /// If the kernel does not wait for readers; then both are in use.
+    pub fn finish_refill(&self) -> Result<(), Error> {
+        let _writing = self.lock();
+        self.names.finish_refill()
     }
 
     /// Slots in use in the maps as they are.
@@ -174,7 +188,7 @@ impl Tables {
             }
         })?;
         if more {
-            sys::wait_for_readers();
+            self.names.wait_for_readers()?;
         }
         Ok(())
     }

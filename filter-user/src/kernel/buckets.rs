@@ -1,8 +1,8 @@
 //! The table of names as it lies in memory: buckets of three slots, read by the program while it is written here.
 //!
 //! State: none beside the buckets themselves. Trust: one writer at a time, who lets a grace period pass between giving
-//! up a slot and taking it ([`sys::wait_for_readers`](super::sys::wait_for_readers)); then no reader takes a name for
-//! another's, in whatever order its CPU reads. See `layout::NameBucket`.
+//! up a slot and taking it ([`GracePeriods`](super::grace::GracePeriods)); then no reader takes a name for another's, in
+//! whatever order its CPU reads. See `layout::NameBucket`.
 
 use std::{
     ops::Deref,
@@ -64,11 +64,8 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         if slot.tag() == *tag { Node::from_word(word) } else { None }
     }
 
-    /// Gives a name a node: with one store if it has one already. Tells whether it is new.
-    pub fn set(&self, tag: &NameTag, node: Node) -> Result<bool, Full> {
-        if self.update(tag, node) {
-            return Ok(false);
-        }
+    /// Puts a name in that is not there.
+    pub fn insert(&self, tag: &NameTag, node: Node) -> Result<(), Full> {
         let home = self.bucket(tag, 0).ok_or(Full)?;
         let (distance, slot) = self.along(tag, MAX_REACH).find(|(_, slot)| slot.is_free()).ok_or(Full)?;
         // Before the name is there, so that none is there without it.
@@ -77,7 +74,7 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         }
         slot.set_tag(tag);
         slot.node.store(node.to_word(), Release);
-        Ok(true)
+        Ok(())
     }
 
     /// Gives a name that is there a node, with one store; tells whether it is there.
@@ -89,12 +86,24 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         found.is_some()
     }
 
-    /// Takes a name out; tells whether it was there.
+    /// Takes a name out; tells whether it was there. Its slot may be taken again after a grace period.
     pub fn delete(&self, tag: &NameTag) -> bool {
-        let Some((_, slot)) = self.find(tag) else { return false };
+        let Some((distance, slot)) = self.find(tag) else { return false };
         slot.node.store(0, Release);
         slot.set_tag(&NameTag::default());
+        self.draw_in(tag, distance);
         true
+    }
+
+    /// Has the home of a name that lay so far from it reach no further than its other names lie.
+    fn draw_in(&self, tag: &NameTag, distance: u32) {
+        let Some(home) = self.bucket(tag, 0).filter(|home| distance > 0 && home.reach.load(Relaxed) == distance) else {
+            return;
+        };
+        let at = tag.home(self.len());
+        let is_of_home = |slot: &Slot<'_>| !slot.is_free() && slot.tag().home(self.len()) == at;
+        let furthest = self.along(tag, distance).filter(|(_, slot)| is_of_home(slot)).map(|(on, _)| on).last();
+        home.reach.store(furthest.unwrap_or(0), Release);
     }
 
     /// Every name, in no order.
@@ -106,12 +115,12 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         }
     }
 
-    /// Puts right what a writer left that was stopped midway, and has each bucket reach no further than its names lie.
-    /// Returns the number of names. Free slots have rested only after a grace period.
+    /// Puts right what a writer left that was stopped midway: of a name that came, its tag; of one that went, its tag and
+    /// a reach that is too long. Returns the number of names. Free slots have rested only after a grace period.
     pub fn tidy(&self) -> usize {
         let mut names = 0;
         let mut reaches = vec![0_u8; self.0.len()];
-        for (at, bucket) in (0..).zip(self.0.iter()).filter(|(_, bucket)| !bucket.is_blank()) {
+        for (at, bucket) in (0..).zip(self.0.iter()) {
             for slot in bucket.slots() {
                 if slot.is_free() {
                     // Only what differs, so that nothing of an empty table is written.
@@ -163,13 +172,6 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
 }
 
 impl Bucket {
-    /// Neither names are here, nor anything that is left of them: as in most buckets of a new table.
-    fn is_blank(&self) -> bool {
-        let [a, b, c] = &self.nodes;
-        a.load(Relaxed) | b.load(Relaxed) | c.load(Relaxed) == 0
-            && self.tags.as_flattened().iter().all(|lane| lane.load(Relaxed) == 0)
-    }
-
     fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         self.nodes.iter().zip(&self.tags).map(|(node, tag)| Slot { node, tag })
     }
@@ -223,6 +225,13 @@ mod tests {
         found
     }
 
+    impl Bucket {
+        fn set_slot(&self, at: usize, tag: &NameTag, node: u64) {
+            self.nodes[at].store(node, Relaxed);
+            self.slots().nth(at).unwrap().set_tag(tag);
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Change {
         Set(u32, u32),
@@ -253,9 +262,15 @@ mod tests {
                 match change {
                     Change::Set(name, value) => {
                         let (tag, node) = (tag_of(name), node(value));
-                        let full = expected.len() == 3 * BUCKETS as usize && !expected.contains_key(&tag);
-                        let new = if full { Err(Full) } else { Ok(expected.insert(tag, node).is_none()) };
-                        prop_assert_eq!(table.set(&tag, node), new);
+                        let is_there = expected.contains_key(&tag);
+                        prop_assert_eq!(table.update(&tag, node), is_there);
+                        let full = !is_there && expected.len() == 3 * BUCKETS as usize;
+                        if !is_there {
+                            prop_assert_eq!(table.insert(&tag, node), if full { Err(Full) } else { Ok(()) });
+                        }
+                        if !full {
+                            expected.insert(tag, node);
+                        }
                     }
                     Change::Delete(name) => {
                         let tag = tag_of(name);
@@ -269,6 +284,10 @@ mod tests {
                 prop_assert_eq!(table.get(&tag), expected.get(&tag).copied());
             }
             prop_assert_eq!(&content(&table), &expected);
+            let reaches = || (0..BUCKETS as usize).map(|bucket| reach(&table, bucket)).collect::<Vec<_>>();
+            let before = reaches();
+            table.tidy();
+            prop_assert_eq!(before, reaches(), "each reaches just as far as its names lie");
         }
     }
 
@@ -284,33 +303,65 @@ mod tests {
             assert!(names(buckets(capacity)) >= capacity);
             for number in 0..names(buckets(capacity)) {
                 let tag = NameTag { lanes: [next(), next(), next()] };
-                assert_eq!(table.set(&tag, node(number)), Ok(true), "{number} of {capacity}");
+                assert_eq!(table.insert(&tag, node(number)), Ok(()), "{number} of {capacity}");
             }
         }
     }
 
+    fn reach(table: &Buckets<Vec<Bucket>>, bucket: usize) -> u32 {
+        table.0[bucket].reach.load(Relaxed)
+    }
+
     #[test]
-    fn tidying_ends_long_ways_and_what_was_left_midway() {
+    fn a_home_reaches_as_far_as_its_names_lie() {
+        let table = table(8);
+        // Nine fill the home and two more; then come one of its own, one of the next home, and one more.
+        for number in 0..9 {
+            table.insert(&tag(3, number, 8), node(number)).unwrap();
+        }
+        let others = [tag(3, 9, 8), tag(4, 10, 8), tag(3, 11, 8)];
+        for (number, other) in (9..).zip(&others) {
+            table.insert(other, node(number)).unwrap();
+        }
+        assert_eq!((reach(&table, 3), reach(&table, 4)), (3, 2));
+        assert!(table.delete(&others[0]));
+        assert_eq!((reach(&table, 3), reach(&table, 4)), (3, 2), "one of its names is there yet");
+        assert!(table.delete(&others[2]));
+        assert_eq!((reach(&table, 3), reach(&table, 4)), (2, 2));
+        assert!(table.delete(&tag(3, 0, 8)));
+        assert_eq!(reach(&table, 3), 2);
+        for number in 1..9 {
+            assert_eq!(table.get(&tag(3, number, 8)), Some(node(number)));
+            assert!(table.delete(&tag(3, number, 8)));
+        }
+        assert_eq!((reach(&table, 3), reach(&table, 4)), (0, 2));
+        assert_eq!(table.get(&others[1]), Some(node(10)));
+        assert!(table.delete(&others[1]));
+        assert_eq!(reach(&table, 4), 0);
+    }
+
+    #[test]
+    fn what_a_writer_left_midway_is_put_right() {
         let table = table(8);
         let [one, two] = [tag(3, 9, 8), tag(3, 10, 8)];
         for number in 0..9 {
-            table.set(&tag(3, number, 8), node(number)).unwrap();
+            table.insert(&tag(3, number, 8), node(number)).unwrap();
         }
-        table.set(&one, node(1)).unwrap();
-        let reach = |bucket: usize| table.0[bucket].reach.load(Relaxed);
-        assert_eq!((reach(3), reach(4)), (3, 0));
-        for number in 1..9 {
-            assert!(table.delete(&tag(3, number, 8)));
-        }
-        // A writer that ended before the tag was gone, and one before the node was there.
-        table.0[3].tags[2][0].store(7, Relaxed);
-        assert_eq!(table.tidy(), 2);
-        assert_eq!(table.0[3].tags[2][0].load(Relaxed), 0);
-        assert_eq!((reach(3), table.get(&one), table.get(&tag(3, 0, 8))), (3, Some(node(1)), Some(node(0))));
-        assert!(table.delete(&one));
-        assert_eq!((table.tidy(), reach(3)), (1, 0));
-        assert_eq!(table.set(&two, node(2)), Ok(true));
-        assert_eq!((reach(3), table.get(&two)), (0, Some(node(2))));
+        table.insert(&one, node(1)).unwrap();
+        // One that came, before its node was there; its home reaches further already.
+        table.0[6].set_slot(1, &two, 0);
+        table.0[5].reach.store(1, Relaxed);
+        // One that went, before its tag was gone.
+        table.0[3].set_slot(2, &tag(3, 2, 8), 0);
+        // The last of a home that went, before its home was drawn in.
+        table.0[6].set_slot(0, &NameTag::default(), 0);
+        assert_eq!(table.tidy(), 8);
+        assert_eq!((reach(&table, 3), reach(&table, 5)), (2, 0));
+        let tags = |bucket: usize| table.0[bucket].slots().map(|slot| slot.tag()).collect::<Vec<_>>();
+        assert_eq!(tags(6), [NameTag::default(); 3]);
+        assert_eq!(tags(3), [tag(3, 0, 8), tag(3, 1, 8), NameTag::default()]);
+        assert_eq!((table.get(&one), table.get(&tag(3, 2, 8))), (None, None));
+        assert_eq!(content(&table).len(), 8);
     }
 
     #[test]

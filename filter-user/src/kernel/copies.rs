@@ -126,7 +126,7 @@ impl Tables {
         Ok(self.streams.get(flow)?.filter(is_it))
     }
 
-    /// Whether orders may cover a name: whether the node that decides has any.
+    /// Whether orders may cover a name: whether the node that decides has any. As the program does, but past the filter.
     ///
     /// # Errors
     /// If a map cannot be read.
@@ -141,7 +141,7 @@ impl Tables {
             if bits >> (depth & 63) & 1 == 0 {
                 continue;
             }
-            if let Some(node) = self.names.get(&name) {
+            if let Some(node) = self.names.get(&name.tag) {
                 slot = if depth == last { node.at } else { node.below };
             }
         }

@@ -36,14 +36,14 @@ const MOST_BITS: u32 = 24;
 /// A filter.
 pub struct Filter<M>(pub M);
 
-impl<M: Deref<Target = [Line]>> Filter<M> {
-    /// Whether a name is let through.
-    pub fn may_hold(&self, key: &Key) -> bool {
-        let (at, bits) = filter::place(key.own);
-        let own = || self.word(key.own, at).is_none_or(|word| word.load(Relaxed) & bits == bits);
-        self.word(key.anchor, at).is_none_or(|word| filter::may_hold(word.load(Relaxed), bits).unwrap_or_else(own))
+impl Filter<Vec<Line>> {
+    /// An empty one of so many lines.
+    pub fn empty(lines: usize) -> Self {
+        Self((0..lines).map(|_| Line::default()).collect())
     }
+}
 
+impl<M: Deref<Target = [Line]>> Filter<M> {
     /// Lets a name through. Tells whether that changed anything.
     pub fn add(&self, key: &Key) -> bool {
         let (at, bits) = filter::place(key.own);
@@ -63,20 +63,17 @@ impl<M: Deref<Target = [Line]>> Filter<M> {
         changed || marked
     }
 
-    /// Makes it anew for these names, so that no bits are left of others. All names that are in the table must be among
-    /// them. `wait` waits for a grace period.
-    pub fn refill(&self, names: impl Iterator<Item = Key>, wait: impl FnOnce()) {
-        let fresh = Filter((0..self.0.len()).map(|_| Line::default()).collect::<Vec<_>>());
-        names.for_each(|key| {
-            fresh.add(&key);
-        });
+    /// Becomes `fresh`, which was filled with every name that is in the table, so that no bits are left of others. `wait`
+    /// waits for a grace period; if it cannot, the bits of both stay.
+    pub fn become_fresh<E>(&self, fresh: &Filter<Vec<Line>>, wait: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let words = || self.words().zip(fresh.words());
         // A name may go from its anchor's line to its own or back: until nobody is between the two, both have it.
         words().for_each(|(old, new)| {
             old.fetch_or(new.load(Relaxed), Relaxed);
         });
-        wait();
+        wait()?;
         words().for_each(|(old, new)| old.store(new.load(Relaxed), Relaxed));
+        Ok(())
     }
 
     fn words(&self) -> impl Iterator<Item = &AtomicU64> {
@@ -94,6 +91,15 @@ mod tests {
 
     use super::*;
 
+    impl Filter<Vec<Line>> {
+        /// Whether a name is let through, as the program asks.
+        fn may_hold(&self, key: &Key) -> bool {
+            let (at, bits) = filter::place(key.own);
+            let own = || self.word(key.own, at).unwrap().load(Relaxed) & bits == bits;
+            filter::may_hold(self.word(key.anchor, at).unwrap().load(Relaxed), bits).unwrap_or_else(own)
+        }
+    }
+
     struct Random(u64);
 
     impl Random {
@@ -108,7 +114,7 @@ mod tests {
     }
 
     fn empty(names: u32) -> Filter<Vec<Line>> {
-        Filter((0..lines(names)).map(|_| Line::default()).collect())
+        Filter::empty(lines(names) as usize)
     }
 
     /// Of so many names below an anchor that are not listed, those that are let through.
@@ -148,15 +154,41 @@ mod tests {
 
         // Half of them go.
         let kept: HashSet<_> = names.iter().filter(|key| key.own % 2 == 0).copied().collect();
+        let fresh = empty(NAMES);
+        for key in &kept {
+            fresh.add(key);
+        }
         let mut waited = 0;
-        filter.refill(kept.iter().copied(), || {
-            waited += 1;
-            assert!(names.iter().all(|key| filter.may_hold(key)), "all, until nobody is between two lines");
-        });
-        assert_eq!(waited, 1);
+        let mut wait = |result: Result<(), ()>| {
+            filter.become_fresh(&fresh, || {
+                waited += 1;
+                assert!(names.iter().all(|key| filter.may_hold(key)), "all, until nobody is between two lines");
+                result
+            })
+        };
+        assert_eq!(wait(Err(())), Err(()));
+        assert!(names.iter().all(|key| filter.may_hold(key)), "all, if nobody knows whether someone is");
+        assert_eq!(wait(Ok(())), Ok(()));
+        assert_eq!(waited, 2);
         assert!(kept.iter().all(|key| filter.may_hold(key)));
         let gone = names.difference(&kept).filter(|key| filter.may_hold(key)).count();
         assert!(gone < names.len() / 20, "{gone} of {} are let through yet", names.len() / 2);
+    }
+
+    #[test]
+    fn a_filter_of_ten_times_its_names_lets_every_one_through() {
+        for anchors in [1, 7, u32::MAX] {
+            let (filter, mut random) = (empty(1000), Random(4));
+            let mut names = Vec::new();
+            for _ in 0..10_000 {
+                let anchor = random.next() % anchors;
+                let key = random.key(anchor);
+                filter.add(&key);
+                names.push(key);
+                assert!(filter.may_hold(&key), "at once");
+            }
+            assert!(names.iter().all(|key| filter.may_hold(key)), "{anchors} anchors: those before, too");
+        }
     }
 
     #[test]

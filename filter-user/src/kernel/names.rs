@@ -2,9 +2,10 @@
 //!
 //! State: how many names there are, and what is to be done before the next is inserted or after many are gone. A name's
 //! bits in the filter are set, and a grace period passes, before it is there; they are cleared only after it is gone. A
-//! bit too many costs a look-up, a bit too few would miss an order. Deletions leave their bits, and the buckets the way
-//! to names that are gone; [`NameTable::is_stale`] tells when enough of them have gathered, and [`NameTable::refill`]
-//! makes both anew. What an earlier process left in the buckets is put right before the first write.
+//! bit too many costs a look-up, a bit too few would miss an order. Names that go leave their bits;
+//! [`NameTable::is_stale`] tells when enough of them have gathered. Then the filter is made anew beside the one in use,
+//! a part of the names at a time, so that no order waits for it. What an earlier process left in the buckets is put
+//! right before the first write.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,7 @@ use super::{
     buckets::{self, Bucket, Buckets},
     error::Error,
     filter::{Filter, Line},
-    sys,
+    grace::GracePeriods,
     table::Table,
     words::Mapped,
 };
@@ -28,24 +29,39 @@ pub struct NameTable {
     names: Table<u32, NameBucket>,
     buckets: Buckets<Mapped<Bucket>>,
     filter: Filter<Mapped<Line>>,
+    grace: GracePeriods,
     state: Mutex<State>,
 }
 
 struct State {
     /// Number of names, once it is known.
     count: Option<usize>,
-    /// Slots were given up, and readers may be at them yet.
-    resting: bool,
+    /// A grace period must pass before a name is inserted: slots were given up that readers may be at yet, or bits were
+    /// set in the filter that readers may have missed.
+    is_wait_due: bool,
     /// Names that were deleted since the filter was made.
     deleted: usize,
+    /// The filter that is made anew.
+    fresh: Option<Filter<Vec<Line>>>,
 }
 
 impl NameTable {
-    /// Over two maps, which may have content.
-    pub fn new(names: Table<u32, NameBucket>, filter: &Table<u32, bits::Line>) -> Result<Self, Error> {
+    /// Over two maps. `is_new`: nobody has written to them.
+    pub fn new(names: Table<u32, NameBucket>, filter: &Table<u32, bits::Line>, is_new: bool) -> Result<Self, Error> {
         let buckets = Buckets(Mapped::map(names.fd(), map::NAMES, names.entries() as usize)?);
         let filter = Filter(Mapped::map(filter.fd(), map::NAME_FILTER, filter.entries() as usize)?);
-        Ok(Self { names, buckets, filter, state: Mutex::new(State { count: None, resting: true, deleted: 0 }) })
+        // Of names that an earlier process deleted, nobody knows how many bits are left.
+        let state = if is_new {
+            State { count: Some(0), is_wait_due: false, deleted: 0, fresh: None }
+        } else {
+            State { count: None, is_wait_due: true, deleted: usize::MAX, fresh: None }
+        };
+        Ok(Self { names, buckets, filter, grace: GracePeriods::new()?, state: Mutex::new(state) })
+    }
+
+    /// Waits until every run of the program that goes on now has ended.
+    pub fn wait_for_readers(&self) -> Result<(), Error> {
+        self.grace.wait()
     }
 
     /// What `Settings::filter_lines` must be.
@@ -63,9 +79,9 @@ impl NameTable {
         buckets::names(self.names.entries())
     }
 
-    /// A node as the program finds it: not behind a filter that does not let its name through.
-    pub fn get(&self, name: &Listing) -> Option<Node> {
-        if self.filter.may_hold(&name.filter) { self.buckets.get(&name.tag) } else { None }
+    /// A name's node. The filter is not asked: while it changes, only those may ask it whom a grace period waits for.
+    pub fn get(&self, tag: &NameTag) -> Option<Node> {
+        self.buckets.get(tag)
     }
 
     /// Every node, in no order.
@@ -76,23 +92,32 @@ impl NameTable {
     /// Inserts or updates, in order.
     pub fn set_all(&self, nodes: &[(Listing, Node)]) -> Result<(), Error> {
         let mut state = self.state();
-        let mut count = state.count.unwrap_or_else(|| self.buckets.tidy());
-        let filtered = nodes.iter().filter(|(name, _)| self.filter.add(&name.filter)).count();
-        // Slots that were given up may be taken now, and who has passed the filter must not miss what comes.
-        let resting = !nodes.is_empty() && std::mem::take(&mut state.resting);
-        if filtered > 0 || resting {
-            sys::wait_for_readers();
+        let State { count, is_wait_due, fresh, .. } = &mut *state;
+        let count = count.get_or_insert_with(|| self.buckets.tidy());
+        for (name, _) in nodes {
+            *is_wait_due |= self.filter.add(&name.filter);
+            if let Some(fresh) = fresh {
+                fresh.add(&name.filter);
+            }
         }
         let full = || Error::full(map::NAMES, self.entries());
-        let written = nodes.iter().try_for_each(|(name, node)| {
-            if count >= self.entries() as usize && self.buckets.get(&name.tag).is_none() {
+        for (name, node) in nodes {
+            if self.buckets.update(&name.tag, *node) {
+                continue;
+            }
+            if *count >= self.entries() as usize {
                 return Err(full());
             }
-            count += usize::from(self.buckets.set(&name.tag, *node).map_err(|_| full())?);
-            Ok(())
-        });
-        state.count = Some(count);
-        written
+            if std::mem::take(is_wait_due)
+                && let Err(error) = self.grace.wait()
+            {
+                *is_wait_due = true;
+                return Err(error);
+            }
+            self.buckets.insert(&name.tag, *node).map_err(|_| full())?;
+            *count += 1;
+        }
+        Ok(())
     }
 
     /// Gives names that are there these nodes, in order; others are passed over.
@@ -108,22 +133,39 @@ impl NameTable {
         let mut state = self.state();
         let count = state.count.unwrap_or_else(|| self.buckets.tidy());
         let deleted = tags.iter().filter(|tag| self.buckets.delete(tag)).count();
-        state.count = Some(count - deleted);
-        state.resting |= deleted > 0;
-        state.deleted += deleted;
+        state.count = Some(count.saturating_sub(deleted));
+        state.is_wait_due |= deleted > 0;
+        state.deleted = state.deleted.saturating_add(deleted);
     }
 
-    /// Whether so much is left of names that are gone that [`NameTable::refill`] is due.
+    /// Whether so much is left of names that are gone that the filter is to be made anew.
     pub fn is_stale(&self) -> bool {
         self.state().deleted > self.entries() as usize / STALE
     }
 
-    /// Makes the filter anew, and shortens the ways through the buckets. All names that are there must be among these.
-    pub fn refill(&self, names: impl Iterator<Item = Listing>) {
+    /// Begins to make the filter anew. [`NameTable::refill`] must then be told every name that is there; those that are
+    /// inserted meanwhile are known. What was begun before is left.
+    pub fn begin_refill(&self) {
         let mut state = self.state();
-        state.count = Some(self.buckets.tidy());
-        self.filter.refill(names.map(|name| name.filter), sys::wait_for_readers);
+        state.fresh = Some(Filter::empty(self.filter.0.len()));
         state.deleted = 0;
+    }
+
+    /// Goes on with making the filter anew.
+    pub fn refill(&self, names: impl Iterator<Item = Listing>) {
+        if let Some(fresh) = &self.state().fresh {
+            names.for_each(|name| {
+                fresh.add(&name.filter);
+            });
+        }
+    }
+
+    /// Puts the filter that was made in place of the other.
+    pub fn finish_refill(&self) -> Result<(), Error> {
+        match self.state().fresh.take() {
+            Some(fresh) => self.filter.become_fresh(&fresh, || self.grace.wait()),
+            None => Ok(()),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
