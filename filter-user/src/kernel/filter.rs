@@ -30,7 +30,7 @@ pub const fn lines(names: u32) -> u32 {
 const NAMES_PER_LINE: u32 = 32;
 
 /// A word with more bits becomes crowded: with so many, one name in 18 that is not listed is let through; the names
-/// for which it is sized set 11.
+/// for which it is sized set 11. Names that have no other place than this word still set theirs.
 const MOST_BITS: u32 = 24;
 
 /// A filter.
@@ -150,7 +150,8 @@ mod tests {
         let others = let_through(&filter, &mut random, Random::next);
         let crowded = let_through(&filter, &mut random, |_| CROWDED_ANCHOR);
         assert!(others < 300, "{others} of 10000");
-        assert!(crowded < 900, "{crowded} of 10000 below one anchor with {} names", NAMES / 3);
+        // The word has 24 bits, and later some eight of names that have no other place: (32 / 63)^3 is one in eight.
+        assert!(crowded < 1_300, "{crowded} of 10000 below one anchor with {} names", NAMES / 3);
 
         // Half of them go.
         let kept: HashSet<_> = names.iter().filter(|key| key.own % 2 == 0).copied().collect();
