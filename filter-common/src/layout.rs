@@ -5,7 +5,7 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -36,10 +36,10 @@ pub const POLICY_FIRST: u32 = 2;
 
 /// Names of the maps, as they stand in the object and under the pin path.
 pub mod map {
-    /// `HASH`: [`super::NameKey`] to [`super::Node`].
+    /// `ARRAY` of [`super::NameBucket`]: names to [`super::Node`]s.
     pub const NAMES: &str = "NAMES";
-    /// `ARRAY` of `u64`: a blocked Bloom filter over the keys of `NAMES`, which tells for most names that
-    /// they are not there ([`super::NameKey::filter_word`]). A bit is set before its name is inserted.
+    /// `ARRAY` of [`Line`](crate::filter::Line)s: tells of most names that they are not in `NAMES`; see
+    /// [`filter`](crate::filter). A name's bits are set before it is inserted.
     pub const NAME_FILTER: &str = "NAME_FILTER";
     /// `ARRAY`: slot to [`super::Policy`].
     pub const POLICIES: &str = "POLICIES";
@@ -129,19 +129,52 @@ pub struct NameKey {
 }
 
 impl NameKey {
-    /// The word of `NAME_FILTER` that this key's bits lie in.
+    /// What `NAMES` keeps of it.
     #[inline(always)]
-    pub const fn filter_word(&self, mask: u32) -> u32 {
-        self.lanes[0] & mask
-    }
-
-    /// The bits of this key in its word, three at most.
-    #[inline(always)]
-    pub const fn filter_bits(&self) -> u64 {
-        let lane = self.lanes[1];
-        1 << (lane & 63) | 1 << (lane >> 6 & 63) | 1 << (lane >> 12 & 63)
+    pub const fn tag(&self) -> NameTag {
+        let [a, b, c, _] = self.lanes;
+        NameTag { lanes: [a, b, c] }
     }
 }
+
+/// The 96 bits of a [`NameKey`] by which a name is known in `NAMES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameTag {
+    /// Lanes 0 to 2 of the key.
+    pub lanes: [u32; 3],
+}
+
+impl NameTag {
+    /// The bucket, of so many, that the name lies in or before.
+    #[inline(always)]
+    pub const fn home(&self, buckets: u32) -> u32 {
+        ((self.lanes[2] as u64 * buckets as u64) >> 32) as u32
+    }
+}
+
+/// Slots of a [`NameBucket`].
+pub const BUCKET_SLOTS: usize = 3;
+
+/// Names, a cache line of them. A name lies in its home bucket, or where that was full in one of the next,
+/// the first coming after the last.
+///
+/// The program reads while the daemon writes. A slot is taken by writing its tag, then its node; given up by writing
+/// the node 0, then the tag 0; and taken again only after a grace period. So who compares a tag, and reads the node
+/// before or after, meets that name's node or 0, never another's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameBucket {
+    /// By slot, [`Node::to_word`]; 0 for none.
+    pub nodes: [u64; BUCKET_SLOTS],
+    /// By slot, lanes of a [`NameTag`].
+    pub tags: [[u32; 3]; BUCKET_SLOTS],
+    /// How many buckets further on names may lie whose home this is, at most [`MAX_REACH`].
+    pub reach: u32,
+}
+
+/// The most buckets between a name's home and its place.
+pub const MAX_REACH: u32 = 255;
 
 /// What is in force at a node of the name tree. Each policy holds the entries of every ancestor rule that covers it,
 /// so the deepest node that is found decides alone.
@@ -153,6 +186,22 @@ pub struct Node {
     /// Policy slot for every name below it that has no deeper node.
     pub below: u32,
 }
+
+impl Node {
+    /// As it stands in a [`NameBucket`]: not 0. Policy slots are below 2^31.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        TAKEN | (self.at as u64) << 32 | self.below as u64
+    }
+
+    /// From a word of a [`NameBucket`].
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        if word == 0 { None } else { Some(Self { at: ((word & !TAKEN) >> 32) as u32, below: word as u32 }) }
+    }
+}
+
+const TAKEN: u64 = 1 << 63;
 
 /// A policy slot: orders that hold at a node, oldest first.
 #[repr(C)]
@@ -271,8 +320,10 @@ pub struct Settings {
     pub events_per_second: u32,
     /// [`ClientDetail`](crate::layout::client_detail) of events.
     pub client_detail: u32,
-    /// Words of `NAME_FILTER`, a power of two, minus one.
-    pub filter_mask: u32,
+    /// Entries of `NAME_FILTER`.
+    pub filter_lines: u32,
+    /// Entries of `NAMES`.
+    pub buckets: u32,
     /// Copies for the deferred tier a second on each CPU; over it there are none.
     pub copies_per_second: u32,
     /// One in so many ClientHellos without a listed name is searched for ECH; 0 for none.
@@ -282,7 +333,7 @@ pub struct Settings {
     /// [`quic_mode`] while it is dead or over its budget.
     pub quic_fallback: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
 }
 
 /// What becomes of a QUIC Initial whose name is not known yet.
@@ -555,6 +606,7 @@ pub struct Event {
 const _: () = {
     assert!(size_of::<NameKey>() == 16);
     assert!(size_of::<Node>() == 8);
+    assert!(size_of::<NameBucket>() == 64 && core::mem::offset_of!(NameBucket, reach) == 60);
     assert!(size_of::<PolicyEntry>() == 8);
     assert!(size_of::<Policy>() == 64);
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);

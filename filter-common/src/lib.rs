@@ -10,6 +10,7 @@ pub mod answer;
 pub mod bytes;
 pub mod dns;
 pub mod edns;
+pub mod filter;
 pub mod flow;
 pub mod frame;
 pub mod layout;

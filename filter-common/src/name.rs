@@ -11,7 +11,49 @@
 
 use crate::layout::{HashKey, KEY_WORDS, NameKey};
 
-/// The hash of a name's labels so far, last label first.
+/// A hash of a name's labels so far, last label first.
+pub trait SuffixHash {
+    /// What it comes to.
+    type Key;
+    /// Takes in one word. More than 127 words, which no name has, are left out.
+    fn word(&mut self, key: &HashKey, word: u64);
+    /// The hash of the labels taken in so far, which must be whole.
+    fn suffix(&self, key: &HashKey) -> Self::Key;
+}
+
+/// The last lane alone, by which the filter goes; see [`filter`](crate::filter).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Lane {
+    sum: u64,
+    words: u32,
+    pad: u32,
+}
+
+impl Lane {
+    /// Nothing hashed: the root.
+    pub const ROOT: Self = Self { sum: 0, words: 0, pad: 0 };
+}
+
+impl SuffixHash for Lane {
+    type Key = u32;
+
+    #[inline(always)]
+    fn word(&mut self, key: &HashKey, word: u64) {
+        let Some([.., a, b]) = key.terms.get(self.words as usize & (KEY_WORDS - 1)) else { return };
+        let (low, high) = (word & 0xffff_ffff, word >> 32);
+        self.sum = self.sum.wrapping_add(a.wrapping_add(low).wrapping_mul(b.wrapping_add(high)));
+        self.words = self.words.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn suffix(&self, key: &HashKey) -> u32 {
+        let Some([.., start]) = key.start.get(self.words as usize & (KEY_WORDS - 1)) else { return 0 };
+        (self.sum.wrapping_add(*start) >> 32) as u32
+    }
+}
+
+/// All lanes.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Hasher {
@@ -53,6 +95,20 @@ impl Hasher {
                 (l3.wrapping_add(s3) >> 32) as u32,
             ],
         }
+    }
+}
+
+impl SuffixHash for Hasher {
+    type Key = NameKey;
+
+    #[inline(always)]
+    fn word(&mut self, key: &HashKey, word: u64) {
+        Self::word(self, key, word);
+    }
+
+    #[inline(always)]
+    fn suffix(&self, key: &HashKey) -> NameKey {
+        Self::suffix(self, key)
     }
 }
 

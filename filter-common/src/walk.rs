@@ -5,14 +5,14 @@ use crate::{
     dns::Starts,
     frame::Payload,
     layout::{HashKey, MAX_LABELS, NameKey},
-    name::{Hasher, lower8},
+    name::{Hasher, Lane, SuffixHash, lower8},
 };
 
-/// A name on its way through the hash. At most [`STEPS`] steps come to an end.
+/// A name on its way through a hash. At most [`STEPS`] steps come to an end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Walk {
-    hasher: Hasher,
+pub struct Walk<H = Hasher> {
+    hasher: H,
     /// Position after the last octet that is not taken in yet.
     at: u32,
     /// Position of the name's first label, its length octet left out.
@@ -25,16 +25,29 @@ pub struct Walk {
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<K = NameKey> {
     /// Part of a long label; step again.
     More,
     /// A label is whole: the hash of the suffix that it begins. Step again unless `last`.
     Label {
-        /// Key of the suffix.
-        key: NameKey,
+        /// Hash of the suffix.
+        key: K,
         /// It was the name's first label.
         last: bool,
     },
+    /// An empty label.
+    Empty,
+}
+
+/// What a step did, without the hash: in the XDP program, a value with octets that mean nothing may not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Part of a long label; step again.
+    More,
+    /// A label is whole; step again.
+    Label,
+    /// The name's first label is whole.
+    Last,
     /// An empty label.
     Empty,
 }
@@ -52,58 +65,100 @@ impl Walk {
     pub fn sni(name: &Payload) -> Self {
         Self { at: name.end, start: name.start, ..Self::default() }
     }
+}
+
+impl Walk<Lane> {
+    /// The same name, not begun, on its way through the filter's hash.
+    #[inline(always)]
+    pub const fn of<H>(walk: &Walk<H>) -> Self {
+        let &Walk { at, start, .. } = walk;
+        Self { hasher: Lane::ROOT, at, start, octets: 0, depth: 0 }
+    }
+}
+
+impl<H: SuffixHash> Walk<H> {
+    /// [`Walk::next_dns`], with the hash.
+    #[inline(always)]
+    pub fn step_dns<B: Bytes>(
+        &mut self,
+        bytes: &B,
+        key: &HashKey,
+        labels: u32,
+        starts: &Starts,
+    ) -> Option<Step<H::Key>> {
+        self.next_dns(bytes, key, labels, starts).map(|next| self.step(key, next))
+    }
+
+    /// [`Walk::next_sni`], with the hash.
+    #[inline(always)]
+    pub fn step_sni<B: Bytes>(&mut self, bytes: &B, key: &HashKey) -> Option<Step<H::Key>> {
+        self.next_sni(bytes, key).map(|next| self.step(key, next))
+    }
+
+    fn step(&self, key: &HashKey, next: Next) -> Step<H::Key> {
+        match next {
+            Next::More => Step::More,
+            Next::Label => Step::Label { key: self.hash(key), last: false },
+            Next::Last => Step::Label { key: self.hash(key), last: true },
+            Next::Empty => Step::Empty,
+        }
+    }
+
+    /// The hash of the suffix that the last whole label begins.
+    #[inline(always)]
+    pub fn hash(&self, key: &HashKey) -> H::Key {
+        self.hasher.suffix(key)
+    }
 
     /// Takes in up to eight octets of a DNS name of `labels` labels.
     #[inline(always)]
-    pub fn step_dns<B: Bytes>(&mut self, bytes: &B, key: &HashKey, labels: u32, starts: &Starts) -> Option<Step> {
+    pub fn next_dns<B: Bytes>(&mut self, bytes: &B, key: &HashKey, labels: u32, starts: &Starts) -> Option<Next> {
         let label = labels.wrapping_sub(1).wrapping_sub(self.depth) as usize & MAX_LABELS;
         let start = self.start + u32::from(*starts.get(label)?);
         let word = bytes.be64(self.at.wrapping_sub(8))?;
-        let left = self.at.wrapping_sub(start);
-        let boundary = if left < 8 { MARK << (8 * left) } else { 0 };
-        Some(self.take(key, word, boundary))
+        Some(self.take(key, word, self.at.wrapping_sub(start)))
     }
 
     /// Takes in up to eight octets of a host name with dots.
     #[inline(always)]
-    pub fn step_sni<B: Bytes>(&mut self, bytes: &B, key: &HashKey) -> Option<Step> {
+    pub fn next_sni<B: Bytes>(&mut self, bytes: &B, key: &HashKey) -> Option<Next> {
         let word = bytes.be64(self.at.wrapping_sub(8))?;
         // The lowest set bit marks the last dot: the octet that is zero after the exclusive or.
         let dots = word ^ (ONES * b'.' as u64);
-        let mut boundary = dots.wrapping_sub(ONES) & !dots & (ONES << 7);
+        let dots = dots.wrapping_sub(ONES) & !dots & (ONES << 7);
         let left = self.at.wrapping_sub(self.start);
-        if left < 8 {
-            boundary |= MARK << (8 * left);
+        let bounds = if left < 8 { dots | MARK << (8 * left) } else { dots };
+        if bounds == 0 {
+            return Some(self.take(key, word, 8));
         }
-        Some(self.take(key, word, boundary))
+        let below = (bounds & bounds.wrapping_neg()).wrapping_sub(1);
+        let octets = ((below & ONES).wrapping_mul(ONES) >> 56) as u32;
+        Some(self.take(key, word, octets.wrapping_sub(1)))
     }
 
-    /// Takes in the octets of `word` behind the boundary, whose lowest set bit is the top bit of the octet before the
-    /// label; without one, all eight.
+    /// Takes in the last `left` octets of `word`, with which the label ends, or all eight of a longer label.
     #[inline(always)]
-    fn take(&mut self, key: &HashKey, word: u64, boundary: u64) -> Step {
-        if boundary == 0 {
+    fn take(&mut self, key: &HashKey, word: u64, left: u32) -> Next {
+        if left >= 8 {
             self.hasher.word(key, lower8(word));
             self.octets = self.octets.wrapping_add(8);
             self.at = self.at.wrapping_sub(8);
-            return Step::More;
+            return Next::More;
         }
-        let lowest = boundary & boundary.wrapping_neg();
-        let taken = (((lowest.wrapping_sub(1) & ONES).wrapping_mul(ONES) >> 56) as u32).wrapping_sub(1);
-        let length = self.octets.wrapping_add(taken);
+        let length = self.octets.wrapping_add(left);
         if length == 0 {
-            return Step::Empty;
+            return Next::Empty;
         }
-        let unit = lowest >> 7;
+        let unit = 1_u64 << (8 * (left & 7));
         let label = lower8(word & unit.wrapping_sub(1));
         self.hasher.word(key, label | u64::from(length).wrapping_mul(unit));
         self.octets = 0;
         self.depth = self.depth.wrapping_add(1);
-        self.at = self.at.wrapping_sub(taken);
+        self.at = self.at.wrapping_sub(left);
         let last = self.at == self.start;
         // Over the dot or the length octet.
         self.at = self.at.wrapping_sub(1);
-        Step::Label { key: self.hasher.suffix(key), last }
+        if last { Next::Last } else { Next::Label }
     }
 }
 
@@ -198,7 +253,7 @@ mod tests {
         hasher.suffix(key)
     }
 
-    fn suffixes(mut step: impl FnMut() -> Option<Step>) -> Option<Vec<NameKey>> {
+    fn suffixes<K>(mut step: impl FnMut() -> Option<Step<K>>) -> Option<Vec<K>> {
         let mut keys = Vec::new();
         for _ in 0..STEPS {
             match step()? {
@@ -230,7 +285,11 @@ mod tests {
         while question.step(&bytes, &mut starts) == crate::dns::Step::More {}
         assert_eq!(question.finish(&bytes), Ok(1));
         let mut walk = Walk::dns(question.name, question.after() - 5);
-        suffixes(|| walk.step_dns(&bytes, key, question.labels, &starts))
+        let mut glance = Walk::of(&walk);
+        let lanes = suffixes(|| glance.step_dns(&bytes, key, question.labels, &starts));
+        let keys = suffixes(|| walk.step_dns(&bytes, key, question.labels, &starts));
+        assert_eq!(lanes, last_lanes(&keys));
+        keys
     }
 
     fn walk_sni(name: &[u8], key: &HashKey) -> Option<Vec<NameKey>> {
@@ -238,7 +297,16 @@ mod tests {
         frame.extend(name);
         let bytes = Slice(&frame);
         let mut walk = Walk::sni(&Payload { start: 50, end: frame.len() as u32 });
-        suffixes(|| walk.step_sni(&bytes, key))
+        let mut glance = Walk::of(&walk);
+        let lanes = suffixes(|| glance.step_sni(&bytes, key));
+        let keys = suffixes(|| walk.step_sni(&bytes, key));
+        assert_eq!(lanes, last_lanes(&keys));
+        keys
+    }
+
+    /// What the filter's walk must come to.
+    fn last_lanes(keys: &Option<Vec<NameKey>>) -> Option<Vec<u32>> {
+        Some(keys.as_ref()?.iter().map(|key| key.lanes[3]).collect())
     }
 
     fn label() -> impl Strategy<Value = Vec<u8>> {

@@ -9,14 +9,14 @@ use filter_common::{
     layout::StreamReader,
     stream::{self, Place, Segment, place},
     verdict::{Action, Protocol, Reason},
-    walk::{STEPS, Step as WalkStep, Walk},
+    walk::{STEPS, Walk},
 };
 
 use crate::{
     act,
     filter::{Outcome, reason},
     flow::{find, finish, identify, keep, may_have, resume},
-    lookup::{self, View, Way},
+    lookup::{self, Lengths, View, Way},
     maps::{GOING_ON, Scratch},
     packet::{Held, Packet, Whole, repeat},
     seam,
@@ -53,7 +53,7 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     // SAFETY: as above.
     let view = unsafe { V::of(way) };
     scratch.end = Reason::DnsMalformed as u32;
-    repeat(STEPS, label::<V>, way);
+    labels::<V>(way);
     if scratch.end != GOING_ON {
         return Err(stopped(scratch.end));
     }
@@ -63,9 +63,7 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     if scratch.question.labels == 0 {
         return Err(Reason::NotListed);
     }
-    lookup::begin(scratch, Walk::dns(scratch.question.name, root));
-    repeat(STEPS, word::<V>, way);
-    lookup::listed(scratch)
+    lookup::name::<V, Lengths>(way, Walk::dns(scratch.question.name, root))
 }
 
 /// Judges a TCP segment with data: each message that it holds or ends.
@@ -192,35 +190,42 @@ fn judge_message(way: &mut Way, message: Payload) -> Result<(), Reason> {
     lookup::decide(way, Protocol::Dns)
 }
 
-/// Reads one label of the question.
+/// Reads the labels of the question: the first few in a row, the others one call each.
+#[inline(always)]
+fn labels<V: View>(way: &mut Way) {
+    for _ in 0..V::STRAIGHT {
+        // SAFETY: it is live.
+        if unsafe { label_step::<V>(lookup::anew(way)) } {
+            return;
+        }
+    }
+    repeat(STEPS, label::<V>, way);
+}
+
+/// See [`label_step`].
 unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `message`.
+    i64::from(unsafe { label_step::<V>(way) })
+}
+
+/// Reads one label of the question; whether it was the last.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn label_step<V: View>(way: *mut Way) -> bool {
+    // SAFETY: as the caller promises.
     let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
     match scratch.question.step(&view, &mut scratch.starts) {
-        Step::More => 0,
+        Step::More => false,
         Step::Root => {
             scratch.end = GOING_ON;
-            1
+            true
         }
         Step::Stop(reason) => {
             scratch.end = reason as u32;
-            1
+            true
         }
-    }
-}
-
-/// Takes up to eight octets of the name into the hash.
-unsafe extern "C" fn word<V: View>(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `message`.
-    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
-    match scratch.walk.step_dns(&view, key, scratch.question.labels, &scratch.starts) {
-        Some(WalkStep::More) => 0,
-        Some(WalkStep::Label { key, last }) => {
-            lookup::probe(scratch, &key);
-            i64::from(last)
-        }
-        // The labels were read before; this does not happen.
-        Some(WalkStep::Empty) | None => 1,
     }
 }
 

@@ -1,16 +1,27 @@
 //! From a name to the order that decides: the deepest node, its policy, the strongest action.
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
+    maps::lpm_trie::Key,
+};
 use filter_common::{
     bytes::Bytes,
+    dns::{Question, Starts},
+    filter,
     frame::{self, Source},
-    layout::{HashKey, NameKey, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
+    layout::{HashKey, MAX_REACH, NameBucket, NameKey, NameTag, Node, POLICY_ALLOW, POLICY_NONE, SCOPE_ALL},
+    name::SuffixHash,
     verdict::{Asker, Choice, Protocol, Reason},
-    walk::Walk,
+    walk::{Next, STEPS, Walk},
 };
 
 use crate::{
-    maps::{HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch},
+    maps::{
+        GOING_ON, Glance, HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch, Search,
+    },
     packet::{Held, Packet, Whole, octets, repeat},
     seam,
 };
@@ -28,6 +39,9 @@ pub struct Way {
 
 /// Where a name lies.
 pub trait View: Bytes + Copy {
+    /// Steps through the filter that are taken in a row.
+    const STRAIGHT: u32;
+
     /// Of a packet's way.
     ///
     /// # Safety
@@ -36,6 +50,8 @@ pub trait View: Bytes + Copy {
 }
 
 impl View for Packet {
+    const STRAIGHT: u32 = STRAIGHT;
+
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
         // SAFETY: as the caller promises.
@@ -44,6 +60,8 @@ impl View for Packet {
 }
 
 impl View for Whole {
+    const STRAIGHT: u32 = STRAIGHT;
+
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
         // SAFETY: as the caller promises.
@@ -52,6 +70,9 @@ impl View for Whole {
 }
 
 impl View for Held {
+    /// Few names are held, and the verifier goes through each step.
+    const STRAIGHT: u32 = 0;
+
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
         // SAFETY: as the caller promises; it refers to this CPU's scratch space.
@@ -59,52 +80,307 @@ impl View for Held {
     }
 }
 
-/// Sets out on a name.
-#[inline(always)]
-pub fn begin(scratch: &mut Scratch, walk: Walk) {
-    scratch.walk = walk;
-    scratch.node = Node { at: POLICY_NONE, below: POLICY_NONE };
-    scratch.node_depth = 0;
-    let Some(settings) = SETTINGS.get(0) else {
-        scratch.depths = [0; 2];
-        return;
-    };
-    scratch.depths = settings.depths;
-    scratch.filter_mask = settings.filter_mask.into();
+/// How the labels of a name are told apart.
+pub trait Form {
+    /// Takes the next octets of a name into a hash.
+    fn step<V: View, H: SuffixHash>(
+        view: &V,
+        question: &Question,
+        starts: &Starts,
+        key: &HashKey,
+        walk: &mut Walk<H>,
+    ) -> Option<Next>;
 }
 
-/// Looks up one suffix of the name, the last one found being the deepest.
+/// Length octets, which were read before: the name of a DNS question.
+pub struct Lengths;
+
+impl Form for Lengths {
+    #[inline(always)]
+    fn step<V: View, H: SuffixHash>(
+        view: &V,
+        question: &Question,
+        starts: &Starts,
+        key: &HashKey,
+        walk: &mut Walk<H>,
+    ) -> Option<Next> {
+        walk.next_dns(view, key, question.labels, starts)
+    }
+}
+
+/// Dots: a host name.
+pub struct Dots;
+
+impl Form for Dots {
+    #[inline(always)]
+    fn step<V: View, H: SuffixHash>(
+        view: &V,
+        _question: &Question,
+        _starts: &Starts,
+        key: &HashKey,
+        walk: &mut Walk<H>,
+    ) -> Option<Next> {
+        walk.next_sni(view, key)
+    }
+}
+
+/// Looks a name up. `Ok` if it leads to orders; their policy is in [`Scratch::slot`]. [`Reason::TlsSniInvalid`] for an
+/// empty label.
 #[inline(always)]
-pub fn probe(scratch: &mut Scratch, key: &NameKey) {
-    let depth = scratch.walk.depth;
+pub fn name<V: View, F: Form>(way: &mut Way, walk: Walk) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.walk = walk;
+    let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
+    scratch.depths = settings.depths;
+    scratch.filter_lines = settings.filter_lines;
+    scratch.buckets = settings.buckets;
+    if !glance::<V, F>(way) {
+        return Err(Reason::TlsSniInvalid);
+    }
+    let Glance { walk: Walk { depth, .. }, hits, deepest, .. } = scratch.glance;
+    let [_, high] = scratch.depths;
+    if deepest == 0 && high == 0 {
+        return Err(Reason::NotListed);
+    }
+    scratch.labels = depth;
+    scratch.depths = [hits, high];
+    scratch.deepest = if high == 0 { deepest } else { u32::MAX };
+    scratch.node = 0;
+    scratch.node_depth = 0;
+    search::<V, F>(way);
+    listed(scratch)
+}
+
+/// Looks up what the filter let through.
+#[inline(always)]
+fn search<V: View, F: Form>(way: &mut Way) {
+    for _ in 0..V::STRAIGHT {
+        // SAFETY: it is live.
+        if unsafe { exact_step::<V, F>(anew(way)) } {
+            return;
+        }
+    }
+    repeat(STEPS, exactly::<V, F>, way);
+}
+
+/// See [`exact_step`].
+unsafe extern "C" fn exactly<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    i64::from(unsafe { exact_step::<V, F>(way) })
+}
+
+/// One step through the hash by which names are known. It looks up each suffix that the filter let through; whether that
+/// was the last.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn exact_step<V: View, F: Form>(way: *mut Way) -> bool {
+    // SAFETY: as the caller promises.
+    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
+    match F::step(&view, &scratch.question, &scratch.starts, key, &mut scratch.walk) {
+        Some(Next::More) => false,
+        Some(next @ (Next::Label | Next::Last)) => {
+            // SAFETY: as the caller promises.
+            let is_deepest = unsafe { probe(way, &scratch.walk.hash(key), scratch.walk.depth) };
+            is_deepest || next == Next::Last
+        }
+        // The name was read before; this does not happen.
+        Some(Next::Empty) | None => true,
+    }
+}
+
+/// Takes a name through the filter; false if it has an empty label.
+#[inline(always)]
+fn glance<V: View, F: Form>(way: &mut Way) -> bool {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.glance = Glance { walk: Walk::of(&scratch.walk), hits: 0, deepest: 0, line: 0 };
+    for _ in 0..V::STRAIGHT {
+        // SAFETY: it is live.
+        let end = unsafe { glance_step::<V, F>(anew(way)) };
+        if end != GOING_ON {
+            return end == LOOKED;
+        }
+    }
+    scratch.end = INVALID;
+    repeat(STEPS, glance_on::<V, F>, way);
+    scratch.end == LOOKED
+}
+
+/// Steps that are taken in a row, before the others each cost a call: enough for most names.
+const STRAIGHT: u32 = 12;
+
+/// The same. It has LLVM keep a loop's state in memory, where it means nothing to the verifier from one step to the next:
+/// in registers, it would follow each number of labels by itself.
+#[inline(always)]
+pub fn anew(way: &mut Way) -> *mut Way {
+    let mut way: *mut Way = way;
+    // SAFETY: does nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) way) };
+    way
+}
+
+/// How a way through the filter ends: with the first label.
+const LOOKED: u32 = 0;
+/// With an empty label, or octets that are not there.
+const INVALID: u32 = 1;
+
+/// See [`glance_step`].
+unsafe extern "C" fn glance_on<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `exactly`.
+    let end = unsafe { glance_step::<V, F>(way) };
+    // SAFETY: as above.
+    unsafe { (*(*way).scratch).end = end };
+    i64::from(end != GOING_ON)
+}
+
+/// One step through the filter.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn glance_step<V: View, F: Form>(way: *mut Way) -> u32 {
+    // SAFETY: as the caller promises.
+    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
+    let next = F::step(&view, &scratch.question, &scratch.starts, key, &mut scratch.glance.walk);
+    let [depths, _] = scratch.depths;
+    glanced(&mut scratch.glance, next, key, depths, scratch.filter_lines)
+}
+
+/// What a step showed. Depths of 64 labels and more are not filtered.
+#[inline(always)]
+fn glanced(glance: &mut Glance, next: Option<Next>, key: &HashKey, depths: u64, lines: u32) -> u32 {
+    let is_last = match next {
+        Some(Next::More) => return GOING_ON,
+        Some(Next::Label) => false,
+        Some(Next::Last) => true,
+        Some(Next::Empty) | None => return INVALID,
+    };
+    let hash = glance.walk.hash(key);
+    let depth = glance.walk.depth;
+    if depth <= filter::ANCHOR {
+        glance.line = filter::line(hash, lines);
+    }
+    let bit = if depth < 64 { 1 << depth } else { 0 };
+    if depths & bit != 0 && may_be_listed(glance.line, hash, lines) {
+        glance.hits |= bit;
+        glance.deepest = depth;
+    }
+    if is_last { LOOKED } else { GOING_ON }
+}
+
+/// Whether the filter lets a suffix through whose anchor has this line.
+#[inline(always)]
+fn may_be_listed(anchor: u32, hash: u32, lines: u32) -> bool {
+    let (at, bits) = filter::place(hash);
+    match word(anchor, at).map(|word| filter::may_hold(word, bits)) {
+        Some(Some(may)) => may,
+        Some(None) => word(filter::line(hash, lines), at).is_none_or(|word| word & bits == bits),
+        // There is no such line; the table knows.
+        None => true,
+    }
+}
+
+/// A word of the filter.
+#[inline(always)]
+fn word(line: u32, at: usize) -> Option<u64> {
+    NAME_FILTER.get(line)?.get(at).copied()
+}
+
+/// Looks up one suffix of the name, the last one found being the deepest. Whether it was the last to be looked up.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn probe(way: *mut Way, key: &NameKey, depth: u32) -> bool {
+    // SAFETY: as the caller promises.
+    let scratch = unsafe { &mut *(*way).scratch };
     let [low, high] = scratch.depths;
     let bits = if depth & 64 == 0 { low } else { high };
-    if bits >> (depth & 63) & 1 == 0 {
-        return;
+    if bits >> (depth & 63) & 1 != 0 {
+        // SAFETY: as the caller promises.
+        let found = unsafe { find(way, &key.tag()) };
+        if found != 0 {
+            scratch.node = found;
+            scratch.node_depth = depth;
+        }
     }
-    let bits = key.filter_bits();
-    if NAME_FILTER.get(key.filter_word(scratch.filter_mask as u32)).is_some_and(|word| word & bits != bits) {
-        return;
-    }
-    let Some(found) = NAMES.get_ptr(key) else { return };
-    // SAFETY: the map's memory.
-    let mut node = unsafe { *found };
-    // An element that is deleted or replaced meanwhile may be used again at once, for another name (Linux 6.1 and
-    // later). If the name still leads to the same element, what was copied was its own.
-    let Some(again) = NAMES.get_ptr(key) else { return };
-    if again != found {
-        // SAFETY: as above.
-        node = unsafe { *again };
-    }
-    scratch.node = node;
-    scratch.node_depth = depth;
+    depth >= scratch.deepest
 }
 
-/// Whether the node that was found leads to orders. `Ok` if so; their policy is in [`Scratch::slot`].
+/// A name's node as it stands in `NAMES`, or 0.
+///
+/// # Safety
+/// For a live [`Way`] only.
 #[inline(always)]
-pub fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
-    let node = scratch.node;
-    scratch.slot = if scratch.node_depth == scratch.walk.depth { node.at } else { node.below };
+unsafe fn find(way: *mut Way, tag: &NameTag) -> u64 {
+    // SAFETY: as the caller promises.
+    let scratch = unsafe { &mut *(*way).scratch };
+    let after = after(scratch.node);
+    let home = tag.home(scratch.buckets).wrapping_add(after);
+    let Some(bucket) = NAMES.get_ptr(home) else { return 0 };
+    // SAFETY: the map's memory.
+    let (found, reach) = unsafe { (node_in(bucket, tag), (&raw const (*bucket).reach).read_volatile()) };
+    if found != 0 || reach == 0 {
+        return found;
+    }
+    scratch.search = Search { tag: *tag, at: home, found: 0 };
+    // SAFETY: as the caller promises.
+    repeat(if reach < MAX_REACH { reach } else { MAX_REACH }, next_bucket, unsafe { &mut *way });
+    scratch.search.found
+}
+
+/// Looks at one bucket behind a name's home.
+unsafe extern "C" fn next_bucket(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    let scratch = unsafe { &mut *(*way).scratch };
+    let next = scratch.search.at.wrapping_add(1);
+    scratch.search.at = if next < scratch.buckets { next } else { 0 };
+    let Some(bucket) = NAMES.get_ptr(scratch.search.at) else { return 1 };
+    let tag = scratch.search.tag;
+    // SAFETY: the map's memory.
+    scratch.search.found = unsafe { node_in(bucket, &tag) };
+    i64::from(scratch.search.found != 0)
+}
+
+/// A name's node, if the bucket holds it; else 0.
+///
+/// # Safety
+/// The bucket must be live.
+#[inline(always)]
+unsafe fn node_in(bucket: *const NameBucket, tag: &NameTag) -> u64 {
+    // SAFETY: as the caller promises; the daemon writes each of these with one store.
+    let NameBucket { nodes, tags, .. } = unsafe { &*bucket };
+    for (node, lanes) in nodes.iter().zip(tags) {
+        if *lanes == tag.lanes {
+            // SAFETY: as above.
+            let node = unsafe { core::ptr::from_ref(node).read_volatile() };
+            if node != 0 {
+                return node;
+            }
+        }
+    }
+    0
+}
+
+/// Zero, so that what is read at a place to which it was added is read after `node` was. Names are written deepest
+/// first: who has met a new one must meet those below it. A CPU that reads out of order (arm64) keeps to the
+/// dependency; on x86 it costs nothing.
+#[inline(always)]
+fn after(node: u64) -> u32 {
+    let mut zero = node;
+    // SAFETY: arithmetic only. LLVM would leave it out.
+    unsafe { asm!("{0} ^= {0}", inout(reg) zero) };
+    zero as u32
+}
+
+/// Whether the node that was found leads to orders.
+#[inline(always)]
+fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
+    let Some(node) = Node::from_word(scratch.node) else { return Err(Reason::NotListed) };
+    scratch.slot = if scratch.node_depth == scratch.labels { node.at } else { node.below };
     match scratch.slot {
         POLICY_NONE => Err(Reason::NotListed),
         POLICY_ALLOW => Err(Reason::Allowed),
@@ -147,8 +423,7 @@ pub fn choose_seam(context: *mut xdp_md, protocol: u32) -> u32 {
 fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = now(scratch);
     scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
@@ -162,6 +437,21 @@ fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), R
         unsafe { (*hits).decided += 1 };
     }
     Ok(())
+}
+
+/// The boot-time clock at this CPU's first look at it since the kernel's last tick, nanoseconds: some milliseconds late
+/// at most. To read the clock takes longer than to find the order.
+#[inline(always)]
+fn now(scratch: &mut Scratch) -> u64 {
+    // SAFETY: helpers without arguments.
+    unsafe {
+        let tick = bpf_jiffies64();
+        if scratch.tick != tick || scratch.now == 0 {
+            scratch.tick = tick;
+            scratch.now = bpf_ktime_get_boot_ns();
+        }
+    }
+    scratch.now
 }
 
 /// Scope bits of the client.

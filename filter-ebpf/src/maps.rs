@@ -10,13 +10,14 @@ use filter_common::{
     answer::{Buffer, Wrap},
     dns::{Question, Starts},
     edns::Records,
+    filter::Line,
     flow::{LINES, Spot},
     frame::{Network, Payload},
     layout::{
-        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, Remembered,
-        Settings, Stream, SynMark, Target, Tier,
+        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, NameTag, Order, Policy, Ports,
+        Remembered, Settings, Stream, SynMark, Target, Tier,
     },
-    name::Hasher,
+    name::{Hasher, Lane},
     quic::Header,
     stream::Segment,
     tls::{Extensions, ServerName},
@@ -26,10 +27,10 @@ use filter_common::{
 
 /// See `filter_common::layout::map`.
 #[map]
-pub static NAMES: HashMap<NameKey, Node> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static NAMES: Array<NameBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
-pub static NAME_FILTER: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static NAME_FILTER: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static POLICIES: Array<Policy> = Array::with_max_entries(1, 0);
@@ -115,13 +116,23 @@ pub struct Scratch {
     pub name: Payload,
     /// The name's way through the hash.
     pub walk: Walk,
+    /// Its way through the filter.
+    pub glance: Glance,
     /// Depths that are looked up.
     pub depths: [u64; 2],
-    /// Words of the name filter minus one.
-    pub filter_mask: u64,
-    /// The deepest node so far.
-    pub node: Node,
-    /// Its labels, 0 for none.
+    /// Labels of the name.
+    pub labels: u32,
+    /// The deepest of [`Scratch::depths`].
+    pub deepest: u32,
+    /// Entries of `NAME_FILTER`.
+    pub filter_lines: u32,
+    /// The deepest node so far, as it stands in `NAMES`; 0 for none.
+    pub node: u64,
+    /// What is looked for behind its home bucket.
+    pub search: Search,
+    /// Buckets of `NAMES`.
+    pub buckets: u32,
+    /// The deepest node's labels, 0 for none.
     pub node_depth: u32,
     /// How the last loop ended: a reason, or [`GOING_ON`].
     pub end: u32,
@@ -133,6 +144,10 @@ pub struct Scratch {
     pub slot: u32,
     /// Index of the entry that is read.
     pub entry: u32,
+    /// Jiffies when the clock was last read, and what it said.
+    pub tick: u64,
+    /// See [`Scratch::tick`].
+    pub now: u64,
     /// Who asks.
     pub asker: Asker,
     /// The choice so far.
@@ -203,6 +218,32 @@ pub struct Scratch {
     pub around: Buffer,
     /// What goes back.
     pub buffer: Buffer,
+}
+
+/// A name's way through the filter, from its last label to its first.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Glance {
+    /// Where it is.
+    pub walk: Walk<Lane>,
+    /// Depths at which the name may be listed, of those below 64.
+    pub hits: u64,
+    /// The deepest of them.
+    pub deepest: u32,
+    /// Line of its anchor.
+    pub line: u32,
+}
+
+/// A name that does not lie in its home bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Search {
+    /// The name.
+    pub tag: NameTag,
+    /// The bucket before the next to look at.
+    pub at: u32,
+    /// What was found, as it stands in `NAMES`; 0 for nothing.
+    pub found: u64,
 }
 
 /// Counters, some of them in reserve, so that a new reason needs no new layout.

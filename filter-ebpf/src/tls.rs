@@ -12,13 +12,13 @@ use filter_common::{
     stream::{self, PUT_IN_ORDER, Place, Segment, place},
     tls::{Extensions, MAX_EXTENSIONS, Step},
     verdict::{Action, Protocol, Reason, Tally},
-    walk::{HOST_STEPS, HostCheck, STEPS, Step as WalkStep, Walk},
+    walk::{HOST_STEPS, HostCheck, Walk},
 };
 
 use crate::{
     filter::{Outcome, next, reason},
     flow::{copy_what_follows, find, finish, identify, keep, marked, may_have, recall, remember, resume},
-    lookup::{self, View, Way},
+    lookup::{self, Dots, View, Way},
     maps::{GOING_ON, NO_STATE, SETTINGS, Scratch, tally},
     packet::{Held, Whole, repeat},
     seam, tier,
@@ -130,13 +130,7 @@ fn whole(way: &mut Way) -> Result<(), Reason> {
 fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
-    lookup::begin(scratch, Walk::sni(&scratch.name));
-    scratch.end = GOING_ON;
-    repeat(STEPS, word::<V>, way);
-    if scratch.end != GOING_ON {
-        return Err(Reason::TlsSniInvalid);
-    }
-    lookup::listed(scratch)?;
+    lookup::name::<V, Dots>(way, Walk::sni(&scratch.name))?;
     scratch.host = HostCheck::new(&scratch.name);
     scratch.end = Reason::TlsSniInvalid as u32;
     repeat(HOST_STEPS, host::<V>, way);
@@ -444,23 +438,6 @@ unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
         }
         stream::Step::Stop(reason) => {
             scratch.end = reason as u32;
-            1
-        }
-    }
-}
-
-/// Takes up to eight octets of the name into the hash.
-unsafe extern "C" fn word<V: View>(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `extension`.
-    let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
-    match scratch.walk.step_sni(&view, key) {
-        Some(WalkStep::More) => 0,
-        Some(WalkStep::Label { key, last }) => {
-            lookup::probe(scratch, &key);
-            i64::from(last)
-        }
-        Some(WalkStep::Empty) | None => {
-            scratch.end = Reason::TlsSniInvalid as u32;
             1
         }
     }

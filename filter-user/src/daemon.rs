@@ -24,6 +24,7 @@ mod tier;
 
 use std::{
     fs::{File, TryLockError},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Arc, RwLock, mpsc as blocking},
     thread,
@@ -100,7 +101,8 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
     let directory = Arc::new(RwLock::new(slots));
     let events = EventHub::default();
     let reader = kernel.tables().events()?;
-    let (watch, tier) = tier::start(&kernel, &config)?;
+    let (watch, tier) = tier::start(&kernel)?;
+    let tables = kernel.share_tables();
     let (to_engine, for_engine) = blocking::channel();
     let (to_keeper, for_keeper) = blocking::channel();
     let fetching = feed::http::States::default();
@@ -131,6 +133,7 @@ pub fn run(file: &Path, config: Config) -> Result<()> {
         events,
         reader,
         directory,
+        tables,
         fetching,
         to_engine,
         to_keeper,
@@ -148,9 +151,26 @@ fn sole(folder: &Path) -> Result<File> {
     let file = File::open(folder).with_context(|| path.to_string())?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(anyhow!("another daemon runs: it holds the lock on {path}")),
+        Err(TryLockError::WouldBlock) => {
+            let other = holder(&file).map(|process| format!(" (process {process})")).unwrap_or_default();
+            Err(anyhow!("another daemon runs: it holds the lock on {path}{other}"))
+        }
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {path}")),
     }
+}
+
+/// The process that has locked a file, if the kernel tells (proc_locks(5)): on some file systems the device's number is
+/// another than the one that a file shows.
+fn holder(file: &File) -> Option<u32> {
+    let file = file.metadata().ok()?;
+    let (device, inode) = (file.dev(), file.ino());
+    let place = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK");
+        let process = words.nth(3)?;
+        // 0: one of another PID namespace.
+        (words.next()? == place).then(|| process.parse().ok().filter(|process| *process > 0)).flatten()
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +183,10 @@ mod tests {
         let path = folder.path();
         let first = sole(path).unwrap();
         let error = sole(path).unwrap_err().to_string();
-        assert_eq!(error, format!("another daemon runs: it holds the lock on {}", path.display()));
+        let expected = format!("another daemon runs: it holds the lock on {}", path.display());
+        // Where the kernel does not tell who it is, there is no process in it.
+        let named = format!("{expected} (process {})", std::process::id());
+        assert_eq!(error, if holder(&first).is_some() { named } else { expected });
         drop(first);
         sole(path).unwrap();
     }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use filter_common::{
-    layout::{HashKey, NameKey},
+    filter,
+    layout::{HashKey, NameKey, NameTag},
     name::{Hasher, lower8},
 };
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
@@ -102,6 +103,12 @@ impl Name {
         hasher.suffix(key)
     }
 
+    /// What the tables know the name by.
+    pub fn listing(&self, key: &HashKey) -> Listing {
+        let mut lister = Lister::default();
+        self.labels().fold(Listing::default(), |_, label| lister.push(key, label.as_bytes()))
+    }
+
     /// A name from text that is known to be canonical.
     pub(crate) fn from_canonical(text: String) -> Self {
         Self(text.into_boxed_str())
@@ -119,16 +126,53 @@ impl Name {
     }
 }
 
+/// What the tables know a name by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Listing {
+    /// In the buckets.
+    pub tag: NameTag,
+    /// In the filter.
+    pub filter: filter::Key,
+}
+
+/// Makes the [`Listing`] of every suffix of a name, the last label first.
+#[derive(Clone, Copy, Debug)]
+pub struct Lister {
+    hasher: Hasher,
+    labels: u32,
+    anchor: u32,
+}
+
+impl Default for Lister {
+    fn default() -> Self {
+        Self { hasher: Hasher::ROOT, labels: 0, anchor: 0 }
+    }
+}
+
+impl Lister {
+    /// Takes in one more label: the suffix that it begins.
+    pub fn push(&mut self, key: &HashKey, label: &[u8]) -> Listing {
+        hash_label(&mut self.hasher, key, label);
+        let suffix = self.hasher.suffix(key);
+        let [.., own] = suffix.lanes;
+        self.labels += 1;
+        if self.labels <= filter::ANCHOR {
+            self.anchor = own;
+        }
+        Listing { tag: suffix.tag(), filter: filter::Key { anchor: self.anchor, own } }
+    }
+}
+
 /// Takes one label into the hash, as the XDP program does. See `filter_common::name`.
 pub fn hash_label(hasher: &mut Hasher, key: &HashKey, label: &[u8]) {
-    let mut wire = Vec::with_capacity(1 + label.len());
-    wire.push(label.len() as u8);
-    wire.extend_from_slice(label);
-    for chunk in wire.rchunks(8) {
-        let mut word = [0; 8];
-        word[8 - chunk.len()..].copy_from_slice(chunk);
-        hasher.word(key, lower8(u64::from_be_bytes(word)));
+    let mut chunks = label.rchunks_exact(8);
+    for chunk in &mut chunks {
+        let word = chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        hasher.word(key, lower8(word));
     }
+    // What is left of it, behind its length octet.
+    let rest = chunks.remainder().iter().fold(label.len() as u64, |word, octet| word << 8 | u64::from(*octet));
+    hasher.word(key, lower8(rest));
 }
 
 impl fmt::Display for Name {

@@ -4,6 +4,8 @@
 mod attach;
 #[path = "kernel_side/bench.rs"]
 mod bench;
+#[path = "kernel_side/churn.rs"]
+mod churn;
 #[path = "kernel_side/nodes.rs"]
 mod nodes;
 #[path = "kernel_side/pins.rs"]

@@ -56,7 +56,12 @@ pub(super) struct Enforcer {
     directory: Arc<RwLock<Directory>>,
     /// The last write failed, so that the tables may be anything between two states.
     torn: bool,
+    /// Places of the compiler whose names are in the filter that is made anew, if one is.
+    refilled: Option<u32>,
 }
+
+/// Places of the compiler at a time: some 30 ms.
+const REFILLED: u32 = 1 << 16;
 
 /// An order, as far as the compiler does not have it.
 pub(super) struct Kept {
@@ -98,6 +103,7 @@ impl Enforcer {
             clock: Clock::now(),
             directory,
             torn: false,
+            refilled: None,
         })
     }
 
@@ -293,6 +299,25 @@ impl Enforcer {
         if !self.torn && self.compiler.release(Instant::now()) {
             self.freed = true;
         }
+    }
+
+    /// Goes on with making the filter in front of the names anew, if names that are gone have left too much in it: a part
+    /// each time, so that no order waits. To be called every second.
+    pub fn refill(&mut self) -> Result<(), Error> {
+        let from = match self.refilled {
+            // The compiler's names are not those of the tables now.
+            _ if self.torn => return Ok(()),
+            Some(place) => place,
+            None if self.tables().is_stale() => {
+                self.tables().begin_refill();
+                0
+            }
+            None => return Ok(()),
+        };
+        let to = from.saturating_add(REFILLED);
+        self.tables().refill(self.compiler.listed(from..to));
+        self.refilled = (to < self.compiler.places()).then_some(to);
+        if self.refilled.is_none() { self.tables().finish_refill() } else { Ok(()) }
     }
 
     /// Writes all times anew if the wall clock was stepped; tells whether it was.

@@ -396,6 +396,8 @@ impl Engine {
 
     fn tick(&mut self) {
         self.refresh_targets();
+        let refilled = self.enforcer.refill().map_err(Into::into);
+        self.note("name filter", refilled);
         if self.enforcer.held.is_some_and(|newest| newest <= Timestamp::now()) {
             tracing::info!("the clock is right again");
             let result = self.enforcer.release_hold().map_err(Into::into);

@@ -52,6 +52,8 @@ pub(super) struct Parts {
     pub reader: Events,
     /// What slots stand for.
     pub directory: Arc<RwLock<Directory>>,
+    /// The kernel's tables.
+    pub tables: Arc<Tables>,
     /// How fetching goes.
     pub fetching: http::States,
     /// The engine.
@@ -62,7 +64,7 @@ pub(super) struct Parts {
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(parts: Parts) -> Result<()> {
-    let Parts { file, mut config, socket, events, reader, directory, fetching, to_engine, to_keeper } = parts;
+    let Parts { file, mut config, socket, events, reader, directory, tables, fetching, to_engine, to_keeper } = parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -72,7 +74,7 @@ pub(super) async fn run(parts: Parts) -> Result<()> {
     let mut ticking = tokio::spawn(tick(to_engine.clone()));
     tokio::spawn(watch_clock(to_engine.clone()));
     tokio::spawn(tell_head(to_keeper.clone()));
-    tokio::spawn(sweep(Arc::new(Tables::open(&config.daemon.pin_root)?)));
+    tokio::spawn(sweep(tables));
     let context = Arc::new(RwLock::new(feed_context(&config)));
     tokio::spawn(dispatch(arriving, Arc::clone(&context), to_engine.clone(), to_keeper.clone()));
 

@@ -8,28 +8,27 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    config::Config,
     deferred::{
         Limits,
         reader::{self, Watch},
         tier::Tier,
     },
-    kernel::{Kernel, Tables},
+    kernel::Kernel,
 };
 
 /// Starts its thread.
 ///
 /// # Errors
-/// If the kernel's rings or tables cannot be opened.
-pub(super) fn start(kernel: &Kernel, config: &Config) -> Result<(Arc<Watch>, JoinHandle<()>)> {
+/// If the kernel's rings cannot be opened.
+pub(super) fn start(kernel: &Kernel) -> Result<(Arc<Watch>, JoinHandle<()>)> {
     let mut copies = kernel.copies().context("the deferred tier")?;
-    let tables = Tables::open(&config.daemon.pin_root)?;
+    let tables = kernel.share_tables();
     let watch = Arc::new(Watch::default());
     let shared = Arc::clone(&watch);
     let thread = thread::Builder::new().name("tier".into()).spawn(move || {
         reader::run(&mut copies, &tables, &shared, || {
             let mut tier = Tier::new(Limits::default());
-            let (tables, counts) = (&tables, &shared.counts);
+            let (tables, counts) = (&*tables, &shared.counts);
             move |copy| tier.take(copy, tables, counts).map(drop)
         });
     })?;

@@ -4,13 +4,16 @@
 //! judged by its old or by its new state: so what nodes refer to is written first, new nodes come deepest first, and
 //! old ones go shallowest first, before what they refer to.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
-use filter_common::layout::{NameKey, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
+use filter_common::layout::{NameTag, Node, Order, POLICY_FIRST, POLICY_NONE, Policy};
 
-use super::{clock::Clock, error::Error, sys, tables::Tables};
+use super::{clock::Clock, error::Error, tables::Tables};
 use crate::{
-    name::Name,
+    name::{Listing, Name},
     policy::{Changes, OrderSlot},
 };
 
@@ -50,13 +53,13 @@ impl Tables {
             // A packet looks from the shallow to the deep. One that has passed by where a new node is now must not
             // find an old one gone, which it would have met further on.
             if !changes.delete.is_empty() {
-                sys::wait_for_readers();
+                self.names.wait_for_readers()?;
             }
-            let delete: Vec<_> = changes.delete.iter().map(|name| name.key(&self.key)).collect();
-            self.names.delete_all(&delete)?;
+            let delete: Vec<_> = changes.delete.iter().map(|name| name.listing(&self.key).tag).collect();
+            self.names.delete_all(&delete);
         }
         if !changes.retired_orders.is_empty() {
-            sys::wait_for_readers();
+            self.names.wait_for_readers()?;
         }
         self.retire(changes.retired_orders.iter().copied())?;
         self.finish(changes.depths)
@@ -77,7 +80,7 @@ impl Tables {
         self.write_slots(fresh, clock)?;
         self.look_also_at(fresh.depths)?;
         let difference = self.compare_and_repair(fresh.insert.iter().map(|(name, node)| (name, *node)))?;
-        sys::wait_for_readers();
+        self.names.wait_for_readers()?;
         self.retire(old.orders.iter().copied())?;
         self.finish(fresh.depths)?;
         Ok(difference)
@@ -97,14 +100,42 @@ impl Tables {
     ) -> Result<Difference, Error> {
         let _writing = self.lock();
         let Repair { insert, update, delete } =
-            Repair::new(self.snapshot()?, expected.map(|(name, node)| (name.key(&self.key), node)));
+            Repair::new(self.snapshot(), expected.map(|(name, node)| (name.listing(&self.key), node)));
         self.names.set_all(&insert)?;
         self.names.set_all(&update)?;
         let empty = Node { at: POLICY_NONE, below: POLICY_NONE };
-        self.names.set_all(&delete.iter().map(|key| (*key, empty)).collect::<Vec<_>>())?;
-        sys::wait_for_readers();
-        self.names.delete_all(&delete)?;
+        self.names.update_all(&delete.iter().map(|tag| (*tag, empty)).collect::<Vec<_>>());
+        if !delete.is_empty() {
+            self.names.wait_for_readers()?;
+        }
+        self.names.delete_all(&delete);
         Ok(Difference { inserted: insert.len(), updated: update.len(), deleted: delete.len() })
+    }
+
+    /// Whether so much is left of names that are gone that packets take longer: then the filter in front of the names is
+    /// to be made anew.
+    pub fn is_stale(&self) -> bool {
+        self.names.is_stale()
+    }
+
+    /// Begins to make the filter anew. Before [`Tables::finish_refill`], [`Tables::refill`] must be told every name in the
+    /// tables; those that are written meanwhile are known. What was begun before is left.
+    pub fn begin_refill(&self) {
+        self.names.begin_refill();
+    }
+
+    /// Goes on with making the filter anew: with a part of the names, so that nothing else has to wait.
+    pub fn refill(&self, names: impl Iterator<Item = impl Borrow<Name>>) {
+        self.names.refill(names.map(|name| name.borrow().listing(&self.key)));
+    }
+
+    /// Puts the filter that was made in place of the other.
+    ///
+    /// # Errors
+    /// If the kernel does not wait for readers; then both are in use.
+    pub fn finish_refill(&self) -> Result<(), Error> {
+        let _writing = self.lock();
+        self.names.finish_refill()
     }
 
     /// Slots in use in the maps as they are.
@@ -113,7 +144,7 @@ impl Tables {
     /// If a map cannot be read.
     pub fn in_use_slots(&self) -> Result<InUse, Error> {
         let mut waiting = BTreeSet::new();
-        self.names.for_each(|_, node| waiting.extend([node.at, node.below]))?;
+        self.names.for_each(|_, node| waiting.extend([node.at, node.below]));
         let mut in_use = InUse::default();
         while let Some(slot) = waiting.pop_first() {
             // A slot that does not exist is no use to anyone.
@@ -147,7 +178,6 @@ impl Tables {
         self.policies.set_all(&changes.policies)
     }
 
-    /// Adds to the depths that are looked up.
     /// Has the program look at these depths, too. A packet that does not yet has come to its end when this returns.
     fn look_also_at(&self, depths: [u64; 2]) -> Result<(), Error> {
         let mut more = false;
@@ -158,13 +188,13 @@ impl Tables {
             }
         })?;
         if more {
-            sys::wait_for_readers();
+            self.names.wait_for_readers()?;
         }
         Ok(())
     }
 
-    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(NameKey, Node)> {
-        nodes.iter().map(|(name, node)| (name.key(&self.key), *node)).collect()
+    fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(Listing, Node)> {
+        nodes.iter().map(|(name, node)| (name.listing(&self.key), *node)).collect()
     }
 
     /// Ends orders that nothing refers to any more.
@@ -190,18 +220,18 @@ impl Tables {
 /// What brings the nodes that there are to those that there should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Repair {
-    insert: Vec<(NameKey, Node)>,
-    update: Vec<(NameKey, Node)>,
-    delete: Vec<NameKey>,
+    insert: Vec<(Listing, Node)>,
+    update: Vec<(Listing, Node)>,
+    delete: Vec<NameTag>,
 }
 
 impl Repair {
-    fn new(mut found: HashMap<NameKey, Node>, expected: impl Iterator<Item = (NameKey, Node)>) -> Self {
+    fn new(mut found: HashMap<NameTag, Node>, expected: impl Iterator<Item = (Listing, Node)>) -> Self {
         let (mut insert, mut update) = (Vec::new(), Vec::new());
-        for (key, node) in expected {
-            match found.remove(&key) {
-                None => insert.push((key, node)),
-                Some(found) if found != node => update.push((key, node)),
+        for (name, node) in expected {
+            match found.remove(&name.tag) {
+                None => insert.push((name, node)),
+                Some(found) if found != node => update.push((name, node)),
                 Some(_) => {}
             }
         }
@@ -215,16 +245,17 @@ mod tests {
 
     #[test]
     fn a_repair_does_what_differs_and_keeps_the_order() {
-        let key = |n| NameKey { lanes: [n, 0, 0, 0] };
+        let tag = |n| NameTag { lanes: [n, 0, 0] };
+        let name = |n| Listing { tag: tag(n), ..Listing::default() };
         let node = |at| Node { at, below: 0 };
-        let found = HashMap::from([(key(1), node(1)), (key(2), node(2)), (key(3), node(3))]);
-        let expected = [(key(5), node(5)), (key(2), node(9)), (key(4), node(4)), (key(1), node(1))];
+        let found = HashMap::from([(tag(1), node(1)), (tag(2), node(2)), (tag(3), node(3))]);
+        let expected = [(name(5), node(5)), (name(2), node(9)), (name(4), node(4)), (name(1), node(1))];
         assert_eq!(
             Repair::new(found, expected.into_iter()),
             Repair {
-                insert: vec![(key(5), node(5)), (key(4), node(4))],
-                update: vec![(key(2), node(9))],
-                delete: vec![key(3)],
+                insert: vec![(name(5), node(5)), (name(4), node(4))],
+                update: vec![(name(2), node(9))],
+                delete: vec![tag(3)],
             }
         );
     }

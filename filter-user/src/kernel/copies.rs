@@ -11,7 +11,6 @@ use aya::maps::{Map, MapData, RingBuf};
 use filter_common::{
     flow::{self, REMEMBERED},
     layout::{Deferred, FlowKey, MAX_CPUS, POLICY_ALLOW, POLICY_NONE, Remembered, Stream},
-    name::Hasher,
     verdict::Protocol,
 };
 
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     deferred::quic::Ids,
-    name::{Name, hash_label},
+    name::{Lister, Name},
 };
 
 /// Octets of one CPU's ring: some 680 copies.
@@ -127,22 +126,22 @@ impl Tables {
         Ok(self.streams.get(flow)?.filter(is_it))
     }
 
-    /// Whether orders may cover a name: whether the node that decides has any.
+    /// Whether orders may cover a name: whether the node that decides has any. As the program does, but past the filter.
     ///
     /// # Errors
     /// If a map cannot be read.
     pub fn is_covered(&self, name: &Name) -> Result<bool, Error> {
         let [low, high] = [0, 1].map(|word| self.shared.depths.get(word).map_or(0, |depths| depths.load(Relaxed)));
-        let mut hasher = Hasher::ROOT;
+        let mut listing = Lister::default();
         let mut slot = POLICY_NONE;
         let last = name.labels().count();
         for (depth, label) in (1..).zip(name.labels()) {
-            hash_label(&mut hasher, self.hash_key(), label.as_bytes());
+            let name = listing.push(self.hash_key(), label.as_bytes());
             let bits = if depth & 64 == 0 { low } else { high };
             if bits >> (depth & 63) & 1 == 0 {
                 continue;
             }
-            if let Some(node) = self.names.get(&hasher.suffix(self.hash_key()))? {
+            if let Some(node) = self.names.get(&name.tag) {
                 slot = if depth == last { node.at } else { node.below };
             }
         }

@@ -8,12 +8,15 @@
 mod apply;
 mod attach;
 mod bench;
+mod buckets;
 mod clock;
 mod copies;
 mod device;
 mod error;
 mod events;
+mod filter;
 mod flows;
+mod grace;
 mod live;
 mod memory;
 mod names;
@@ -34,7 +37,7 @@ mod words;
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use filter_common::layout::map;
@@ -108,7 +111,7 @@ impl Default for Capacity {
 #[derive(Debug)]
 pub struct Kernel {
     programs: Vec<Loaded>,
-    tables: Tables,
+    tables: Arc<Tables>,
     /// The map of rings for copies, until a reader takes it.
     rings: Mutex<Option<OwnedFd>>,
     pin_root: Option<PathBuf>,
@@ -127,7 +130,8 @@ impl Kernel {
         shape::open_pinned(&folder)?;
         let (programs, mut maps) = object::load(Object::Filter, capacity, Some(&folder), &[])?;
         let rings = Mutex::new(maps.remove(map::DEFERRED));
-        let kernel = Self { tables: Tables::new(maps)?, programs, rings, pin_root: Some(pin_root.to_owned()) };
+        let kernel =
+            Self { tables: Arc::new(Tables::new(maps)?), programs, rings, pin_root: Some(pin_root.to_owned()) };
         pins::replace(kernel.program()?.fd(), &folder.join("program"))?;
         drop(lock);
         Ok(kernel)
@@ -140,12 +144,17 @@ impl Kernel {
     pub fn ephemeral(capacity: &Capacity) -> Result<Self, Error> {
         let (programs, mut maps) = object::load(Object::Filter, capacity, None, &[])?;
         let rings = Mutex::new(maps.remove(map::DEFERRED));
-        Ok(Self { tables: Tables::new(maps)?, programs, rings, pin_root: None })
+        Ok(Self { tables: Arc::new(Tables::new(maps)?), programs, rings, pin_root: None })
     }
 
     /// The tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// The tables, for another thread: each opening of them maps those of the names, which may be large.
+    pub fn share_tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables)
     }
 
     /// The reader of copies for the deferred tier.

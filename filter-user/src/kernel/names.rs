@@ -1,121 +1,171 @@
-//! The name table: a hash map from keys to nodes, and a filter in front that spares most names the look-up.
+//! The name table: buckets of names, and a filter in front that spares most names the look-up.
 //!
-//! State: a copy of the filter's words. A word's bits are set before the first name that needs them is inserted, and
-//! cleared only after it is gone; a bit too many costs a look-up, a bit too few would miss an order. Deletions leave
-//! their bits until enough of them have gathered; then the filter is made anew from the names that are there.
+//! State: how many names there are, and what is to be done before the next is inserted or after many are gone. A name's
+//! bits in the filter are set, and a grace period passes, before it is there; they are cleared only after it is gone. A
+//! bit too many costs a look-up, a bit too few would miss an order. Names that go leave their bits;
+//! [`NameTable::is_stale`] tells when enough of them have gathered. Then the filter is made anew beside the one in use,
+//! a part of the names at a time, so that no order waits for it. What an earlier process left in the buckets is put
+//! right before the first write.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use filter_common::layout::{NameKey, Node, map};
+use filter_common::{
+    filter as bits,
+    layout::{NameBucket, NameTag, Node, map},
+};
 
-use super::{error::Error, table::Table, words::Words};
-
-/// Words of the filter for so many names: 16 bits a name.
-pub const fn filter_words(names: u32) -> u32 {
-    (names / 4).next_power_of_two()
-}
+use super::{
+    buckets::{self, Bucket, Buckets},
+    error::Error,
+    filter::{Filter, Line},
+    grace::GracePeriods,
+    table::Table,
+    words::Mapped,
+};
+use crate::name::Listing;
 
 /// The map of names and its filter.
 pub struct NameTable {
-    names: Table<NameKey, Node>,
-    filter: Table<u32, u64>,
-    /// The filter as it lies in the map.
-    mapped: Words,
+    names: Table<u32, NameBucket>,
+    buckets: Buckets<Mapped<Bucket>>,
+    filter: Filter<Mapped<Line>>,
+    grace: GracePeriods,
     state: Mutex<State>,
 }
 
 struct State {
-    words: Vec<u64>,
+    /// Number of names, once it is known.
+    count: Option<usize>,
+    /// A grace period must pass before a name is inserted: slots were given up that readers may be at yet, or bits were
+    /// set in the filter that readers may have missed.
+    is_wait_due: bool,
     /// Names that were deleted since the filter was made.
     deleted: usize,
+    /// The filter that is made anew.
+    fresh: Option<Filter<Vec<Line>>>,
 }
 
 impl NameTable {
-    /// Over two maps, which may have content.
-    pub fn new(names: Table<NameKey, Node>, filter: Table<u32, u64>) -> Result<Self, Error> {
-        let words = read(&filter)?;
-        let mapped = Words::map(filter.fd(), map::NAME_FILTER, filter.entries() as usize)?;
-        Ok(Self { names, filter, mapped, state: Mutex::new(State { words, deleted: 0 }) })
+    /// Over two maps. `is_new`: nobody has written to them.
+    pub fn new(names: Table<u32, NameBucket>, filter: &Table<u32, bits::Line>, is_new: bool) -> Result<Self, Error> {
+        let buckets = Buckets(Mapped::map(names.fd(), map::NAMES, names.entries() as usize)?);
+        let filter = Filter(Mapped::map(filter.fd(), map::NAME_FILTER, filter.entries() as usize)?);
+        // Of names that an earlier process deleted, nobody knows how many bits are left.
+        let state = if is_new {
+            State { count: Some(0), is_wait_due: false, deleted: 0, fresh: None }
+        } else {
+            State { count: None, is_wait_due: true, deleted: usize::MAX, fresh: None }
+        };
+        Ok(Self { names, buckets, filter, grace: GracePeriods::new()?, state: Mutex::new(state) })
     }
 
-    /// What `Settings::filter_mask` must be.
-    pub fn mask(&self) -> u32 {
-        self.filter.entries().saturating_sub(1)
+    /// Waits until every run of the program that goes on now has ended.
+    pub fn wait_for_readers(&self) -> Result<(), Error> {
+        self.grace.wait()
+    }
+
+    /// What `Settings::filter_lines` must be.
+    pub fn filter_lines(&self) -> u32 {
+        self.filter.0.len() as u32
+    }
+
+    /// What `Settings::buckets` must be.
+    pub fn buckets(&self) -> u32 {
+        self.names.entries()
     }
 
     /// Most names.
     pub fn entries(&self) -> u32 {
-        self.names.entries()
+        buckets::names(self.names.entries())
     }
 
-    /// A node as the program finds it: not behind a filter that does not let its name through.
-    pub fn get(&self, key: &NameKey) -> Result<Option<Node>, Error> {
-        let (index, bits) = (key.filter_word(self.mask()), key.filter_bits());
-        // From the map: what matters is what the program reads, not what the copy says.
-        if self.mapped.get(index).is_some_and(|word| word.load(Relaxed) & bits != bits) {
-            return Ok(None);
-        }
-        self.names.get(key)
+    /// A name's node. The filter is not asked: while it changes, only those may ask it whom a grace period waits for.
+    pub fn get(&self, tag: &NameTag) -> Option<Node> {
+        self.buckets.get(tag)
     }
 
     /// Every node, in no order.
-    pub fn for_each(&self, visit: impl FnMut(NameKey, Node)) -> Result<(), Error> {
-        self.names.for_each(visit)
+    pub fn for_each(&self, visit: impl FnMut(NameTag, Node)) {
+        self.buckets.for_each(visit);
     }
 
     /// Inserts or updates, in order.
-    pub fn set_all(&self, nodes: &[(NameKey, Node)]) -> Result<(), Error> {
+    pub fn set_all(&self, nodes: &[(Listing, Node)]) -> Result<(), Error> {
         let mut state = self.state();
-        let mut changed = Vec::new();
-        for (key, _) in nodes {
-            let (index, bits) = (key.filter_word(self.mask()), key.filter_bits());
-            if let Some(word) = state.words.get_mut(index as usize)
-                && *word & bits != bits
-            {
-                *word |= bits;
-                changed.push(index);
+        let State { count, is_wait_due, fresh, .. } = &mut *state;
+        let count = count.get_or_insert_with(|| self.buckets.tidy());
+        for (name, _) in nodes {
+            *is_wait_due |= self.filter.add(&name.filter);
+            if let Some(fresh) = fresh {
+                fresh.add(&name.filter);
             }
         }
-        self.write(&mut state, changed)?;
-        self.names.set_all(nodes)
-    }
-
-    /// Deletes, in order; what is not there is no error.
-    pub fn delete_all(&self, keys: &[NameKey]) -> Result<(), Error> {
-        self.names.delete_all(keys)?;
-        let mut state = self.state();
-        state.deleted += keys.len();
-        if state.deleted > state.words.len() / STALE {
-            self.sweep(&mut state)?;
+        let full = || Error::full(map::NAMES, self.entries());
+        for (name, node) in nodes {
+            if self.buckets.update(&name.tag, *node) {
+                continue;
+            }
+            if *count >= self.entries() as usize {
+                return Err(full());
+            }
+            if std::mem::take(is_wait_due)
+                && let Err(error) = self.grace.wait()
+            {
+                *is_wait_due = true;
+                return Err(error);
+            }
+            self.buckets.insert(&name.tag, *node).map_err(|_| full())?;
+            *count += 1;
         }
         Ok(())
     }
 
-    /// Makes the filter anew.
-    fn sweep(&self, state: &mut State) -> Result<(), Error> {
-        let mut fresh = vec![0_u64; state.words.len()];
-        self.names.for_each(|key, _| {
-            if let Some(word) = fresh.get_mut(key.filter_word(self.mask()) as usize) {
-                *word |= key.filter_bits();
-            }
-        })?;
-        let differs = |(index, (old, new)): (usize, (&u64, &u64))| (old != new).then_some(index as u32);
-        let changed = state.words.iter().zip(&fresh).enumerate().filter_map(differs).collect();
-        state.words = fresh;
-        state.deleted = 0;
-        self.write(state, changed)
+    /// Gives names that are there these nodes, in order; others are passed over.
+    pub fn update_all(&self, nodes: &[(NameTag, Node)]) {
+        let _state = self.state();
+        for (tag, node) in nodes {
+            self.buckets.update(tag, *node);
+        }
     }
 
-    /// Writes changed words; after an error the copy is as the kernel has it.
-    fn write(&self, state: &mut State, mut changed: Vec<u32>) -> Result<(), Error> {
-        changed.sort_unstable();
-        changed.dedup();
-        let word = |index: u32| Some((index, *state.words.get(index as usize)?));
-        let words: Vec<_> = changed.into_iter().filter_map(word).collect();
-        self.filter.set_all(&words).or_else(|error| {
-            state.words = read(&self.filter)?;
-            Err(error)
-        })
+    /// Deletes, in order; what is not there is no error.
+    pub fn delete_all(&self, tags: &[NameTag]) {
+        let mut state = self.state();
+        let count = state.count.unwrap_or_else(|| self.buckets.tidy());
+        let deleted = tags.iter().filter(|tag| self.buckets.delete(tag)).count();
+        state.count = Some(count.saturating_sub(deleted));
+        state.is_wait_due |= deleted > 0;
+        state.deleted = state.deleted.saturating_add(deleted);
+    }
+
+    /// Whether so much is left of names that are gone that the filter is to be made anew.
+    pub fn is_stale(&self) -> bool {
+        self.state().deleted > self.entries() as usize / STALE
+    }
+
+    /// Begins to make the filter anew. [`NameTable::refill`] must then be told every name that is there; those that are
+    /// inserted meanwhile are known. What was begun before is left.
+    pub fn begin_refill(&self) {
+        let mut state = self.state();
+        state.fresh = Some(Filter::empty(self.filter.0.len()));
+        state.deleted = 0;
+    }
+
+    /// Goes on with making the filter anew.
+    pub fn refill(&self, names: impl Iterator<Item = Listing>) {
+        if let Some(fresh) = &self.state().fresh {
+            names.for_each(|name| {
+                fresh.add(&name.filter);
+            });
+        }
+    }
+
+    /// Puts the filter that was made in place of the other.
+    pub fn finish_refill(&self) -> Result<(), Error> {
+        match self.state().fresh.take() {
+            Some(fresh) => self.filter.become_fresh(&fresh, || self.grace.wait()),
+            None => Ok(()),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,15 +173,5 @@ impl NameTable {
     }
 }
 
-fn read(filter: &Table<u32, u64>) -> Result<Vec<u64>, Error> {
-    let mut words = vec![0; filter.entries() as usize];
-    filter.for_each(|index, word| {
-        if let Some(place) = words.get_mut(index as usize) {
-            *place = word;
-        }
-    })?;
-    Ok(words)
-}
-
-/// The filter is made anew when one name for so many words was deleted: 1/32 of the names it is sized for.
+/// The filter is made anew when this part of the names it is sized for was deleted.
 const STALE: usize = 8;

@@ -14,7 +14,7 @@ use aya::{
 };
 use filter_common::layout::map;
 
-use super::{Capacity, error::Error, names};
+use super::{Capacity, buckets, error::Error, filter};
 
 /// A BPF object that the build embeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ pub fn load(
     }
     let mut loader = EbpfLoader::new();
     let shared = [
-        (map::NAMES, capacity.names),
-        (map::NAME_FILTER, names::filter_words(capacity.names)),
+        (map::NAMES, buckets::buckets(capacity.names)),
+        (map::NAME_FILTER, filter::lines(capacity.names)),
         (map::POLICIES, capacity.policies),
         (map::ORDERS, capacity.orders),
         (map::HITS, capacity.orders),

@@ -21,7 +21,8 @@ macro_rules! plain {
 // SAFETY: octets.
 unsafe impl<const N: usize> Plain for [u8; N] {}
 
-plain!(u8, u32, u64, [u32; 2]);
+// The last is a line of the filter, or a name of the benchmark's.
+plain!(u8, u32, u64, [u32; 2], [u64; 8]);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Deferred,
@@ -29,8 +30,7 @@ plain!(
     filter_common::layout::FlowKey,
     filter_common::layout::HashKey,
     filter_common::layout::Hits,
-    filter_common::layout::NameKey,
-    filter_common::layout::Node,
+    filter_common::layout::NameBucket,
     filter_common::layout::Order,
     filter_common::layout::Policy,
     filter_common::layout::Ports,
@@ -47,7 +47,6 @@ plain!(
 plain!(
     filter_common::traffic::Frame<{ filter_common::traffic::LONG }>,
     filter_common::traffic::Frame<{ filter_common::traffic::SHORT }>,
-    filter_common::traffic::PlainName,
     filter_common::traffic::Sender,
 );
 

@@ -7,9 +7,10 @@ use std::{
 };
 
 use filter_common::{
+    filter::Line,
     flow::LINES,
     layout::{
-        Counter, FlowKey, HashKey, Hits, MAX_CPUS, NameKey, Node, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered,
+        Counter, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered,
         Settings, Stream, SynMark, Target, Tier, map,
     },
     verdict::{Reason, Tally},
@@ -46,8 +47,8 @@ const fn shape<K, V>(name: &'static str, kind: u32, entries: Entries) -> Shape {
 }
 
 const SHAPES: [Shape; map::PINNED.len()] = [
-    shape::<NameKey, Node>(map::NAMES, HASH, ANY),
-    shape::<u32, u64>(map::NAME_FILTER, ARRAY, ANY),
+    shape::<u32, NameBucket>(map::NAMES, ARRAY, ANY),
+    shape::<u32, Line>(map::NAME_FILTER, ARRAY, ANY),
     shape::<u32, Policy>(map::POLICIES, ARRAY, ANY),
     shape::<u32, Order>(map::ORDERS, ARRAY, ANY),
     shape::<u32, Hits>(map::HITS, PERCPU_ARRAY, ANY),

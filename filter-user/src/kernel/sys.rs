@@ -21,6 +21,8 @@ struct MapCreate {
     key_size: u32,
     value_size: u32,
     max_entries: u32,
+    flags: u32,
+    inner_map: u32,
 }
 
 #[repr(C)]
@@ -181,16 +183,6 @@ unsafe impl Plain for ProgramInfo {}
 // SAFETY: as above.
 unsafe impl Plain for LinkInfo {}
 
-/// Waits until every program that runs now has come to its end: an RCU grace period (membarrier(2), GLOBAL, Linux 4.3),
-/// or where nohz_full CPUs forbid that, longer than any run takes.
-pub fn wait_for_readers() {
-    const GLOBAL: libc::c_int = 1;
-    // SAFETY: no pointers.
-    if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } < 0 {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
 /// Calls bpf(2) and returns what it returned.
 fn call<A>(command: libc::c_int, argument: &mut A) -> io::Result<i32> {
     // SAFETY: `argument` lives over the call and is as long as we say. The pointers in it are made by the functions
@@ -335,7 +327,21 @@ fn info<T: Plain>(fd: BorrowedFd<'_>) -> io::Result<T> {
 
 /// Makes a ring buffer.
 pub fn create_ring(octets: u32) -> io::Result<OwnedFd> {
-    call_fd(MAP_CREATE, &mut MapCreate { kind: RINGBUF, key_size: 0, value_size: 0, max_entries: octets })
+    create(RINGBUF, [0, 0], octets, 0)
+}
+
+/// Makes an array of one word.
+pub fn create_array() -> io::Result<OwnedFd> {
+    create(ARRAY, [4, 4], 1, 0)
+}
+
+/// Makes an array of one map that is like this one.
+pub fn create_array_of_maps(inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    create(ARRAY_OF_MAPS, [4, 4], 1, raw(inner))
+}
+
+fn create(kind: u32, [key_size, value_size]: [u32; 2], max_entries: u32, inner_map: u32) -> io::Result<OwnedFd> {
+    call_fd(MAP_CREATE, &mut MapCreate { kind, key_size, value_size, max_entries, flags: 0, inner_map })
 }
 
 /// CLOCK_BOOTTIME, nanoseconds.
@@ -453,7 +459,9 @@ const LINK_DETACH: libc::c_int = 34;
 /// BPF_F_TEST_XDP_LIVE_FRAMES.
 const LIVE_FRAMES: u32 = 2;
 
-/// BPF_MAP_TYPE_RINGBUF of `enum bpf_map_type`.
+// enum bpf_map_type
+const ARRAY: u32 = 2;
+const ARRAY_OF_MAPS: u32 = 12;
 const RINGBUF: u32 = 27;
 
 /// BPF_XDP of `enum bpf_attach_type`.

@@ -14,7 +14,7 @@ use std::{
 
 use filter_common::{
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameKey, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
+        Counter, FlowKey, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
         Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, Tier,
         client_detail, map, quic_mode,
     },
@@ -173,6 +173,7 @@ impl Tables {
         let (tallies, tallies_name, tally_count) = take(map::TALLIES)?;
         let settings: Table<u32, Settings> = table(take(map::SETTINGS)?);
         let tags: Table<u32, u64> = table(take(map::FLOW_TAGS)?);
+        let (key, is_new) = hash_key(&table(take(map::HASH_KEY)?), make_key)?;
         let words = |(fd, name, entries): (OwnedFd, &str, u32)| Words::map(fd.as_fd(), name, entries as usize);
         let shared = Shared {
             depths: Words::map(settings.fd(), map::SETTINGS, DEPTHS)?,
@@ -181,7 +182,7 @@ impl Tables {
             asleep: words(take(map::ASLEEP)?)?,
         };
         Ok(Self {
-            names: NameTable::new(table(take(map::NAMES)?), table(take(map::NAME_FILTER)?))?,
+            names: NameTable::new(table(take(map::NAMES)?), &table(take(map::NAME_FILTER)?), is_new)?,
             policies: table(take(map::POLICIES)?),
             orders: table(take(map::ORDERS)?),
             hits: PerCpu::new(hits, hits_name, orders)?,
@@ -202,7 +203,7 @@ impl Tables {
             target_devices: table(take(map::TARGET_DEVICES)?),
             own_addresses: table(take(map::OWN_ADDRESSES)?),
             events: (events, event_bytes),
-            key: Box::new(hash_key(&table(take(map::HASH_KEY)?), make_key)?),
+            key: Box::new(key),
             writing: Mutex::new(()),
         })
     }
@@ -278,7 +279,8 @@ impl Tables {
         let _writing = self.lock();
         let mut settings = self.settings()?;
         change(&mut settings);
-        settings.filter_mask = self.names.mask();
+        settings.filter_lines = self.names.filter_lines();
+        settings.buckets = self.names.buckets();
         self.settings.set(&0, &settings)
     }
 
@@ -337,23 +339,17 @@ impl Tables {
     }
 
     /// The node of exactly this name.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn node(&self, name: &Name) -> Result<Option<Node>, Error> {
-        self.names.get(&name.key(&self.key))
+    pub fn node(&self, name: &Name) -> Option<Node> {
+        self.names.get(&name.listing(&self.key).tag)
     }
 
     /// All nodes.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn snapshot(&self) -> Result<HashMap<NameKey, Node>, Error> {
+    pub fn snapshot(&self) -> HashMap<NameTag, Node> {
         let mut nodes = HashMap::new();
-        self.names.for_each(|key, node| {
-            nodes.insert(key, node);
-        })?;
-        Ok(nodes)
+        self.names.for_each(|tag, node| {
+            nodes.insert(tag, node);
+        });
+        nodes
     }
 
     /// A policy slot.
@@ -468,14 +464,15 @@ fn write_scopes<P: Prefix + Plain>(table: &Table<P, u64>, new: &Entries<P::Addre
     difference.delete.iter().try_for_each(|prefix| table.delete(prefix))
 }
 
-/// The installation's hash key. It is all zero in a new map.
+/// The installation's hash key, and whether it is new: it is all zero in a new map, and made before anything is written
+/// to the others.
 fn hash_key(
     table: &Table<u32, HashKey>,
     make: impl FnOnce(&Table<u32, HashKey>) -> Result<HashKey, Error>,
-) -> Result<HashKey, Error> {
+) -> Result<(HashKey, bool), Error> {
     let key: HashKey = table.get(&0)?.unwrap_or_else(plain::zeroed);
     let is_new = key.terms.iter().flatten().chain(key.start.iter().flatten()).all(|word| *word == 0);
-    if is_new { make(table) } else { Ok(key) }
+    Ok((if is_new { make(table)? } else { key }, is_new))
 }
 
 fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {

@@ -14,7 +14,7 @@ impl image::Tables for KernelView<'_> {
     }
 
     fn node(&self, name: &Name) -> Option<Node> {
-        self.0.node(name).ok().flatten()
+        self.0.node(name)
     }
 
     fn policy(&self, slot: u32) -> Option<Policy> {

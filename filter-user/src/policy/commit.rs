@@ -3,9 +3,14 @@
 //! Either all of a commit happens or, where a table is full, nothing: until the end, the nodes' former content and
 //! the slots taken are noted, and undone if need be.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use filter_common::layout::{Node, PolicyEntry};
+
+use crate::name::Name;
 
 use super::{
     Changes, OrderSlot,
@@ -67,6 +72,17 @@ impl Compiler {
                 Err(error)
             }
         }
+    }
+
+    /// How many places there are for [`Compiler::listed`].
+    pub fn places(&self) -> u32 {
+        self.tree.ids().end
+    }
+
+    /// The names in these places that the last commit left in force. A name keeps its place while it is in force.
+    pub fn listed(&self, places: Range<u32>) -> impl Iterator<Item = Name> {
+        let ids = places.start..places.end.min(self.places());
+        ids.filter(|id| self.tree.published(*id).is_some()).map(|id| self.tree.name(id))
     }
 
     /// Everything that the last commit left in force, as changes to empty tables.

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     hint::black_box,
-    ops::{Deref, Index, IndexMut},
+    ops::{Deref, Index, IndexMut, Range},
 };
 
 use filter_common::layout::Node;
@@ -244,7 +244,7 @@ impl Tree {
     }
 
     /// All nodes that are in use, and some that are not.
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+    pub fn ids(&self) -> Range<NodeId> {
         0..self.nodes.len() as NodeId
     }
 

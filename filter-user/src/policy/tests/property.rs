@@ -231,6 +231,30 @@ proptest! {
         }
     }
 
+    /// As the daemon makes the filter anew: a part of the places between one commit and the next.
+    #[test]
+    fn every_name_in_force_is_met_in_its_place_or_is_new(ops in vec(op(), 20..60)) {
+        let (mut compiler, mut model) = (compiler(), Model::default());
+        let (mut met, mut place) = (BTreeSet::new(), 0);
+        for op in ops.into_iter().chain(std::iter::repeat_n(Op::Commit, 4)) {
+            model.apply(&op, &mut compiler);
+            if !matches!(op, Op::Commit) {
+                continue;
+            }
+            met.extend(compiler.commit().unwrap().insert.into_iter().map(|(name, _)| name));
+            let end = place + compiler.places() / 3 + 1;
+            met.extend(compiler.listed(place..end));
+            place = end;
+            if place >= compiler.places() {
+                for (name, _) in compiler.whole().insert {
+                    prop_assert!(met.contains(&name), "{name:?}");
+                }
+                (met, place) = (BTreeSet::new(), 0);
+            }
+            compiler.release(Instant::now() + GRACE);
+        }
+    }
+
     #[test]
     fn full_tables_keep_their_last_good_state(ops in vec(op(), 1..24), questions in questions()) {
         let names = all_names();

@@ -89,7 +89,7 @@ impl Daemon {
 
     /// Whether the tables hold a name.
     pub fn holds(&self, name: &str) -> Result<bool> {
-        Ok(self.tables.node(&Name::parse(name)?)?.is_some())
+        Ok(self.tables.node(&Name::parse(name)?).is_some())
     }
 
     /// Its control socket.

@@ -206,7 +206,7 @@ impl<'a> Change<'a> {
 }
 
 fn holds(tables: &Tables, name: &str) -> Result<bool> {
-    Ok(tables.node(&Name::parse(name)?)?.is_some())
+    Ok(tables.node(&Name::parse(name)?).is_some())
 }
 
 /// What queries cost while the tables are written.
