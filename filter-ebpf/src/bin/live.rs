@@ -133,7 +133,7 @@ fn is_listed(packet: Packet) -> Option<bool> {
         *word = octets;
         at += 8;
     }
-    Some(PLAIN_NAMES.get_ptr(&name).is_some())
+    Some(PLAIN_NAMES.get_ptr(name).is_some())
 }
 
 /// Each octet 1.
