@@ -243,7 +243,7 @@ fn what_the_operator_takes_out_after_an_increment_stays_out() -> Result<()> {
             let synced = filter.cordon(&["feed", "sync", "f"])?;
             ensure!(synced.success(), "{synced:?}");
         }
-        lab.passes(&["fourth.example", name])?;
+        lab.passes(&[name]).with_context(|| format!("after {name}: {}", filter.log()))?;
         lab.stopped(&["first.example"])?;
     }
     Ok(())
