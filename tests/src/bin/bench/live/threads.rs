@@ -61,6 +61,12 @@ pub fn run_first(thread: u32) -> Result<()> {
     Ok(())
 }
 
+/// Whether a thread runs, or would if it had a CPU: the state in /proc/PID/stat, behind the name in parentheses.
+pub fn runs(thread: u32) -> Result<bool> {
+    let stat = fs::read_to_string(format!("/proc/{thread}/stat"))?;
+    Ok(stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R')))
+}
+
 /// Processor time that a thread has used, to the nanosecond while it does not run.
 pub fn time_of(thread: u32) -> Result<Duration> {
     read(Path::new(&format!("/proc/{thread}/task/{thread}/schedstat")))
@@ -99,5 +105,7 @@ mod tests {
         }
         assert!(time_of_all(process::id()).unwrap() > before);
         assert!(time_of(u32::MAX).is_err());
+        // SAFETY: takes nothing.
+        assert!(runs(unsafe { libc::gettid() } as u32).unwrap());
     }
 }
