@@ -19,6 +19,7 @@ use crate::{
         writer::{Origin, Writer},
     },
     feed::fold::Place,
+    guard::Guard,
     name::Name,
     order::{Order, Terms},
 };
@@ -37,7 +38,8 @@ pub struct PartChange {
 impl Book {
     /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is when it was
     /// known. Refusals are in what is given back, and do not take the place of those of the last reading. `None`: the
-    /// operator has revoked the order, and it comes back with all that the zone says, so the whole zone is to be read.
+    /// whole zone is to be read, since the operator has revoked the order, which comes back with all that the zone says,
+    /// or since what guards hold of it may be something else with this change.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -56,6 +58,9 @@ impl Book {
                 set_claim(&writer.transaction, source, &part.terms.id, OTHER)?;
             }
             writer.commit(&mut self.ahead)?;
+            return Ok(None);
+        }
+        if writer.holds_otherwise(&parts)? {
             return Ok(None);
         }
         writer.arrived(Some(arrived));
@@ -87,6 +92,20 @@ impl Writer<'_> {
             is_revoked |= self.is_revoked_by_operator(&id)?;
         }
         Ok(is_revoked)
+    }
+
+    /// Whether what is held of the order depends on more than what changes: on how much comes or goes in all, on what was
+    /// rejected, or on exceptions. Additions that wait for their time alone do not.
+    fn holds_otherwise(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        let has_exceptions = parts.iter().any(|part| !part.except.is_empty());
+        for id in rows::parts(&self.transaction, whole)? {
+            let held = held::held(&self.transaction, &Of::Order(&id), 0)?;
+            if held.iter().any(|held| has_exceptions || held.guard != Guard::Window || held.rejected.is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// As [`Writer::look_at_zone`], by what changed.

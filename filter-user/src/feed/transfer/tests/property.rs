@@ -67,6 +67,9 @@ enum Do {
     Guards(Mode),
 }
 
+/// What is held: order, guard, what comes and goes, and whether it was rejected.
+type Waiting = (String, &'static str, Vec<Item>, bool);
+
 #[derive(Clone, Copy, Debug)]
 enum Mode {
     Off,
@@ -193,7 +196,7 @@ impl Side {
     }
 
     /// The parts in force, and what is held.
-    fn state(&self) -> (BTreeMap<String, Order>, BTreeSet<(String, &'static str, Vec<Item>, bool)>) {
+    fn state(&self) -> (BTreeMap<String, Order>, BTreeSet<Waiting>) {
         let orders = self.copy.iter().filter(|(_, order)| !order.names.is_empty());
         let held = self.lab.book.held(usize::MAX).unwrap().into_iter();
         let held = held.map(|held| (held.order.clone(), held.guard.word(), held.items, held.rejected.is_some()));
