@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::{debian, setup, sh};
 
 /// What is measured, and how much of it.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Options {
     /// Smaller counts, within two minutes after the build; prints, and leaves docs/benchmarks.md as it is
     #[arg(long)]
@@ -53,11 +53,6 @@ pub fn run(options: &Options) -> Result<()> {
         return sh::run(&mut sh::as_root(&bench, words)?);
     }
     publish(&bench, words)
-}
-
-/// That the benchmark runs to its end, on a machine that may do other things, too.
-pub fn check() -> Result<()> {
-    run(&Options { quick: true, loaded: true, ..Options::default() })
 }
 
 /// Smaller counts.

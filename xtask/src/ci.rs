@@ -2,14 +2,14 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{bench, demo, fuzz, layout, setup, sh, test, vm};
+use crate::{demo, fuzz, layout, setup, sh, test, vm};
 
 /// A name and what to run.
 type Check = (&'static str, fn() -> Result<()>);
 
 pub fn run() -> Result<()> {
     setup::run(true)?;
-    let checks: [Check; 10] = [
+    let checks: [Check; 9] = [
         ("layout", || layout::run(false)),
         ("formatting", || sh::run(&mut sh::cargo(["fmt", "--all", "--check"]))),
         ("lints of the host's packages", host_lints),
@@ -17,7 +17,6 @@ pub fn run() -> Result<()> {
         ("documentation", documentation),
         ("tests", || test::all(false)),
         ("demo", demo::show),
-        ("benchmark", bench::check),
         ("fuzzing", || fuzz::run(FUZZ_SECONDS, Some(FUZZ_SEED), &[])),
         ("kernel matrix", || vm::run(&vm::SERIES, vm::Extent::Ci)),
     ];

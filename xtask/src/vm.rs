@@ -49,7 +49,7 @@ impl Extent {
             ],
             Self::Ci => &[
                 LOADING,
-                "CORDON_BARE=1 CORDON_CASES=50 PROPTEST_CASES=2 /verdict actions:: quic:: split:: tunnels::",
+                "CORDON_BARE=1 CORDON_CASES=50 PROPTEST_CASES=2 /verdict actions:: quic::q tunnels:: split::dns:: split::records::",
                 "CORDON_CORPUS=/corpus CORDON_CORPUS_SAMPLE=200 /corpus_test",
             ],
         }
