@@ -114,11 +114,7 @@ fn o5_an_order_ends_while_the_book_cannot_be_written() -> Result<()> {
 
     // As soon as it can be written, it is.
     lock.rollback()?;
-    eventually(PATIENCE, || {
-        let shown = filter.json(&["order", "show", "ending"])?;
-        ensure!(shown["state"] == "revoked", "{shown}");
-        Ok(())
-    })?;
+    revoked(&filter, "ending")?;
     assert_reached(&lab, address::CLIENT, "ending.example")
 }
 
@@ -143,12 +139,17 @@ fn o5_a_files_order_ends_while_the_book_cannot_be_written() -> Result<()> {
     eventually(PATIENCE, || assert_dropped(&lab, address::CLIENT, "new.example"))?;
     assert_reached(&lab, address::CLIENT, "ending.example")?;
     // The book has it from the second look at the file on.
+    revoked(&filter, "ending")?;
+    assert_reached(&lab, address::CLIENT, "ending.example")
+}
+
+/// Waits until the book has an order as revoked.
+fn revoked(filter: &Filter<'_>, order: &str) -> Result<()> {
     eventually(PATIENCE, || {
-        let shown = filter.json(&["order", "show", "ending"])?;
+        let shown = filter.json(&["order", "show", order])?;
         ensure!(shown["state"] == "revoked", "{shown}");
         Ok(())
-    })?;
-    assert_reached(&lab, address::CLIENT, "ending.example")
+    })
 }
 
 #[test]
