@@ -134,13 +134,15 @@ impl Secondary {
         Ok((version.soa.serial, owners))
     }
 
-    /// Waits until the copy has this serial and these owners besides the apex.
+    /// Waits until the copy has this serial and these owners besides the apex, and the state tells of it, which is a
+    /// moment later.
     pub fn reaches(&self, serial: u32, owners: &[&str]) -> Result<()> {
         let wanted: BTreeSet<String> = owners.iter().map(|owner| (*owner).to_owned()).collect();
         eventually(PATIENCE, || {
             let (at, mut found) = self.copy()?;
             found.remove("");
-            ensure!(at == serial && found == wanted, "serial {at}, {found:?}; {:?}", self.state());
+            let told = self.zone().serial;
+            ensure!(at == serial && told == Some(at) && found == wanted, "serial {at}, {found:?}; {:?}", self.state());
             Ok(())
         })
     }
