@@ -16,9 +16,9 @@ use crate::{
     act,
     filter::{Outcome, reason},
     flow::{find, finish, identify, keep, may_have, resume},
-    lookup::{self, Lengths, View, Way},
+    lookup::{self, Lengths, TURN, View, Way},
     maps::{GOING_ON, Scratch},
-    packet::{Held, Packet, Whole, repeat},
+    packet::{Held, Packet, Whole, anew, repeat, turns},
     seam,
 };
 
@@ -195,17 +195,17 @@ fn judge_message(way: &mut Way, message: Payload) -> Result<(), Reason> {
 fn labels<V: View>(way: &mut Way) {
     for _ in 0..V::STRAIGHT {
         // SAFETY: it is live.
-        if unsafe { label_step::<V>(lookup::anew(way)) } {
+        if unsafe { label_step::<V>(anew(way)) } {
             return;
         }
     }
-    repeat(STEPS, label::<V>, way);
+    repeat(STEPS / TURN, label::<V>, way);
 }
 
 /// See [`label_step`].
 unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `message`.
-    i64::from(unsafe { label_step::<V>(way) })
+    turns::<TURN, _>(way, |way| unsafe { label_step::<V>(way) })
 }
 
 /// Reads one label of the question; whether it was the last.

@@ -10,8 +10,9 @@ use filter_common::{
 };
 
 use crate::{
+    lookup,
     maps::{EVENTS, SETTINGS, Scratch},
-    packet::{Packet, octets},
+    packet::{Packet, copy_name, octets},
 };
 
 /// Notes what would be gone after the action, if this packet is to be reported at all.
@@ -23,6 +24,7 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
         return false;
     }
     let len = scratch.name.end.wrapping_sub(scratch.name.start) & 0xff;
+    lookup::place(packet, scratch);
     scratch.event.time = now;
     scratch.event.scopes = scratch.asker.scopes;
     scratch.event.order = scratch.choice.entry.order;
@@ -46,7 +48,7 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
 fn copy_held(scratch: &mut Scratch) -> bool {
     let from = if scratch.event.wire == 1 { HEADER as usize } else { 0 };
     let Some(name) = scratch.stream.held.get(from..).and_then(|rest| rest.first_chunk()) else { return false };
-    scratch.event.name = *name;
+    copy_name(name, &mut scratch.event.name);
     true
 }
 

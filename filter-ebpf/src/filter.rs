@@ -15,7 +15,7 @@ use filter_common::{
 
 use crate::{
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
-    packet::{Measured, Packet},
+    packet::{Near, Packet},
     seam, tcp,
 };
 
@@ -70,11 +70,18 @@ pub fn reason(code: u32) -> Reason {
 /// Judges, counts, and gives the XDP action.
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
-    let len = packet.len();
-    let outcome = match inspect(&packet, len) {
-        Ok(outcome) => outcome,
-        Err(reason) => Outcome::of(reason),
+    let near = Near(packet);
+    let network = match frame::network(&near) {
+        // There is more around it, or it may go on behind the first buffer.
+        Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(&packet),
+        network => network,
     };
+    let len = match &network {
+        Ok(network) if network.end <= near.len() => near.len(),
+        _ => packet.len(),
+    };
+    let judged = network.and_then(|network| inspect(&packet, network));
+    let outcome = judged.unwrap_or_else(Outcome::of);
     count(outcome.reason, len);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&packet.context(), "{} octets: reason {}", len, outcome.reason as u32);
@@ -82,11 +89,7 @@ pub fn judge(packet: Packet) -> u32 {
 }
 
 #[inline(always)]
-fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
-    let network = match frame::network(&Measured::new(*packet, len)) {
-        Err(Reason::Encapsulated) => unwrapped(packet)?,
-        network => network?,
-    };
+fn inspect(packet: &Packet, network: Network) -> Result<Outcome, Reason> {
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
     let roles = roles(port);
     if roles == 0 {
@@ -126,7 +129,7 @@ fn inspect(packet: &Packet, len: u32) -> Result<Outcome, Reason> {
     Ok(outcome)
 }
 
-/// Of a frame that holds PPPoE, MPLS or a tunnel. Few do, and what follows is not followed twice.
+/// Of a frame that holds PPPoE, MPLS or a tunnel, or has several buffers. Few do, and what follows is not followed twice.
 #[inline(always)]
 fn unwrapped(packet: &Packet) -> Result<Network, Reason> {
     // SAFETY: the context is the program's.

@@ -17,7 +17,7 @@ use crate::{
     filter,
     lookup::Way,
     maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
-    packet::{Held, Packet, repeat},
+    packet::{Held, Packet, copy_name, repeat},
     seam,
 };
 
@@ -293,13 +293,6 @@ pub fn take_name(scratch: &mut Scratch, known: &Remembered) {
     scratch.is_held = 1;
     scratch.name.start = Held::START;
     scratch.name.end = Held::START + u32::from(known.name_len & 0xff);
-}
-
-/// Not by assignment, for which LLVM takes it that the two may overlap, and puts all of the name on the stack.
-#[inline(always)]
-fn copy_name(from: &[u8; 256], to: &mut [u8; 256]) {
-    // SAFETY: references, of which one is exclusive, do not overlap.
-    unsafe { core::ptr::copy_nonoverlapping(from, to, 1) };
 }
 
 /// Whether a packet is of a connection whose name is remembered.

@@ -22,7 +22,7 @@ use crate::{
     maps::{
         GOING_ON, Glance, HITS, NAME_FILTER, NAMES, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, SETTINGS, Scratch, Search,
     },
-    packet::{Held, Packet, Whole, octets, repeat},
+    packet::{Held, Packet, Whole, anew, octets, repeat, turns},
     seam,
 };
 
@@ -161,13 +161,13 @@ fn search<V: View, F: Form>(way: &mut Way) {
             return;
         }
     }
-    repeat(STEPS, exactly::<V, F>, way);
+    repeat(STEPS / TURN, exactly::<V, F>, way);
 }
 
 /// See [`exact_step`].
 unsafe extern "C" fn exactly<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    i64::from(unsafe { exact_step::<V, F>(way) })
+    turns::<TURN, _>(way, |way| unsafe { exact_step::<V, F>(way) })
 }
 
 /// One step through the hash by which names are known. It looks up each suffix that the filter let through; whether that
@@ -205,22 +205,14 @@ fn glance<V: View, F: Form>(way: &mut Way) -> bool {
         }
     }
     scratch.end = INVALID;
-    repeat(STEPS, glance_on::<V, F>, way);
+    repeat(STEPS / TURN, glance_on::<V, F>, way);
     scratch.end == LOOKED
 }
 
 /// Steps that are taken in a row, before the others each cost a call: enough for most names.
 const STRAIGHT: u32 = 12;
-
-/// The same. It has LLVM keep a loop's state in memory, where it means nothing to the verifier from one step to the next:
-/// in registers, it would follow each number of labels by itself.
-#[inline(always)]
-pub fn anew(way: &mut Way) -> *mut Way {
-    let mut way: *mut Way = way;
-    // SAFETY: does nothing.
-    unsafe { asm!("{0} = {0}", inout(reg) way) };
-    way
-}
+/// Steps in each call.
+pub const TURN: u32 = 4;
 
 /// How a way through the filter ends: with the first label.
 const LOOKED: u32 = 0;
@@ -229,11 +221,15 @@ const INVALID: u32 = 1;
 
 /// See [`glance_step`].
 unsafe extern "C" fn glance_on<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `exactly`.
-    let end = unsafe { glance_step::<V, F>(way) };
-    // SAFETY: as above.
-    unsafe { (*(*way).scratch).end = end };
-    i64::from(end != GOING_ON)
+    turns::<TURN, _>(way, |way| {
+        // SAFETY: as in `exactly`.
+        let end = unsafe { glance_step::<V, F>(way) };
+        if end != GOING_ON {
+            // SAFETY: as above.
+            unsafe { (*(*way).scratch).end = end };
+        }
+        end != GOING_ON
+    })
 }
 
 /// One step through the filter.
@@ -424,7 +420,8 @@ fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), R
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     let now = now(scratch);
-    scratch.asker = Asker::new(SCOPE_ALL | scopes(&way.packet, scratch).unwrap_or(0), protocol, now);
+    scratch.asker = Asker::new(SCOPE_ALL, protocol, now);
+    scratch.is_placed = 0;
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
     scratch.is_uncounted = is_uncounted.into();
@@ -454,6 +451,15 @@ fn now(scratch: &mut Scratch) -> u64 {
     scratch.now
 }
 
+/// Adds the scopes of the client to those of everyone, unless they are there: most orders do not ask for them.
+#[inline(always)]
+pub fn place(packet: &Packet, scratch: &mut Scratch) {
+    if scratch.is_placed == 0 {
+        scratch.is_placed = 1;
+        scratch.asker.scopes |= scopes(packet, scratch).unwrap_or(0);
+    }
+}
+
 /// Scope bits of the client.
 #[inline(always)]
 fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
@@ -467,10 +473,10 @@ fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
     }
 }
 
-/// Weighs one entry of the policy, or goes on to its next slot.
+/// Weighs one entry of the policy, or goes on to its next slot; whether there is no more.
 unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    let scratch = unsafe { &mut *(*way).scratch };
+    let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
     let Some(policy) = POLICIES.get(scratch.slot) else { return 1 };
     if scratch.entry >= policy.len {
         scratch.slot = policy.next;
@@ -479,7 +485,11 @@ unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
     }
     let Some(entry) = policy.entries.get(scratch.entry as usize) else { return 1 };
     scratch.entry += 1;
-    let Some(order) = ORDERS.get(entry.order) else { return 0 };
+    let is_last = i64::from(scratch.entry >= policy.len && policy.next == POLICY_NONE);
+    let Some(order) = ORDERS.get(entry.order) else { return is_last };
+    if order.scopes & SCOPE_ALL == 0 {
+        place(&packet, scratch);
+    }
     let asker = scratch.asker;
     if scratch.choice.consider(*entry, order, &asker)
         && scratch.is_uncounted == 0
@@ -488,7 +498,7 @@ unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
         // SAFETY: this CPU's counter.
         unsafe { (*hits).concerned += 1 };
     }
-    0
+    is_last
 }
 
 /// The most orders at one name, and the slots that hold them.

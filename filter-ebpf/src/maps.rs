@@ -150,6 +150,8 @@ pub struct Scratch {
     pub now: u64,
     /// Who asks.
     pub asker: Asker,
+    /// 1: the client's scopes are among those of [`Scratch::asker`].
+    pub is_placed: u32,
     /// The choice so far.
     pub choice: Choice,
     /// 1: the packet is not counted as the orders'.

@@ -297,45 +297,35 @@ impl Bytes for Packet {
     }
 }
 
-/// A packet whose length is known: to ask for it is a call.
+/// A packet's first buffer, whose length is at hand: to ask for that of all is a call.
 #[derive(Clone, Copy)]
-pub struct Measured {
-    packet: Packet,
-    len: u32,
-}
+pub struct Near(pub Packet);
 
-impl Measured {
-    /// Of a packet of `len` octets.
-    #[inline(always)]
-    pub fn new(packet: Packet, len: u32) -> Self {
-        Self { packet, len }
-    }
-}
-
-impl Bytes for Measured {
+impl Bytes for Near {
     #[inline(always)]
     fn len(&self) -> u32 {
-        self.len
+        // SAFETY: the context is the program's.
+        unsafe { ((*self.0.context).data_end as usize).wrapping_sub((*self.0.context).data as usize) as u32 }
     }
 
     #[inline(always)]
     fn be16(&self, at: u32) -> Option<u16> {
-        self.packet.be16(at)
+        self.0.be16(at)
     }
 
     #[inline(always)]
     fn be32(&self, at: u32) -> Option<u32> {
-        self.packet.be32(at)
+        self.0.be32(at)
     }
 
     #[inline(always)]
     fn be64(&self, at: u32) -> Option<u64> {
-        self.packet.be64(at)
+        self.0.be64(at)
     }
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
-        self.packet.copy(at, len, buffer, to)
+        self.0.copy(at, len, buffer, to)
     }
 }
 
@@ -360,8 +350,8 @@ impl Held {
         }
         let at = bounded(at) as usize;
         // SAFETY: within the scratch space: before what is held lie more than eight octets, and behind it more than
-        // 512, which the verifier thinks of.
-        unsafe { Some(self.0.cast::<u8>().add(at).sub(Self::START as usize).cast::<T>().read_unaligned()) }
+        // 512, which the verifier thinks of. Processors read across words; `read_unaligned` would read each octet.
+        unsafe { Some(*self.0.cast::<u8>().add(at).sub(Self::START as usize).cast::<T>()) }
     }
 }
 
@@ -419,6 +409,15 @@ fn length(value: u32) -> Option<u64> {
     Some(bounded(value.checked_sub(1)?) + 1)
 }
 
+/// Copies a name to another place, word by word. By assignment LLVM would copy octets, and over the stack, since it takes
+/// it that the two may overlap.
+#[inline(always)]
+pub fn copy_name(from: &[u8; 256], to: &mut [u8; 256]) {
+    let (from, to) = (from.as_ptr().cast::<u64>(), to.as_mut_ptr().cast::<u64>());
+    // SAFETY: references, of which one is exclusive, do not overlap; processors read across words.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, 256 / size_of::<u64>()) };
+}
+
 /// The sum of the 16-bit words of `start..end` of the buffer, in network order; behind `end` there are zeros up to
 /// the next whole word of 32 bits.
 #[inline(always)]
@@ -438,9 +437,33 @@ pub fn sum(buffer: &mut Buffer, start: u32, end: u32) -> u16 {
 
 /// Calls `step` up to `times` times, until it says `true`. The state must not lie in registers: the verifier follows
 /// one call of the step only.
+///
+/// Where processors are kept from predicting returns (AMD's Safe RET, for one), a call costs as much as fifty
+/// instructions: what takes many short steps takes some of them in each call, by [`turns`].
 #[inline(always)]
 pub fn repeat<T>(times: u32, step: unsafe extern "C" fn(u64, *mut T) -> i64, state: &mut T) {
     let step = step as *mut c_void;
     // SAFETY: the step gets what it expects, and returns 0 or 1.
     unsafe { bpf_loop(times, step, (state as *mut T).cast(), 0) };
+}
+
+/// Takes up to `N` steps, until one says `true`; what the call says of them. The verifier goes through each.
+#[inline(always)]
+pub fn turns<const N: u32, T>(state: *mut T, step: impl Fn(*mut T) -> bool) -> i64 {
+    // A count that the verifier follows must fill its place on the stack.
+    for _ in 0..u64::from(N) {
+        if step(anew(state)) {
+            return 1;
+        }
+    }
+    0
+}
+
+/// The same. It has LLVM keep a loop's state in memory, where it means nothing to the verifier from one step to the next:
+/// in registers, it would follow each number of labels by itself.
+#[inline(always)]
+pub fn anew<T>(mut state: *mut T) -> *mut T {
+    // SAFETY: does nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) state) };
+    state
 }

@@ -17,7 +17,7 @@ use crate::{
 unsafe extern "C" {
     /// Up to eight octets from `at` on, which lie in the packet, but not all in its first buffer.
     pub fn read_far(context: *mut xdp_md, at: u32) -> u64;
-    /// Reads a frame that holds PPPoE, MPLS or a tunnel, into the scratch space.
+    /// Reads any frame, into the scratch space: one that holds PPPoE, MPLS or a tunnel, or has several buffers.
     pub fn unwrap_frame(context: *mut xdp_md) -> u32;
     /// Reads the IP header where the scratch space says.
     pub fn ip_header(context: *mut xdp_md) -> u32;

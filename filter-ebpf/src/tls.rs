@@ -20,7 +20,7 @@ use crate::{
     flow::{copy_what_follows, find, finish, identify, keep, marked, may_have, recall, remember, resume},
     lookup::{self, Dots, View, Way},
     maps::{GOING_ON, NO_STATE, SETTINGS, Scratch, tally},
-    packet::{Held, Whole, repeat},
+    packet::{Held, Whole, repeat, turns},
     seam, tier,
 };
 
@@ -112,16 +112,14 @@ fn whole(way: &mut Way) -> Result<(), Reason> {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     scratch.begun = begun::EXTENSION;
-    scratch.end = Reason::TlsExtensions as u32;
-    repeat(MAX_EXTENSIONS, extension, way);
+    to_server_name(way);
     if scratch.end != GOING_ON {
         return Err(stopped(scratch.end));
     }
     scratch.begun = begun::SERVER_NAME;
     scratch.name = scratch.extensions.host_name(&Whole(way.packet), &scratch.server_name)?;
     listed::<Whole>(way)?;
-    scratch.end = Reason::TlsExtensions as u32;
-    repeat(MAX_EXTENSIONS, extension, way);
+    to_server_name(way);
     if scratch.end == GOING_ON { Err(Reason::TlsSniDuplicate) } else { lookup::decide(way, Protocol::Tls) }
 }
 
@@ -133,7 +131,7 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     lookup::name::<V, Dots>(way, Walk::sni(&scratch.name))?;
     scratch.host = HostCheck::new(&scratch.name);
     scratch.end = Reason::TlsSniInvalid as u32;
-    repeat(HOST_STEPS, host::<V>, way);
+    repeat(HOST_STEPS.div_ceil(EIGHTS), host::<V>, way);
     if scratch.end != GOING_ON { Err(Reason::TlsSniInvalid) } else { Ok(()) }
 }
 
@@ -179,8 +177,7 @@ fn connected(way: &mut Way, alone: Reason) -> Result<(), Reason> {
         return judged;
     }
     // A second server_name behind the first, as far as this segment shows.
-    scratch.end = Reason::TlsExtensions as u32;
-    repeat(stream::STEPS, octets, way);
+    read_on(way);
     if scratch.end == Reason::TlsSniDuplicate as u32 {
         finish(scratch);
         return Err(Reason::TlsSniDuplicate);
@@ -260,8 +257,7 @@ fn advance(way: &mut Way, alone: Reason) -> Result<(), Reason> {
         scratch.stream.copied = copied;
     }
     scratch.start = scratch.stream.base;
-    scratch.end = Reason::TlsExtensions as u32;
-    repeat(stream::STEPS, octets, way);
+    read_on(way);
     if scratch.end == GOING_ON {
         return held_name(scratch);
     }
@@ -339,8 +335,7 @@ fn search(way: &mut Way) {
     scratch.stream.reader.search();
     scratch.end = Reason::TlsNoSni as u32;
     if !scratch.stream.reader.has_ech() {
-        scratch.end = Reason::TlsExtensions as u32;
-        repeat(stream::STEPS, octets, way);
+        read_on(way);
     }
     if scratch.end == HUNGRY && (goes_on || identify(&way.packet, scratch).is_ok()) {
         keep(scratch);
@@ -396,64 +391,99 @@ fn stopped(end: u32) -> Reason {
     }
 }
 
-/// Reads one extension.
-unsafe extern "C" fn extension(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    match scratch.extensions.step(&Whole(packet)) {
-        Step::More => 0,
-        Step::ServerName(name) => {
-            scratch.server_name = name;
-            scratch.end = GOING_ON;
-            1
-        }
-        Step::Stop(reason) => {
-            scratch.end = reason as u32;
-            1
-        }
-    }
+/// Goes through the extensions, up to the next server_name.
+#[inline(always)]
+fn to_server_name(way: &mut Way) {
+    // SAFETY: as in `segment`.
+    unsafe { (*way.scratch).end = Reason::TlsExtensions as u32 };
+    repeat(MAX_EXTENSIONS / EXTENSIONS, extensions, way);
 }
 
-/// Reads one field of a hello in progress, or skips.
-unsafe extern "C" fn octets(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `extension`.
+/// Extensions that are read in one call.
+const EXTENSIONS: u32 = 4;
+
+/// Reads some extensions.
+unsafe extern "C" fn extensions(_index: u64, way: *mut Way) -> i64 {
+    turns::<EXTENSIONS, _>(way, |way| {
+        // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+        let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
+        match scratch.extensions.step(&Whole(packet)) {
+            Step::More => false,
+            Step::ServerName(name) => {
+                scratch.server_name = name;
+                scratch.end = GOING_ON;
+                true
+            }
+            Step::Stop(reason) => {
+                scratch.end = reason as u32;
+                true
+            }
+        }
+    })
+}
+
+/// Goes on in a hello in progress, up to the end of its name.
+#[inline(always)]
+fn read_on(way: &mut Way) {
+    // SAFETY: as in `segment`.
+    unsafe { (*way.scratch).end = Reason::TlsExtensions as u32 };
+    repeat(stream::STEPS / FIELDS, fields, way);
+}
+
+/// Fields that are read in one call: few, since the verifier takes long over one.
+const FIELDS: u32 = 2;
+
+/// Reads some fields of a hello in progress, or skips.
+unsafe extern "C" fn fields(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `extensions`.
+    turns::<FIELDS, _>(way, |way| unsafe { field(way) })
+}
+
+/// Reads one field of a hello in progress, or skips; whether that was the last.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn field(way: *mut Way) -> bool {
+    // SAFETY: as the caller promises.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
     let reader = &mut scratch.stream.reader;
     match reader.step_hello(&Whole(packet), &mut scratch.segment) {
-        stream::Step::More => 0,
+        stream::Step::More => false,
         stream::Step::Hold { at, len, to } => {
             if !packet.hold(at, len, &mut scratch.stream.held, to) {
                 scratch.end = Reason::TlsIncomplete as u32;
-                return 1;
+                return true;
             }
             let is_whole = reader.take_name();
             if is_whole {
                 scratch.end = GOING_ON;
             }
-            i64::from(is_whole)
+            is_whole
         }
         stream::Step::Hungry => {
             scratch.end = HUNGRY;
-            1
+            true
         }
         stream::Step::Stop(reason) => {
             scratch.end = reason as u32;
-            1
+            true
         }
     }
 }
 
-/// Checks up to eight octets of the name.
+/// Words of a name that are checked in one call.
+const EIGHTS: u32 = 4;
+
+/// Checks some octets of the name.
 unsafe extern "C" fn host<V: View>(_index: u64, way: *mut Way) -> i64 {
-    // SAFETY: as in `extension`.
-    let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
-    match scratch.host.step(&view) {
-        None => 0,
-        Some(good) => {
-            if good {
-                scratch.end = GOING_ON;
-            }
-            1
+    turns::<EIGHTS, _>(way, |way| {
+        // SAFETY: as in `extensions`.
+        let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
+        let is_good = scratch.host.step(&view);
+        if is_good == Some(true) {
+            scratch.end = GOING_ON;
         }
-    }
+        is_good.is_some()
+    })
 }
