@@ -205,7 +205,7 @@ fn labels<V: View>(way: &mut Way) {
 /// See [`label_step`].
 unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `message`.
-    turns::<TURN, _>(way, |way| unsafe { label_step::<V>(way) })
+    turns::<TURN, _>(way, |way| unsafe { label_step::<V>(way) }).into()
 }
 
 /// Reads one label of the question; whether it was the last.

@@ -167,7 +167,7 @@ fn search<V: View, F: Form>(way: &mut Way) {
 /// See [`exact_step`].
 unsafe extern "C" fn exactly<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    turns::<TURN, _>(way, |way| unsafe { exact_step::<V, F>(way) })
+    turns::<TURN, _>(way, |way| unsafe { exact_step::<V, F>(way) }).into()
 }
 
 /// One step through the hash by which names are known. It looks up each suffix that the filter let through; whether that
@@ -230,6 +230,7 @@ unsafe extern "C" fn glance_on<V: View, F: Form>(_index: u64, way: *mut Way) -> 
         }
         end != GOING_ON
     })
+    .into()
 }
 
 /// One step through the filter.
@@ -425,7 +426,11 @@ fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), R
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
     scratch.is_uncounted = is_uncounted.into();
-    repeat(MAX_ENTRIES, consider, way);
+    // Most names have one order.
+    // SAFETY: it is live.
+    if !unsafe { entry(way) } {
+        repeat(MAX_ENTRIES, consider, way);
+    }
     if scratch.choice.action == 0 {
         return Err(scratch.choice.passed());
     }
@@ -473,19 +478,29 @@ fn scopes(packet: &Packet, scratch: &Scratch) -> Option<u64> {
     }
 }
 
-/// Weighs one entry of the policy, or goes on to its next slot; whether there is no more.
+/// See [`entry`].
 unsafe extern "C" fn consider(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    unsafe { entry(way) }.into()
+}
+
+/// Weighs one entry of the policy, or goes on to its next slot; whether there is no more.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn entry(way: *mut Way) -> bool {
+    // SAFETY: as the caller promises.
     let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
-    let Some(policy) = POLICIES.get(scratch.slot) else { return 1 };
+    let Some(policy) = POLICIES.get(scratch.slot) else { return true };
     if scratch.entry >= policy.len {
         scratch.slot = policy.next;
         scratch.entry = 0;
-        return i64::from(policy.next == POLICY_NONE);
+        return policy.next == POLICY_NONE;
     }
-    let Some(entry) = policy.entries.get(scratch.entry as usize) else { return 1 };
+    let Some(entry) = policy.entries.get(scratch.entry as usize) else { return true };
     scratch.entry += 1;
-    let is_last = i64::from(scratch.entry >= policy.len && policy.next == POLICY_NONE);
+    let is_last = scratch.entry >= policy.len && policy.next == POLICY_NONE;
     let Some(order) = ORDERS.get(entry.order) else { return is_last };
     if order.scopes & SCOPE_ALL == 0 {
         place(&packet, scratch);

@@ -447,16 +447,16 @@ pub fn repeat<T>(times: u32, step: unsafe extern "C" fn(u64, *mut T) -> i64, sta
     unsafe { bpf_loop(times, step, (state as *mut T).cast(), 0) };
 }
 
-/// Takes up to `N` steps, until one says `true`; what the call says of them. The verifier goes through each.
+/// Takes up to `N` steps, until one says `true`; whether one did. The verifier goes through each.
 #[inline(always)]
-pub fn turns<const N: u32, T>(state: *mut T, step: impl Fn(*mut T) -> bool) -> i64 {
+pub fn turns<const N: u32, T>(state: *mut T, step: impl Fn(*mut T) -> bool) -> bool {
     // A count that the verifier follows must fill its place on the stack.
     for _ in 0..u64::from(N) {
         if step(anew(state)) {
-            return 1;
+            return true;
         }
     }
-    0
+    false
 }
 
 /// The same. It has LLVM keep a loop's state in memory, where it means nothing to the verifier from one step to the next:

@@ -131,7 +131,10 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
     lookup::name::<V, Dots>(way, Walk::sni(&scratch.name))?;
     scratch.host = HostCheck::new(&scratch.name);
     scratch.end = Reason::TlsSniInvalid as u32;
-    repeat(HOST_STEPS.div_ceil(EIGHTS), host::<V>, way);
+    // SAFETY: it is live.
+    if !unsafe { host_words::<V>(way) } {
+        repeat(HOST_STEPS.div_ceil(EIGHTS), host::<V>, way);
+    }
     if scratch.end != GOING_ON { Err(Reason::TlsSniInvalid) } else { Ok(()) }
 }
 
@@ -396,16 +399,29 @@ fn stopped(end: u32) -> Reason {
 fn to_server_name(way: &mut Way) {
     // SAFETY: as in `segment`.
     unsafe { (*way.scratch).end = Reason::TlsExtensions as u32 };
-    repeat(MAX_EXTENSIONS / EXTENSIONS, extensions, way);
+    // SAFETY: it is live.
+    if !unsafe { some_extensions(way) } {
+        repeat(MAX_EXTENSIONS / EXTENSIONS - 1, extensions, way);
+    }
 }
 
-/// Extensions that are read in one call.
+/// See [`some_extensions`].
+unsafe extern "C" fn extensions(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+    unsafe { some_extensions(way) }.into()
+}
+
+/// Extensions that are read in a row.
 const EXTENSIONS: u32 = 4;
 
-/// Reads some extensions.
-unsafe extern "C" fn extensions(_index: u64, way: *mut Way) -> i64 {
+/// Reads some extensions; whether that is all.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn some_extensions(way: *mut Way) -> bool {
     turns::<EXTENSIONS, _>(way, |way| {
-        // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
+        // SAFETY: as the caller promises.
         let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
         match scratch.extensions.step(&Whole(packet)) {
             Step::More => false,
@@ -436,7 +452,7 @@ const FIELDS: u32 = 2;
 /// Reads some fields of a hello in progress, or skips.
 unsafe extern "C" fn fields(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `extensions`.
-    turns::<FIELDS, _>(way, |way| unsafe { field(way) })
+    turns::<FIELDS, _>(way, |way| unsafe { field(way) }).into()
 }
 
 /// Reads one field of a hello in progress, or skips; whether that was the last.
@@ -472,13 +488,23 @@ unsafe fn field(way: *mut Way) -> bool {
     }
 }
 
-/// Words of a name that are checked in one call.
+/// See [`host_words`].
+unsafe extern "C" fn host<V: View>(_index: u64, way: *mut Way) -> i64 {
+    // SAFETY: as in `extensions`.
+    unsafe { host_words::<V>(way) }.into()
+}
+
+/// Words of a name that are checked in a row.
 const EIGHTS: u32 = 4;
 
-/// Checks some octets of the name.
-unsafe extern "C" fn host<V: View>(_index: u64, way: *mut Way) -> i64 {
+/// Checks some octets of the name; whether that is all.
+///
+/// # Safety
+/// For a live [`Way`] only.
+#[inline(always)]
+unsafe fn host_words<V: View>(way: *mut Way) -> bool {
     turns::<EIGHTS, _>(way, |way| {
-        // SAFETY: as in `extensions`.
+        // SAFETY: as the caller promises.
         let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
         let is_good = scratch.host.step(&view);
         if is_good == Some(true) {

@@ -141,7 +141,7 @@ const PARTS: [Part; 7] = [
     Part { name: "sizes", needs: &[], is_compared: false, in_quick: true, run: sizes::run },
     Part { name: "sweeps", needs: &[], is_compared: false, in_quick: true, run: sweeps::run },
     Part { name: "sync", needs: &[], is_compared: false, in_quick: true, run: sync::run },
-    Part { name: "book", needs: &[], is_compared: true, in_quick: true, run: book::run },
+    Part { name: "book", needs: &[], is_compared: false, in_quick: true, run: book::run },
     Part { name: "live", needs: &["ip", "ethtool"], is_compared: false, in_quick: true, run: live::run },
     Part { name: "peers", needs: &["ip", "ethtool"], is_compared: false, in_quick: false, run: peers::run },
 ];
