@@ -104,7 +104,7 @@ const FULL: Size = Size {
     short: 1 << 20,
     long: 1 << 17,
     rounds: 7,
-    repeat: 350_000,
+    repeat: 100_000,
     changes: 100,
     idle: 20,
 };
@@ -119,7 +119,7 @@ const QUICK: Size = Size {
     short: 1 << 16,
     long: 1 << 13,
     rounds: 7,
-    repeat: 100_000,
+    repeat: 50_000,
     changes: 12,
     idle: 3,
 };
