@@ -16,7 +16,7 @@ use crate::{
     act,
     filter::{Outcome, reason},
     flow::{find, finish, identify, keep, may_have, resume},
-    lookup::{self, Lengths, TURN, View, Way},
+    lookup::{self, Lengths, View, Way},
     maps::{GOING_ON, Scratch},
     packet::{Held, Packet, Whole, anew, repeat, turns},
     seam,
@@ -199,13 +199,13 @@ fn labels<V: View>(way: &mut Way) {
             return;
         }
     }
-    repeat(STEPS / TURN, label::<V>, way);
+    repeat(STEPS / V::TURN, label::<V>, way);
 }
 
 /// See [`label_step`].
 unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `message`.
-    turns::<TURN, _>(way, |way| unsafe { label_step::<V>(way) }).into()
+    turns(V::TURN.into(), way, |way| unsafe { label_step::<V>(way) }).into()
 }
 
 /// Reads one label of the question; whether it was the last.

@@ -39,8 +39,10 @@ pub struct Way {
 
 /// Where a name lies.
 pub trait View: Bytes + Copy {
-    /// Steps through the filter that are taken in a row.
+    /// Steps through a name that are taken in a row, before the others cost calls.
     const STRAIGHT: u32;
+    /// Steps in each of these calls.
+    const TURN: u32;
 
     /// Of a packet's way.
     ///
@@ -51,6 +53,7 @@ pub trait View: Bytes + Copy {
 
 impl View for Packet {
     const STRAIGHT: u32 = STRAIGHT;
+    const TURN: u32 = 1;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -61,6 +64,7 @@ impl View for Packet {
 
 impl View for Whole {
     const STRAIGHT: u32 = STRAIGHT;
+    const TURN: u32 = 1;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -70,8 +74,9 @@ impl View for Whole {
 }
 
 impl View for Held {
-    /// Few names are held, and the verifier goes through each step.
+    /// The verifier goes through each of them, and few names are held.
     const STRAIGHT: u32 = 0;
+    const TURN: u32 = 4;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -161,13 +166,13 @@ fn search<V: View, F: Form>(way: &mut Way) {
             return;
         }
     }
-    repeat(STEPS / TURN, exactly::<V, F>, way);
+    repeat(STEPS / V::TURN, exactly::<V, F>, way);
 }
 
 /// See [`exact_step`].
 unsafe extern "C" fn exactly<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    turns::<TURN, _>(way, |way| unsafe { exact_step::<V, F>(way) }).into()
+    turns(V::TURN.into(), way, |way| unsafe { exact_step::<V, F>(way) }).into()
 }
 
 /// One step through the hash by which names are known. It looks up each suffix that the filter let through; whether that
@@ -205,14 +210,12 @@ fn glance<V: View, F: Form>(way: &mut Way) -> bool {
         }
     }
     scratch.end = INVALID;
-    repeat(STEPS / TURN, glance_on::<V, F>, way);
+    repeat(STEPS / V::TURN, glance_on::<V, F>, way);
     scratch.end == LOOKED
 }
 
-/// Steps that are taken in a row, before the others each cost a call: enough for most names.
+/// Enough for most names.
 const STRAIGHT: u32 = 12;
-/// Steps in each call.
-pub const TURN: u32 = 4;
 
 /// How a way through the filter ends: with the first label.
 const LOOKED: u32 = 0;
@@ -221,7 +224,7 @@ const INVALID: u32 = 1;
 
 /// See [`glance_step`].
 unsafe extern "C" fn glance_on<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
-    turns::<TURN, _>(way, |way| {
+    turns(V::TURN.into(), way, |way| {
         // SAFETY: as in `exactly`.
         let end = unsafe { glance_step::<V, F>(way) };
         if end != GOING_ON {

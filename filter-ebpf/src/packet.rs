@@ -447,11 +447,11 @@ pub fn repeat<T>(times: u32, step: unsafe extern "C" fn(u64, *mut T) -> i64, sta
     unsafe { bpf_loop(times, step, (state as *mut T).cast(), 0) };
 }
 
-/// Takes up to `N` steps, until one says `true`; whether one did. The verifier goes through each.
+/// Takes up to `times` steps, until one says `true`; whether one did. The verifier goes through each.
 #[inline(always)]
-pub fn turns<const N: u32, T>(state: *mut T, step: impl Fn(*mut T) -> bool) -> bool {
+pub fn turns<T>(times: u64, state: *mut T, step: impl Fn(*mut T) -> bool) -> bool {
     // A count that the verifier follows must fill its place on the stack.
-    for _ in 0..u64::from(N) {
+    for _ in 0..times {
         if step(anew(state)) {
             return true;
         }

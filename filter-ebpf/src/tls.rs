@@ -420,7 +420,7 @@ const EXTENSIONS: u32 = 4;
 /// For a live [`Way`] only.
 #[inline(always)]
 unsafe fn some_extensions(way: *mut Way) -> bool {
-    turns::<EXTENSIONS, _>(way, |way| {
+    turns(EXTENSIONS.into(), way, |way| {
         // SAFETY: as the caller promises.
         let (packet, scratch) = unsafe { ((*way).packet, &mut *(*way).scratch) };
         match scratch.extensions.step(&Whole(packet)) {
@@ -452,7 +452,7 @@ const FIELDS: u32 = 2;
 /// Reads some fields of a hello in progress, or skips.
 unsafe extern "C" fn fields(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `extensions`.
-    turns::<FIELDS, _>(way, |way| unsafe { field(way) }).into()
+    turns(FIELDS.into(), way, |way| unsafe { field(way) }).into()
 }
 
 /// Reads one field of a hello in progress, or skips; whether that was the last.
@@ -503,7 +503,7 @@ const EIGHTS: u32 = 4;
 /// For a live [`Way`] only.
 #[inline(always)]
 unsafe fn host_words<V: View>(way: *mut Way) -> bool {
-    turns::<EIGHTS, _>(way, |way| {
+    turns(EIGHTS.into(), way, |way| {
         // SAFETY: as the caller promises.
         let (view, scratch) = unsafe { (V::of(way), &mut *(*way).scratch) };
         let is_good = scratch.host.step(&view);
