@@ -136,7 +136,12 @@ impl Writer<'_> {
         let mut left = BTreeSet::new();
         for (id, delta) in &group.deltas {
             for name in &delta.removed {
-                let others = puts.iter().filter(|order| order.terms.id != *id && order.names.contains(name));
+                let reach = group.numbers.get(id).map(|(_, reach)| *reach);
+                let others = puts.iter().filter(|order| {
+                    order.terms.id != *id
+                        && order.names.contains(name)
+                        && reach.is_none_or(|reach| meet(reach, order.terms.reach))
+                });
                 let others: Vec<String> = others.map(|order| order.terms.id.clone()).collect();
                 if others.is_empty() {
                     left.insert(name);
@@ -317,6 +322,11 @@ const UNKNOWN: Claim = Claim { kind: ClaimKind::Again, hash: [1; 16] };
 
 /// Something else than was said before.
 const OTHER: Claim = Claim { kind: ClaimKind::Again, hash: [2; 16] };
+
+/// Whether rules at one name that reach so have anything in common: only then does one take the other's place.
+fn meet(one: Match, other: Match) -> bool {
+    !matches!((one, other), (Match::Exact, Match::Below) | (Match::Below, Match::Exact))
+}
 
 fn put(folded: &Folded) -> Option<&Order> {
     match folded {

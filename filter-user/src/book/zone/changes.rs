@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::TransactionBehavior::Immediate;
 
-use super::{CHANGED, Group, OTHER};
+use super::{CHANGED, Group, OTHER, meet};
 use crate::{
     book::{
         Applied, Book, BookError, Delta, Item, ItemKind,
@@ -20,7 +20,7 @@ use crate::{
     },
     feed::fold::Place,
     name::Name,
-    order::{Order, Terms},
+    order::{Match, Order, Terms},
 };
 
 /// What comes to and goes from one part since the zone was heard of last.
@@ -37,7 +37,9 @@ pub struct PartChange {
 impl Book {
     /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is when it was
     /// known. Refusals are in what is given back, and do not take the place of those of the last reading. `None`: the
-    /// operator has revoked the order, and it comes back with all that the zone says, so the whole zone is to be read.
+    /// whole zone is to be read, since the operator has revoked the order, which comes back with all that the zone says,
+    /// since exceptions change, which may free what is held, or since
+    /// a part comes back whose names are not known.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -56,6 +58,9 @@ impl Book {
                 set_claim(&writer.transaction, source, &part.terms.id, OTHER)?;
             }
             writer.commit(&mut self.ahead)?;
+            return Ok(None);
+        }
+        if writer.may_be_freed(&parts)? || writer.is_forgotten(&parts)? || writer.is_waited_for(&parts)? {
             return Ok(None);
         }
         writer.arrived(Some(arrived));
@@ -89,6 +94,58 @@ impl Writer<'_> {
         Ok(is_revoked)
     }
 
+    /// Whether exceptions come or go while something is held that they may free: what reaches over a protected name.
+    fn may_be_freed(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        if parts.iter().all(|part| part.except.is_empty()) {
+            return Ok(false);
+        }
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        for id in rows::parts(&self.transaction, whole)? {
+            if held::is_any_held(&self.transaction, &id)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a part comes back that was revoked with its names: what of them the zone says now, nobody has noted.
+    fn is_forgotten(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        for part in parts {
+            let Some(row) = OrderRow::find(&self.transaction, &part.terms.id)? else { continue };
+            let nothing = Delta::default();
+            if row.revoked.is_some()
+                && (rows::count_names(&self.transaction, row.number)? > 0
+                    || !self.after(Kind::Except, row.number, &nothing)?.is_empty())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a name goes that its part did not have yet, while another has it: it may have waited for this one.
+    fn is_waited_for(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        let mut numbers = Vec::new();
+        for id in rows::parts(&self.transaction, whole)? {
+            numbers.extend(self.part(&id)?.map(|row| (id, row.number)));
+        }
+        for part in parts {
+            let mut absent: BTreeSet<&Name> = part.names.removed.iter().collect();
+            for (_, number) in numbers.iter().filter(|(id, _)| *id == part.terms.id) {
+                for listed in rows::listed_of(&self.transaction, *number, part.names.removed.iter())? {
+                    absent.remove(&listed);
+                }
+            }
+            for (_, number) in numbers.iter().filter(|_| !absent.is_empty()) {
+                if !rows::listed_of(&self.transaction, *number, absent.iter().copied())?.is_empty() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// As [`Writer::look_at_zone`], by what changed.
     fn look_at_changes(&mut self, source: &str, parts: &[PartChange]) -> Result<(), BookError> {
         let mut group = Group { says_anew: true, ..Group::default() };
@@ -118,7 +175,9 @@ impl Writer<'_> {
             let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
             for name in &delta.removed {
                 let mut others = Vec::new();
-                for other in group.numbers.keys().filter(|other| *other != id) {
+                let meets =
+                    |(other, (_, reach)): &(&String, &(i64, Match))| *other != id && meet(part.terms.reach, *reach);
+                for (other, _) in group.numbers.iter().filter(meets) {
                     let is_said = |added: bool| {
                         sets.iter()
                             .any(|(id, come, go)| *id == other.as_str() && if added { come } else { go }.contains(name))
@@ -128,8 +187,10 @@ impl Writer<'_> {
                     others.extend(is_wanted.then(|| other.clone()));
                 }
                 let is_new_part = |id: &str| !group.numbers.contains_key(id);
-                let new = sets.iter().filter(|(id, come, _)| is_new_part(id) && come.contains(name));
-                others.extend(new.map(|(id, ..)| (*id).to_owned()));
+                let new = parts.iter().zip(&sets).filter(|(new, (id, come, _))| {
+                    is_new_part(id) && come.contains(name) && meet(part.terms.reach, new.terms.reach)
+                });
+                others.extend(new.map(|(_, (id, ..))| (*id).to_owned()));
                 if others.is_empty() {
                     left.insert(name.clone());
                 } else {
@@ -210,11 +271,10 @@ impl Writer<'_> {
                 self.go_no_longer(&id, &names.added)?;
                 let all = self.after(Kind::Except, row.number, &except)?;
                 let except = self.difference(row.number, Kind::Except, &all)?;
+                // Those that go to other parts are not the zone's wish here any more, although they stay until they are there.
+                let gone: BTreeSet<Name> = names.removed.into_iter().collect();
+                let is_listed = |name: &Name| !gone.contains(name);
                 let names = self.group.as_mut().and_then(|group| group.delta(&id)).unwrap_or_default();
-                let is_listed = {
-                    let gone: BTreeSet<Name> = names.removed.iter().cloned().collect();
-                    move |name: &Name| !gone.contains(name)
-                };
                 let wanted = Wanted { terms: &terms, except: &all, given: usize::MAX, is_listed: &is_listed };
                 let difference = Admitted { terms: None, names, except };
                 match self.screen_difference(origin, &row, &wanted, difference, &|_| false)? {

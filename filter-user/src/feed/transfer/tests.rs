@@ -20,6 +20,8 @@ use crate::{
     guard::Guards,
 };
 
+mod property;
+
 struct Lab {
     folder: TempDir,
     book: Book,
