@@ -24,7 +24,7 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
         return false;
     }
     let len = scratch.name.end.wrapping_sub(scratch.name.start) & 0xff;
-    lookup::place(packet, scratch);
+    lookup::add_scopes(packet, scratch);
     scratch.event.time = now;
     scratch.event.scopes = scratch.asker.scopes;
     scratch.event.order = scratch.choice.entry.order;

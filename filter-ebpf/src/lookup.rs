@@ -425,7 +425,7 @@ fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), R
     let scratch = unsafe { &mut *way.scratch };
     let now = now(scratch);
     scratch.asker = Asker::new(SCOPE_ALL, protocol, now);
-    scratch.is_placed = 0;
+    scratch.has_scopes = 0;
     scratch.choice = Choice::NONE;
     scratch.entry = 0;
     scratch.is_uncounted = is_uncounted.into();
@@ -461,9 +461,9 @@ fn now(scratch: &mut Scratch) -> u64 {
 
 /// Adds the scopes of the client to those of everyone, unless they are there: most orders do not ask for them.
 #[inline(always)]
-pub fn place(packet: &Packet, scratch: &mut Scratch) {
-    if scratch.is_placed == 0 {
-        scratch.is_placed = 1;
+pub fn add_scopes(packet: &Packet, scratch: &mut Scratch) {
+    if scratch.has_scopes == 0 {
+        scratch.has_scopes = 1;
         scratch.asker.scopes |= scopes(packet, scratch).unwrap_or(0);
     }
 }
@@ -506,7 +506,7 @@ unsafe fn entry(way: *mut Way) -> bool {
     let is_last = scratch.entry >= policy.len && policy.next == POLICY_NONE;
     let Some(order) = ORDERS.get(entry.order) else { return is_last };
     if order.scopes & SCOPE_ALL == 0 {
-        place(&packet, scratch);
+        add_scopes(&packet, scratch);
     }
     let asker = scratch.asker;
     if scratch.choice.consider(*entry, order, &asker)

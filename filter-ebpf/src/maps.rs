@@ -151,7 +151,7 @@ pub struct Scratch {
     /// Who asks.
     pub asker: Asker,
     /// 1: the client's scopes are among those of [`Scratch::asker`].
-    pub is_placed: u32,
+    pub has_scopes: u32,
     /// The choice so far.
     pub choice: Choice,
     /// 1: the packet is not counted as the orders'.

@@ -89,6 +89,20 @@ fn count(tables: &Tables, reason: Reason) -> u64 {
 }
 
 #[test]
+fn events_tell_scopes_that_no_order_asks_for() {
+    let kernel = kernel(&CAPACITY);
+    let tables = kernel.tables();
+    let mut events = tables.events().unwrap();
+    tables.set_scopes(&[(3, vec!["192.0.2.0/24".parse().unwrap()])]).unwrap();
+    tables.apply(&state(["example.com".into()], 3, 5), &Clock::now()).unwrap();
+    assert_eq!(ask(&kernel, "example.com"), DROP);
+    let event = events.try_next().unwrap();
+    assert_eq!((event.order, event.scopes), (3, SCOPE_ALL | 1 << 3));
+    assert_eq!(events.try_next(), None);
+    assert_eq!(count(tables, Reason::Dropped), 1);
+}
+
+#[test]
 fn what_is_applied_is_enforced_counted_and_reported() {
     let kernel = kernel(&CAPACITY);
     let tables = kernel.tables();

@@ -69,6 +69,30 @@ fn o05_clients_outside_the_scope() {
 }
 
 #[test]
+fn o05_an_order_with_scopes_behind_one_for_everyone() {
+    let everyone = order("a", ["example.com"]).both(Action::Observe).issued("2019-01-01");
+    let near = order("n", ["example.com"]).both(Action::Drop).issued("2020-01-01").scopes(["near"]);
+    let filter = Filter::with(setup(), [&everyone, &near]);
+    for (client, reason) in [
+        ("192.0.2.1", Reason::Dropped),
+        ("203.0.113.7", Reason::Observed),
+        ("2001:db8:1::1", Reason::Dropped),
+        ("2001:db8:2::1", Reason::Observed),
+    ] {
+        let before = [filter.hits("a"), filter.hits("n")];
+        for packet in from(client, NAME) {
+            filter.expect(&packet, reason);
+        }
+        let is_near = u64::from(reason == Reason::Dropped) * 2;
+        let moved = |id: &str, before: Hits| {
+            let after = filter.hits(id);
+            (after.decided - before.decided, after.concerned - before.concerned)
+        };
+        assert_eq!([moved("a", before[0]), moved("n", before[1])], [(2 - is_near, 2), (is_near, is_near)], "{client}");
+    }
+}
+
+#[test]
 fn o05_nested_scopes_bind_both_ways() {
     // The trie gives the longest prefix only; a client in `near` is in `wide`, too.
     let filter = Filter::with(

@@ -37,9 +37,9 @@ pub struct PartChange {
 impl Book {
     /// Applies what changed in a zone, of which all else stays as it was, in one transaction. `arrived` is when it was
     /// known. Refusals are in what is given back, and do not take the place of those of the last reading. `None`: the
-    /// whole zone is to be read, since the operator has revoked the order, which comes back with all that the zone says,
-    /// since exceptions change, which may free what is held, or since
-    /// a part comes back whose names are not known.
+    /// whole zone is to be read, since what changed does not tell all: the operator has revoked the order, which comes back
+    /// with all that the zone says; exceptions change, which may free what is held; a part comes back whose names are not
+    /// known; or a name goes for which another part waited.
     ///
     /// # Errors
     /// Nothing was changed.
@@ -271,7 +271,7 @@ impl Writer<'_> {
                 self.go_no_longer(&id, &names.added)?;
                 let all = self.after(Kind::Except, row.number, &except)?;
                 let except = self.difference(row.number, Kind::Except, &all)?;
-                // Those that go to other parts are not the zone's wish here any more, although they stay until they are there.
+                // Also those that stay until other parts have them: the zone does not list them here any more.
                 let gone: BTreeSet<Name> = names.removed.into_iter().collect();
                 let is_listed = |name: &Name| !gone.contains(name);
                 let names = self.group.as_mut().and_then(|group| group.delta(&id)).unwrap_or_default();

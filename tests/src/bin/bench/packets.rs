@@ -62,8 +62,8 @@ pub fn kinds(ready: &Ready, copies: &mut Copies, size: &Size, report: &mut Repor
 fn table(names: usize, size: &Size) -> Table {
     let text = format!(
         "Nanoseconds a packet above the same entry with an empty body: the median of {} runs of {} packets each, with \
-         the least and the most of them, by BPF_PROG_TEST_RUN; both take turns of some milliseconds. The entry takes each packet from a map. *Hot* is one \
-         packet again and again; *honest* takes {} distinct random names (of hellos {}) in random order, or as many \
+         the least and the most of them, by BPF_PROG_TEST_RUN; both take turns of some milliseconds. The entry takes \
+         each packet from a map. *Hot* is one packet again and again; *honest* takes {} distinct random names (of hellos {}) in random order, or as many \
          flows. The list has names of two, three and four labels, with subtree rules; a listed query of eight labels \
          is four labels below one of them. The last rows are what was taken off: the empty entries.",
         size.rounds,

@@ -218,56 +218,100 @@ fn zones(zone: &mut Zone, edits: &[Vec<(usize, Option<Act>)>]) -> Vec<Zone> {
     zones
 }
 
+/// Takes the same steps by differences and by whole readings.
+fn check(steps: &[Do]) -> Result<(), TestCaseError> {
+    let (mut by_differences, mut whole) = (Side::new(), Side::new());
+    let mut zone = Zone::new();
+    for (number, step) in steps.iter().enumerate() {
+        match step {
+            Do::Change(edits) => {
+                let zones = zones(&mut zone, edits);
+                by_differences.change(&zones);
+                whole.transfer(&zones);
+                whole.read();
+            }
+            step => {
+                for side in [&mut by_differences, &mut whole] {
+                    match step {
+                        Do::Change(_) => {}
+                        Do::Read => side.read(),
+                        Do::Revoke => side.revoke(),
+                        Do::Decide(approve) => side.decide(usize::MAX, *approve),
+                        Do::ApproveOne => side.decide(1, true),
+                        Do::Release => side.release(),
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(by_differences.state(), whole.state(), "after step {} of {:?}", number, steps);
+    }
+    // With nothing held and nothing rejected any more, it is what the zone says.
+    let mut fresh = Side::new();
+    fresh.transfer(&[Zone::new(), zone]);
+    fresh.read();
+    for _ in 0..3 {
+        fresh.decide(usize::MAX, true);
+    }
+    for _ in 0..4 {
+        by_differences.read();
+        let rejected: Vec<Held> = by_differences.lab.book.held(usize::MAX).unwrap();
+        let (applied, again) = by_differences.lab.book.approve(&rejected, &json!({"user": "alice"})).unwrap();
+        by_differences.follow(applied.changes);
+        by_differences.again(&again);
+    }
+    let (orders, held) = by_differences.state();
+    prop_assert_eq!(held.len(), 0);
+    // Unless the operator has revoked it since.
+    let book = &by_differences.lab.book;
+    let is_revoked = book.parts("o").unwrap().iter().any(|id| book.revoked(id).unwrap());
+    if !(is_revoked && orders.is_empty()) {
+        prop_assert_eq!(orders, fresh.state().0);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn differences_come_to_what_the_whole_zone_comes_to(steps in vec(step(), 1..12)) {
-        let (mut by_differences, mut whole) = (Side::new(), Side::new());
-        let mut zone = Zone::new();
-        for (number, step) in steps.iter().enumerate() {
-            match step {
-                Do::Change(edits) => {
-                    let zones = zones(&mut zone, edits);
-                    by_differences.change(&zones);
-                    whole.transfer(&zones);
-                    whole.read();
-                }
-                step => {
-                    for side in [&mut by_differences, &mut whole] {
-                        match step {
-                            Do::Change(_) => {}
-                            Do::Read => side.read(),
-                            Do::Revoke => side.revoke(),
-                            Do::Decide(approve) => side.decide(usize::MAX, *approve),
-                            Do::ApproveOne => side.decide(1, true),
-                            Do::Release => side.release(),
-                        }
-                    }
-                }
-            }
-            prop_assert_eq!(by_differences.state(), whole.state(), "after step {} of {:?}", number, steps);
-        }
-        // With nothing held and nothing rejected any more, it is what the zone says.
-        let mut fresh = Side::new();
-        fresh.transfer(&[Zone::new(), zone]);
-        fresh.read();
-        for _ in 0..3 {
-            fresh.decide(usize::MAX, true);
-        }
-        for _ in 0..4 {
-            by_differences.read();
-            let rejected: Vec<Held> = by_differences.lab.book.held(usize::MAX).unwrap();
-            let (applied, again) = by_differences.lab.book.approve(&rejected, &json!({"user": "alice"})).unwrap();
-            by_differences.follow(applied.changes);
-            by_differences.again(&again);
-        }
-        let (orders, held) = by_differences.state();
-        prop_assert_eq!(held.len(), 0);
-        // Unless the operator has revoked it since.
-        let is_revoked = by_differences.lab.book.parts("o").unwrap().iter().any(|id| by_differences.lab.book.revoked(id).unwrap());
-        if !(is_revoked && orders.is_empty()) {
-            prop_assert_eq!(orders, fresh.state().0);
-        }
+        check(&steps)?;
+    }
+}
+
+/// What the property has found, each of which needs a rule of its own.
+#[test]
+fn differences_that_do_not_tell_all() {
+    let [nxdomain, nodata, drop, passthru, address, ..] = ACTS;
+    let [one, below_one, other] = [0, 1, 2];
+    let [shop, below_shop, below_protected] = [8, 9, 10];
+    let change = |edits: &[(usize, Option<Act>)]| Do::Change(vec![edits.to_vec()]);
+    let cases: [&[Do]; 6] = [
+        // The name goes to another part together with what kept it off the protected name.
+        &[
+            change(&[(below_protected, Some(nxdomain)), (below_shop, Some(drop))]),
+            change(&[(below_shop, Some(nxdomain))]),
+        ],
+        // An exception frees what is held.
+        &[change(&[(below_shop, Some(nxdomain))]), change(&[(below_protected, Some(passthru))])],
+        // A part that was revoked comes back; one of its names does another thing since.
+        &[
+            change(&[(other, Some(address))]),
+            Do::Revoke,
+            change(&[(other, Some(nxdomain))]),
+            change(&[(one, Some(address))]),
+        ],
+        // The name alone waits for that with all below it, which is held; both go.
+        &[
+            change(&[(shop, Some(nxdomain))]),
+            change(&[(below_shop, Some(nxdomain))]),
+            change(&[(shop, None), (below_shop, None)]),
+        ],
+        // What lies below a name is no place for the name itself to go to.
+        &[change(&[(shop, Some(nodata))]), change(&[(below_shop, Some(nxdomain))]), change(&[(shop, None)])],
+        &[change(&[(one, Some(nodata))]), change(&[(below_one, Some(nxdomain))]), change(&[(one, None)])],
+    ];
+    for steps in cases {
+        check(steps).unwrap_or_else(|error| panic!("{error}: {steps:?}"));
     }
 }
