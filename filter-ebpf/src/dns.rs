@@ -13,7 +13,7 @@ use filter_common::{
 };
 
 use crate::{
-    act,
+    act, choose,
     filter::{Outcome, reason},
     flow::{find, finish, identify, keep, may_have, resume},
     lookup::{self, Lengths, View, Way},
@@ -37,7 +37,7 @@ fn query(way: &mut Way) -> Result<Outcome, Reason> {
     scratch.payload = frame::udp(&way.packet, &scratch.network)?;
     scratch.question = Question::begin(&way.packet, &scratch.payload)?;
     listed::<Packet>(way)?;
-    lookup::decide(way, Protocol::Dns)?;
+    choose::decide(way, Protocol::Dns)?;
 
     let mut records = Records::begin(&way.packet, scratch.payload.start, &scratch.question, scratch.payload.end)
         .ok_or(Reason::TableBroken)?;
@@ -187,7 +187,7 @@ fn judge_message(way: &mut Way, message: Payload) -> Result<(), Reason> {
     let scratch = unsafe { &mut *way.scratch };
     scratch.question = Question::begin(&Held::of(&scratch.stream), &message)?;
     listed::<Held>(way)?;
-    lookup::decide(way, Protocol::Dns)
+    choose::decide(way, Protocol::Dns)
 }
 
 /// Reads the labels of the question: the first few in a row, the others one call each.

@@ -10,7 +10,7 @@ use filter_common::{
 };
 
 use crate::{
-    lookup,
+    choose,
     maps::{EVENTS, SETTINGS, Scratch},
     packet::{Packet, copy_name, octets},
 };
@@ -24,7 +24,7 @@ pub fn note(packet: &Packet, scratch: &mut Scratch, wire: bool) -> bool {
         return false;
     }
     let len = scratch.name.end.wrapping_sub(scratch.name.start) & 0xff;
-    lookup::add_scopes(packet, scratch);
+    choose::add_scopes(packet, scratch);
     scratch.event.time = now;
     scratch.event.scopes = scratch.asker.scopes;
     scratch.event.order = scratch.choice.entry.order;

@@ -1,8 +1,9 @@
 //! The XDP program, for all entry points.
 //!
-//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?) and
-//! [`lookup`] (which rule, which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
-//! counted. What must be known of earlier packets of a connection is in [`flow`].
+//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?), [`lookup`]
+//! (which rule?) and [`choose`] (which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
+//! counted. What must be known of earlier packets of a connection is in [`flow`]; hellos over several segments are read
+//! in [`hello`].
 #![no_std]
 // The verifier needs some registers masked where LLVM sees that they are in bounds already.
 #![feature(asm_experimental_arch)]
@@ -10,10 +11,12 @@
 #![expect(clippy::not_unsafe_ptr_arg_deref, reason = "a seam's context is the program's, which only the helpers read")]
 
 pub mod act;
+pub mod choose;
 pub mod dns;
 pub mod event;
 pub mod filter;
 pub mod flow;
+pub mod hello;
 pub mod lookup;
 pub mod maps;
 pub mod packet;

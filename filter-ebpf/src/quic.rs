@@ -10,9 +10,10 @@ use filter_common::{
 };
 
 use crate::{
+    choose::weigh,
     filter::Outcome,
     flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
-    lookup::{Way, weigh},
+    lookup::Way,
     maps::{CLEARED, HASH_KEY, REMEMBERED, SETTINGS, Scratch, tally},
     packet::Packet,
     seam,

@@ -71,11 +71,11 @@ macro_rules! seams {
             dns_query() -> u32 = $crate::dns::query_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             quic_datagram(roles) -> u32 = $crate::quic::datagram_seam;
-            choose_order(protocol) -> u32 = $crate::lookup::choose_seam;
+            choose_order(protocol) -> u32 = $crate::choose::choose_seam;
             held_name() -> u32 = $crate::tls::held_seam;
             tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
-            tls_connected(alone) -> u32 = $crate::tls::connected_seam;
-            tls_search() -> u32 = $crate::tls::search_seam;
+            tls_connected(alone) -> u32 = $crate::hello::connected_seam;
+            tls_search() -> u32 = $crate::hello::search_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;
             may_enter() -> u32 = $crate::act::enter_seam;
             wrap_answer(len) -> u32 = $crate::act::wrap_seam;
