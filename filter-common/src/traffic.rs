@@ -45,6 +45,16 @@ pub struct Sender {
 /// A name in wire form without the root's octet, then zeros: key of the plain look-up that the filter is compared with.
 pub type PlainName = [u64; 8];
 
+/// The key of a name in wire form without the root's octet; `None` for one that is too long.
+pub fn plain_name(wire: &[u8]) -> Option<PlainName> {
+    let mut octets = [0; size_of::<PlainName>()];
+    octets.get_mut(..wire.len())?.copy_from_slice(wire);
+    let mut name = PlainName::default();
+    let (words, _) = octets.as_chunks::<8>();
+    name.iter_mut().zip(words).for_each(|(word, octets)| *word = u64::from_le_bytes(*octets));
+    Some(name)
+}
+
 /// Where a question's name begins in a query over UDP and IPv4 without options, over Ethernet.
 pub const QUESTION: u32 = 14 + 20 + 8 + 12;
 

@@ -49,13 +49,24 @@ impl Outcome {
     /// A pass or a drop.
     #[inline(always)]
     pub fn of(reason: Reason) -> Self {
-        let action = match reason.verdict() {
-            Verdict::Drop => XDP_DROP,
-            _ => XDP_PASS,
-        };
-        Self { reason, action }
+        Self { reason, action: XDP_PASS - (DROPS >> (reason as u32 & 63)) as u32 % 2 }
     }
 }
+
+/// A bit for each reason whose verdict is to drop. To ask the table for each packet would be a call, or several branches,
+/// each of which the verifier follows.
+const DROPS: u64 = {
+    let mut drops = 0;
+    let mut code = 0;
+    while code < Reason::ALL.len() {
+        if matches!(Reason::ALL[code].verdict(), Verdict::Drop) {
+            drops |= 1 << code;
+        }
+        code += 1;
+    }
+    drops
+};
+const _: () = assert!(Reason::ALL.len() <= 64 && XDP_DROP + 1 == XDP_PASS);
 
 /// The reason of a code.
 #[inline(always)]

@@ -20,6 +20,7 @@ pub mod hello;
 pub mod lookup;
 pub mod maps;
 pub mod packet;
+pub mod plain;
 pub mod quic;
 pub mod seam;
 pub mod tcp;

@@ -6,13 +6,20 @@
 #![expect(missing_docs, reason = "the xdp macro makes a second, undocumented function of the same name")]
 
 use aya_ebpf::{
-    bindings::{xdp_action::XDP_PASS, xdp_md},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_md,
+    },
     helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_store_bytes},
     macros::{map, xdp},
     maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
-use filter_ebpf::{filter, packet::Packet};
+use filter_ebpf::{
+    filter,
+    packet::Packet,
+    plain::{PlainNames, is_below_listed, is_https},
+};
 
 /// Queries and mid-connection segments.
 #[map]
@@ -23,6 +30,9 @@ static LONG_PACKETS: Array<[u8; 1280]> = Array::with_max_entries(1, 0);
 /// Index of the next packet, and the number of packets.
 #[map]
 static NEXT: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+/// Names that `short_names` drops.
+#[map]
+static PLAIN_NAMES: PlainNames = PlainNames::with_max_entries(1, 0);
 
 /// Judges the next short packet.
 #[xdp]
@@ -35,6 +45,26 @@ pub fn short_run(context: XdpContext) -> u32 {
 pub fn short_empty(context: XdpContext) -> u32 {
     next(&SHORT_PACKETS, context.ctx);
     XDP_PASS
+}
+
+/// Of the next short packet, only compares the port.
+#[xdp]
+pub fn short_port(context: XdpContext) -> u32 {
+    if next(&SHORT_PACKETS, context.ctx) && is_https(Packet::new(context.ctx)) == Some(true) {
+        XDP_DROP
+    } else {
+        XDP_PASS
+    }
+}
+
+/// Looks the name in the next short packet up in a BPF hash map, and those above it.
+#[xdp]
+pub fn short_names(context: XdpContext) -> u32 {
+    if next(&SHORT_PACKETS, context.ctx) && is_below_listed(Packet::new(context.ctx), &PLAIN_NAMES) == Some(true) {
+        XDP_DROP
+    } else {
+        XDP_PASS
+    }
 }
 
 /// Judges the next long packet.

@@ -13,14 +13,14 @@ use aya_ebpf::{
     },
     helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
     macros::{map, xdp},
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
-use filter_common::{
-    bytes::Bytes as _,
-    traffic::{Frame, LONG, PlainName, QUESTION, SHORT, Sender},
+use filter_common::traffic::{Frame, LONG, SHORT, Sender};
+use filter_ebpf::{
+    packet::Packet,
+    plain::{PlainNames, is_dns, is_listed},
 };
-use filter_ebpf::packet::Packet;
 
 /// Queries and mid-connection segments.
 #[map]
@@ -33,7 +33,7 @@ static LONG_FRAMES: Array<Frame<LONG>> = Array::with_max_entries(1, 0);
 static SENDER: PerCpuArray<Sender> = PerCpuArray::with_max_entries(1, 0);
 /// Names that `look_up` drops.
 #[map]
-static PLAIN_NAMES: HashMap<PlainName, u32> = HashMap::with_max_entries(1, 0);
+static PLAIN_NAMES: PlainNames = PlainNames::with_max_entries(1, 0);
 
 /// Sends the next short frame.
 #[xdp]
@@ -68,7 +68,7 @@ pub fn drop_dns(context: XdpContext) -> u32 {
 /// The least that a look-up of a query's name can be: one name, whole and as it is written, in a hash map.
 #[xdp]
 pub fn look_up(context: XdpContext) -> u32 {
-    if is_listed(Packet::new(context.ctx)) == Some(true) { XDP_DROP } else { XDP_PASS }
+    if is_listed(Packet::new(context.ctx), &PLAIN_NAMES) == Some(true) { XDP_DROP } else { XDP_PASS }
 }
 
 #[inline(always)]
@@ -106,41 +106,6 @@ fn send<const N: usize>(frames: &Array<Frame<N>>, context: *mut xdp_md) -> u32 {
     // SAFETY: takes two numbers.
     unsafe { bpf_redirect(sender.interface, 0) as u32 }
 }
-
-/// Whether it is IPv4 without options and UDP to port 53.
-#[inline(always)]
-fn is_dns(packet: Packet) -> Option<bool> {
-    let (ethertype, version) = (packet.be16(12)?, packet.be16(14)? >> 8);
-    let (protocol, port) = (packet.be16(22)? & 0xff, packet.be16(36)?);
-    Some(ethertype == 0x0800 && version == 0x45 && protocol == 17 && port == 53)
-}
-
-#[inline(always)]
-fn is_listed(packet: Packet) -> Option<bool> {
-    if !is_dns(packet)? {
-        return None;
-    }
-    let mut name: PlainName = [0; 8];
-    let mut at = QUESTION;
-    for word in &mut name {
-        let octets = packet.be64(at)?.swap_bytes();
-        // The lowest zero octet, which ends the name.
-        let zeros = octets.wrapping_sub(ONES) & !octets & HIGHS;
-        if zeros != 0 {
-            *word = octets & ((zeros & zeros.wrapping_neg()) - 1);
-            break;
-        }
-        *word = octets;
-        at += 8;
-    }
-    Some(PLAIN_NAMES.get_ptr(name).is_some())
-}
-
-/// Each octet 1.
-const ONES: u64 = 0x0101_0101_0101_0101;
-
-/// Each octet 128.
-const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// Nanoseconds.
 const LATE: u64 = 1_000_000;

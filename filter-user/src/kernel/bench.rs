@@ -15,7 +15,8 @@ use super::{
     copies::Copies,
     error::Error,
     object::{self, Loaded, Object, ProgramFacts},
-    run,
+    plain_names::PlainNames,
+    run::{self, RunOutcome},
     table::{PerCpu, Table},
     tables::Tables,
 };
@@ -37,6 +38,11 @@ pub enum Entry {
     LongRun,
     /// Only fetches the next long packet.
     LongEmpty,
+    /// Fetches the next short packet, and compares its port: of what is done with a packet, the least.
+    ShortPort,
+    /// Fetches the next short packet, and looks its name up in a BPF hash map, and each name above it: as it is written,
+    /// in IPv4 without options only.
+    ShortNames,
     /// Nothing: the kernel's own cost of a run.
     Nothing,
 }
@@ -52,6 +58,8 @@ impl Entry {
             Self::ShortEmpty => "short_empty",
             Self::LongRun => "long_run",
             Self::LongEmpty => "long_empty",
+            Self::ShortPort => "short_port",
+            Self::ShortNames => "short_names",
             Self::Nothing => "nothing",
         }
     }
@@ -64,6 +72,7 @@ pub struct Bench {
     tables: Tables,
     short: Packets<SHORT>,
     long: Packets<LONG>,
+    plain: PlainNames,
     next: PerCpu<[u32; 2]>,
     rings: Mutex<Option<OwnedFd>>,
 }
@@ -94,19 +103,20 @@ impl<const N: usize> Packets<N> {
 }
 
 impl Bench {
-    /// Loads the programs, with room for so many packets of each size.
+    /// Loads the programs, with room for so many packets of each size, and for so many names of [`Entry::ShortNames`].
     ///
     /// # Errors
     /// As [`Kernel::open`](super::Kernel::open).
-    pub fn new(capacity: &Capacity, short: u32, long: u32) -> Result<Self, Error> {
-        let sizes = [(SHORT_PACKETS, short), (LONG_PACKETS, long)];
+    pub fn new(capacity: &Capacity, short: u32, long: u32, plain: u32) -> Result<Self, Error> {
+        let sizes = [(SHORT_PACKETS, short), (LONG_PACKETS, long), (PlainNames::MAP, plain)];
         let (programs, mut maps) = object::load(Object::Bench, capacity, None, &sizes)?;
+        let plain = PlainNames::take(&mut maps, plain)?;
         let mut take = |name: &str| maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")));
         let short = Packets { map: Table::new(take(SHORT_PACKETS)?, SHORT_PACKETS, short), count: AtomicU32::new(0) };
         let long = Packets { map: Table::new(take(LONG_PACKETS)?, LONG_PACKETS, long), count: AtomicU32::new(0) };
         let next = PerCpu::new(take(NEXT)?, NEXT, 1)?;
         let rings = Mutex::new(Some(take(map::DEFERRED)?));
-        Ok(Self { tables: Tables::new(maps)?, programs, short, long, next, rings })
+        Ok(Self { tables: Tables::new(maps)?, programs, short, long, plain, next, rings })
     }
 
     /// Packets of the short entries.
@@ -117,6 +127,11 @@ impl Bench {
     /// Packets of the long entries.
     pub fn long(&self) -> &Packets<LONG> {
         &self.long
+    }
+
+    /// Names that [`Entry::ShortNames`] drops.
+    pub fn plain(&self) -> &PlainNames {
+        &self.plain
     }
 
     /// The tables.
@@ -161,9 +176,17 @@ impl Bench {
     /// # Errors
     /// If the kernel refuses.
     pub fn go_on(&self, entry: Entry, repeat: u32) -> Result<u32, Error> {
+        Ok(self.outcome(entry, repeat)?.ns_per_run)
+    }
+
+    /// As [`Bench::go_on`], and what the last packet met.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn outcome(&self, entry: Entry, repeat: u32) -> Result<RunOutcome, Error> {
         let frame: &[u8] = if entry.is_long() { &[0; LONG] } else { &[0; SHORT] };
         let program = object::find(&self.programs, entry.program())?;
-        Ok(run::run(program.fd(), frame, repeat)?.ns_per_run)
+        run::run(program.fd(), frame, repeat)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use filter_common::traffic::{Frame, LONG, PlainName, SHORT, Sender};
+use filter_common::traffic::{Frame, LONG, SHORT, Sender};
 
 use super::{
     Capacity,
@@ -15,6 +15,7 @@ use super::{
     object::{self, Loaded, Object},
     pins,
     plain::Plain,
+    plain_names::PlainNames,
     run::{self, RunOutcome},
     sys,
     table::{PerCpu, Table},
@@ -72,7 +73,7 @@ pub struct Traffic {
     short: Table<u32, Frame<SHORT>>,
     long: Table<u32, Frame<LONG>>,
     sender: PerCpu<Sender>,
-    names: Table<PlainName, u32>,
+    names: PlainNames,
     /// Places that are taken, of short and long frames.
     used: [u32; 2],
 }
@@ -83,14 +84,15 @@ impl Traffic {
     /// # Errors
     /// As [`Kernel::open`](super::Kernel::open).
     pub fn new(short: u32, long: u32, names: u32) -> Result<Self, Error> {
-        let sizes = [(SHORT_FRAMES, short), (LONG_FRAMES, long), (NAMES, names)];
+        let sizes = [(SHORT_FRAMES, short), (LONG_FRAMES, long), (PlainNames::MAP, names)];
         let (programs, mut maps) = object::load(Object::Live, &Capacity::default(), None, &sizes)?;
+        let names = PlainNames::take(&mut maps, names)?;
         let mut take = |name: &str| maps.remove(name).ok_or_else(|| Error::Missing(format!("map {name}")));
         Ok(Self {
             short: Table::new(take(SHORT_FRAMES)?, SHORT_FRAMES, short),
             long: Table::new(take(LONG_FRAMES)?, LONG_FRAMES, long),
             sender: PerCpu::new(take(SENDER)?, SENDER, 1)?,
-            names: Table::new(take(NAMES)?, NAMES, names),
+            names,
             used: [0; 2],
             programs,
         })
@@ -116,16 +118,7 @@ impl Traffic {
     /// # Errors
     /// [`Error::Full`] for more than there is room for, [`Error::Missing`] for one that is too long.
     pub fn list<'a>(&self, names: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Error> {
-        let key = |wire: &[u8]| {
-            let mut octets = [0; size_of::<PlainName>()];
-            octets.get_mut(..wire.len()).ok_or_else(|| too_long("name", wire.len()))?.copy_from_slice(wire);
-            let mut name = PlainName::default();
-            let (words, _) = octets.as_chunks::<8>();
-            name.iter_mut().zip(words).for_each(|(word, octets)| *word = u64::from_le_bytes(*octets));
-            Ok((name, 1))
-        };
-        let names = names.into_iter().map(key).collect::<Result<Vec<_>, Error>>()?;
-        self.names.set_all(&names)
+        self.names.list(names)
     }
 
     /// Pins a program, for as long as the BPF file system lives.
@@ -189,7 +182,7 @@ where
 {
     let framed = |frame: Vec<u8>| {
         let mut octets = [0; N];
-        octets.get_mut(..frame.len()).ok_or_else(|| too_long("frame", frame.len()))?.copy_from_slice(&frame);
+        octets.get_mut(..frame.len()).ok_or_else(|| too_long(frame.len()))?.copy_from_slice(&frame);
         Ok(Frame { len: frame.len() as u32, octets })
     };
     let start = *used;
@@ -203,8 +196,8 @@ where
     if *used == start { Err(Error::Missing("frames to send".into())) } else { Ok(start..*used) }
 }
 
-fn too_long(what: &str, octets: usize) -> Error {
-    Error::Missing(format!("room for a {what} of {octets} octets"))
+fn too_long(octets: usize) -> Error {
+    Error::Missing(format!("room for a frame of {octets} octets"))
 }
 
 /// Runs in one system call: some ten milliseconds.
@@ -216,4 +209,3 @@ const AT_ONCE: usize = 16_384;
 const SHORT_FRAMES: &str = "SHORT_FRAMES";
 const LONG_FRAMES: &str = "LONG_FRAMES";
 const SENDER: &str = "SENDER";
-const NAMES: &str = "PLAIN_NAMES";

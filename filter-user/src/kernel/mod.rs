@@ -25,6 +25,7 @@ mod netlink;
 mod object;
 mod pins;
 mod plain;
+mod plain_names;
 mod redirect;
 mod run;
 mod scopes;
@@ -56,6 +57,7 @@ pub use self::{
     memory::{MapMemory, held_maps},
     object::{MAX_RESOLVERS, ProgramFacts},
     pins::make_root as make_pin_root,
+    plain_names::PlainNames,
     redirect::{TargetSpec, TargetState, Targets},
     run::RunOutcome,
     sys::boot_time,

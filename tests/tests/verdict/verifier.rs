@@ -10,7 +10,7 @@ const BUDGET: u32 = 200_000;
 fn verified_instructions_are_within_the_budget() {
     let capacity = Setup::default().capacity;
     let kernel = Kernel::ephemeral(&capacity).expect("the program loads (as root)");
-    let bench = Bench::new(&capacity, 1, 1).expect("the benchmark's programs load");
+    let bench = Bench::new(&capacity, 1, 1, 1).expect("the benchmark's programs load");
     let programs: Vec<_> = kernel.programs().chain(bench.programs()).collect();
     for program in &programs {
         // `cargo xtask vm` reads this line.

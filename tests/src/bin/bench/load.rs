@@ -39,18 +39,15 @@ impl OrderFile {
 /// Writes one order of so many names of two, three and four labels, which drops everything.
 pub fn order_file(folder: &Path, names: usize) -> Result<OrderFile> {
     let path = folder.join(format!("{names}.jsonl"));
-    let mut random = Random::new(0x0dd5);
     let mut out = BufWriter::new(File::create(&path)?);
     write!(out, r#"{{"op":"put","order":{{"id":"bench","issuer":"bench","basis":"bench","reference":"bench","#)?;
     write!(out, r#""issued":"2026-01-01","not_before":"2026-01-01T00:00:00Z","not_after":"none","#)?;
     write!(out, r#""protocols":["dns","tls","quic"],"actions":{{"dns":"drop","tls":"drop","quic":"drop"}},"#)?;
     write!(out, r#""scopes":["all"],"match":"subtree","names":["#)?;
     let (mut two_labels, mut four_labels) = (Vec::new(), Vec::new());
-    for index in 0..names {
-        let labels = 2 + index % 3;
-        let name = random.name(labels);
+    for (index, name) in listed(names).enumerate() {
         write!(out, "{}\"{name}\"", if index == 0 { "" } else { "," })?;
-        match labels {
+        match labels(index) {
             2 => two_labels.push(name),
             4 => four_labels.push(name),
             _ => {}
@@ -59,6 +56,16 @@ pub fn order_file(folder: &Path, names: usize) -> Result<OrderFile> {
     writeln!(out, r#"],"except":[],"ede":16}}}}"#)?;
     out.flush()?;
     Ok(OrderFile { path, names, two_labels, four_labels })
+}
+
+/// The names of such an order.
+pub fn listed(names: usize) -> impl Iterator<Item = String> {
+    let mut random = Random::new(0x0dd5);
+    (0..names).map(move |index| random.name(labels(index)))
+}
+
+fn labels(index: usize) -> usize {
+    2 + index % 3
 }
 
 /// Seconds.
@@ -151,7 +158,7 @@ pub struct Ready {
 impl Ready {
     /// With a list of so many names.
     pub fn new(run: &Run, names: usize) -> Result<Self> {
-        let bench = Bench::new(&capacity(names), run.size.short, run.size.long)?;
+        let bench = Bench::new(&capacity(names), run.size.short, run.size.long, 1)?;
         let file = order_file(run.folder.path(), names)?;
         prepare(bench.tables())?;
         let (compiler, took) = load(&file, bench.tables())?;

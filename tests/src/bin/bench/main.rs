@@ -11,6 +11,7 @@ mod machine;
 mod names;
 mod packets;
 mod peers;
+mod plain;
 mod plot;
 mod plots;
 mod poll;

@@ -13,7 +13,7 @@ use crate::{
     flows::{self, data},
     load::{OrderFile, Ready},
     names::Random,
-    quic,
+    plain, quic,
     report::{Cell, Report, Table},
     spread::{Spread, spread},
     tier,
@@ -21,6 +21,7 @@ use crate::{
 
 /// Everything beside one list: what revisions are compared by.
 pub fn part(run: &Run, report: &mut Report) -> Result<()> {
+    plain::run(&run.size, report)?;
     let ready = Ready::new(run, run.size.names)?;
     let table = report.table(Table::new("programs", "Verified instructions", &["of 1,000,000"]));
     for program in ready.bench.programs() {
@@ -158,18 +159,20 @@ impl Rows<'_> {
 /// Of so many distinct short packets.
 pub fn short(bench: &Bench, size: &Size, count: u32, frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
     bench.short().set((0..count).map(frame)).context("putting the packets")?;
-    above(bench, size, Entry::ShortRun, Entry::ShortEmpty)
+    above(bench, size, Entry::ShortRun)
 }
 
 /// Of so many distinct long packets.
 pub fn long(bench: &Bench, size: &Size, count: u32, frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
     bench.long().set((0..count).map(frame)).context("putting the packets")?;
-    above(bench, size, Entry::LongRun, Entry::LongEmpty)
+    above(bench, size, Entry::LongRun)
 }
 
-/// Both entries in turn, a few milliseconds each, so that the machine's moods meet both; each takes the packets behind
-/// those of the one before.
-fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread> {
+/// An entry and its empty one in turn, some milliseconds each, so that the machine's moods meet both; each takes the
+/// packets behind those of the one before. More turns would take longer than what is measured: the kernel waits for all
+/// CPUs before and after each.
+pub fn above(bench: &Bench, size: &Size, run: Entry) -> Result<Spread> {
+    let empty = if run == Entry::LongRun { Entry::LongEmpty } else { Entry::ShortEmpty };
     bench.rewind(run)?;
     spread(size.rounds, || {
         let mut more = 0.0;
@@ -182,7 +185,7 @@ fn above(bench: &Bench, size: &Size, run: Entry, empty: Entry) -> Result<Spread>
 }
 
 /// Turns in one measurement.
-const TURNS: u32 = 25;
+const TURNS: u32 = 5;
 
 /// A query with EDNS.
 pub fn query(name: &str) -> Vec<u8> {
