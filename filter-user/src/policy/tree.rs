@@ -14,6 +14,7 @@ use std::{
 
 use filter_common::layout::Node;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use self::pairs::Pairs;
 use crate::name::Name;
@@ -198,35 +199,45 @@ impl Tree {
 
     /// The node of a name, which is made if there is none. [`Tree::reserve`] must have allowed it.
     pub fn make(&mut self, name: &Name) -> NodeId {
-        self.descend(name.labels())
+        name.labels().fold(ROOT, |parent, label| self.child_or_new(parent, label, hash(&self.hasher, parent, label)))
     }
 
-    /// The nodes of many names. In a large tree a look-up waits for memory more than it computes; so those of a batch
-    /// are begun together, for the processor to wait for them at once, which nearly halves the time.
+    /// The nodes of many names, in any order. In a large tree a look-up waits for memory more than it computes; so names
+    /// that end alike come one after the other, and their parents are in the cache, and the look-ups of a batch are begun
+    /// together, label by label, for the processor to wait for them at once.
     pub fn make_all<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a Name>) -> Vec<NodeId> {
         let mut ids = Vec::with_capacity(names.len());
+        let mut alike = Vec::with_capacity(names.len().min(ALIKE));
         let mut names = names.map(Name::as_str);
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut places = Vec::with_capacity(BATCH);
         loop {
-            batch.extend(names.by_ref().take(BATCH));
-            if batch.is_empty() {
+            alike.extend(names.by_ref().take(ALIKE).map(|name| (last_octets(name), name)));
+            if alike.is_empty() {
                 return ids;
             }
-            for name in &batch {
-                black_box(name.as_bytes().first().copied());
+            alike.sort_unstable_by_key(|(last, _)| *last);
+            for batch in alike.chunks(BATCH) {
+                self.make_batch(batch.iter().map(|(_, name)| Descent::new(name)).collect(), &mut ids);
             }
-            for name in batch.drain(..) {
-                let (parent, label) = match name.split_once('.') {
-                    Some((label, parents)) => (self.descend(parents.rsplit('.')), label),
-                    None => (ROOT, name),
-                };
-                places.push((parent, label, hash(&self.hasher, parent, label)));
+            alike.clear();
+        }
+    }
+
+    fn make_batch(&mut self, mut descents: SmallVec<[Descent<'_>; BATCH]>, ids: &mut Vec<NodeId>) {
+        for descent in &descents {
+            black_box(descent.rest.as_bytes().last().copied());
+        }
+        while !descents.is_empty() {
+            descents.iter_mut().for_each(|descent| descent.take_label(&self.hasher));
+            for descent in &descents {
+                black_box(self.children.find(descent.hash, |_| false));
             }
-            for (_, _, hash) in &places {
-                black_box(self.children.find(*hash, |_| false));
-            }
-            ids.extend(places.drain(..).map(|(parent, label, hash)| self.child_or_new(parent, label, hash)));
+            descents.retain(|descent| {
+                descent.at = self.child_or_new(descent.at, descent.label, descent.hash);
+                if descent.rest.is_empty() {
+                    ids.push(descent.at);
+                }
+                !descent.rest.is_empty()
+            });
         }
     }
 
@@ -354,10 +365,6 @@ impl Tree {
         }
     }
 
-    fn descend<'a>(&mut self, labels: impl Iterator<Item = &'a str>) -> NodeId {
-        labels.fold(ROOT, |parent, label| self.child_or_new(parent, label, hash(&self.hasher, parent, label)))
-    }
-
     fn child_or_new(&mut self, parent: NodeId, label: &str, hash: u64) -> NodeId {
         self.child(parent, label, hash).unwrap_or_else(|| self.add(parent, label, hash))
     }
@@ -434,6 +441,27 @@ impl Tree {
     }
 }
 
+/// On the way down to the node of a name.
+struct Descent<'a> {
+    at: NodeId,
+    /// The labels below.
+    rest: &'a str,
+    /// The next one, which was taken off, and its hash.
+    label: &'a str,
+    hash: u64,
+}
+
+impl<'a> Descent<'a> {
+    fn new(name: &'a str) -> Self {
+        Self { at: ROOT, rest: name, label: "", hash: 0 }
+    }
+
+    fn take_label(&mut self, hasher: &RandomState) {
+        (self.rest, self.label) = self.rest.rsplit_once('.').unwrap_or(("", self.rest));
+        self.hash = hash(hasher, self.at, self.label);
+    }
+}
+
 impl Index<NodeId> for Tree {
     type Output = TreeNode;
 
@@ -465,6 +493,17 @@ fn rehash(hasher: &RandomState, nodes: &[TreeNode], labels: &str, id: NodeId) ->
     hash(hasher, node.parent, label(labels, node))
 }
 
+/// A number by which names that end alike are neighbours.
+fn last_octets(name: &str) -> u64 {
+    let mut last = [0; 8];
+    let from = name.len().saturating_sub(last.len());
+    last.iter_mut().rev().zip(name.as_bytes()[from..].iter().rev()).for_each(|(to, octet)| *to = *octet);
+    u64::from_le_bytes(last)
+}
+
+/// Names that are sorted together: as many as a cache holds.
+const ALIKE: usize = 1 << 17;
+
 /// Look-ups that are begun together: what a core can wait for at once, and some more.
 const BATCH: usize = 32;
 
@@ -472,3 +511,15 @@ const BATCH: usize = 32;
 const MIN_GARBAGE: usize = 1 << 16;
 
 const _: () = assert!(size_of::<TreeNode>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_end_alike_are_neighbours() {
+        let mut names = ["a.example.net", "example.org", "b.example.net", "c.example.org", "net", ""];
+        names.sort_by_key(|name| last_octets(name));
+        assert_eq!(names, ["", "example.org", "c.example.org", "net", "a.example.net", "b.example.net"]);
+    }
+}
