@@ -517,7 +517,7 @@ pub const COPY: usize = 1472;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Deferred {
-    /// Boot-time clock at the packet's arrival, nanoseconds.
+    /// Boot-time clock at the packet's arrival, nanoseconds, up to a tick of the kernel's early.
     pub time: u64,
     /// Addresses and ports.
     pub flow: FlowKey,

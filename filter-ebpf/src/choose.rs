@@ -1,10 +1,6 @@
 //! From a policy to the order that decides: those that hold for this client, protocol and time; the strongest action.
 
-use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
-    maps::lpm_trie::Key,
-};
+use aya_ebpf::{bindings::xdp_md, maps::lpm_trie::Key};
 use filter_common::{
     bytes::Bytes,
     frame::{self, Source},
@@ -13,6 +9,7 @@ use filter_common::{
 };
 
 use crate::{
+    clock,
     lookup::Way,
     maps::{HITS, ORDERS, POLICIES, SCOPES_V4, SCOPES_V6, Scratch},
     packet::{Packet, octets, repeat},
@@ -54,7 +51,7 @@ pub fn choose_seam(context: *mut xdp_md, protocol: u32) -> u32 {
 fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    let now = now(scratch);
+    let now = clock::now(scratch);
     scratch.asker = Asker::new(SCOPE_ALL, protocol, now);
     scratch.has_scopes = 0;
     scratch.choice = Choice::NONE;
@@ -73,21 +70,6 @@ fn choose(way: &mut Way, protocol: Protocol, is_uncounted: bool) -> Result<(), R
         unsafe { (*hits).decided += 1 };
     }
     Ok(())
-}
-
-/// The boot-time clock at this CPU's first look at it since the kernel's last tick, nanoseconds: some milliseconds late
-/// at most. To read the clock takes longer than to find the order.
-#[inline(always)]
-fn now(scratch: &mut Scratch) -> u64 {
-    // SAFETY: helpers without arguments.
-    unsafe {
-        let tick = bpf_jiffies64();
-        if scratch.tick != tick || scratch.now == 0 {
-            scratch.tick = tick;
-            scratch.now = bpf_ktime_get_boot_ns();
-        }
-    }
-    scratch.now
 }
 
 /// Adds the scopes of the client to those of everyone, unless they are there: most orders do not ask for them.

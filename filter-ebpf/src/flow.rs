@@ -4,7 +4,7 @@
 //! bounded, so that what is lost to pressure lets packets pass and never stops one. Trust: anyone can make state for
 //! any flow by forged packets; so a remembered name binds to sequence numbers or to a connection id.
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     flow::{self, Spot},
     frame::{self, Network},
@@ -14,7 +14,7 @@ use filter_common::{
 };
 
 use crate::{
-    filter,
+    clock, filter,
     lookup::Way,
     maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
     packet::{Held, Packet, copy_name, repeat},
@@ -264,8 +264,7 @@ pub fn recall(scratch: &mut Scratch) -> bool {
     let Some(known) = REMEMBERED.get_ptr_mut(&scratch.flow) else { return false };
     // SAFETY: the map's memory.
     let known = unsafe { &mut *known };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = clock::now(scratch);
     let len = scratch.payload.end.wrapping_sub(scratch.payload.start);
     let within = scratch.sequence.wrapping_sub(known.start) < known.len;
     let reaches_in = known.start.wrapping_sub(scratch.sequence) < len;
@@ -352,8 +351,7 @@ fn is_same([a, b, c]: [u64; 3], [x, y, z]: [u64; 3]) -> bool {
 
 #[inline(always)]
 fn recall_quic(scratch: &mut Scratch, known: &mut Remembered) -> bool {
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = clock::now(scratch);
     if known.protocol != Protocol::Quic as u8 || now.saturating_sub(known.seen) > REMEMBERED_IDLE {
         return false;
     }

@@ -12,6 +12,7 @@
 
 pub mod act;
 pub mod choose;
+pub mod clock;
 pub mod dns;
 pub mod event;
 pub mod filter;

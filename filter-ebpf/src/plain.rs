@@ -1,13 +1,13 @@
-//! What the filter is compared with, in benchmarks only: the least that a program can do with a query.
+//! What the filter is compared with, in benchmarks only: the least that a program can do.
 
-use aya_ebpf::maps::HashMap;
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated::bpf_get_smp_processor_id, maps::HashMap};
 use filter_common::{
     bytes::Bytes as _,
     frame::{TCP, UDP},
     traffic::{PlainName, QUESTION},
 };
 
-use crate::packet::Packet;
+use crate::{maps::DEFERRED, packet::Packet};
 
 /// Names, whole and as they are written.
 pub type PlainNames = HashMap<PlainName, u32>;
@@ -58,6 +58,19 @@ pub fn is_below_listed(packet: Packet, names: &PlainNames) -> Option<bool> {
         at += 1 + (len & 63);
     }
     Some(false)
+}
+
+/// Copies what is behind the UDP header, over IPv4 without options, to this CPU's ring; whether it did.
+#[inline(always)]
+pub fn copy(packet: Packet) -> bool {
+    const PAYLOAD: u32 = 14 + 20 + 8;
+    // SAFETY: a helper without arguments.
+    let Some(ring) = DEFERRED.get(unsafe { bpf_get_smp_processor_id() }) else { return false };
+    let Some(mut entry) = ring.reserve(0) else { return false };
+    // SAFETY: the record is ours until it is submitted.
+    let is_whole = unsafe { packet.copy_payload(PAYLOAD, packet.len().wrapping_sub(PAYLOAD), entry.as_mut_ptr()) };
+    entry.submit(BPF_RB_NO_WAKEUP.into());
+    is_whole
 }
 
 /// The name whose first length octet lies here.

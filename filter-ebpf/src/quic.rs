@@ -1,7 +1,7 @@
 //! QUIC datagrams. Names in Initials are encrypted: the deferred tier reads them. Here, packets of connections whose
 //! name it found are judged by that name.
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_ktime_get_boot_ns};
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     flow, frame,
     layout::{CLEARED_AGE, HashKey, PORT_ENCRYPTED_DNS, PORT_QUIC, Settings, quic_mode},
@@ -11,6 +11,7 @@ use filter_common::{
 
 use crate::{
     choose::weigh,
+    clock,
     filter::Outcome,
     flow::{Recalled, find, identify, may_have, recall_connection, recall_flow},
     lookup::Way,
@@ -158,11 +159,10 @@ fn undecided(way: &mut Way, is_known: bool) -> Result<Outcome, Reason> {
 
 /// Whether the deferred tier has found the connection not listed.
 #[inline(always)]
-fn is_cleared(scratch: &Scratch) -> bool {
+fn is_cleared(scratch: &mut Scratch) -> bool {
     // SAFETY: a time. One that is written meanwhile is as good.
     let Some(cleared) = (unsafe { CLEARED.get(&scratch.connection) }) else { return false };
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_boot_ns() }.saturating_sub(*cleared) <= CLEARED_AGE
+    clock::now(scratch).saturating_sub(*cleared) <= CLEARED_AGE
 }
 
 #[inline(always)]

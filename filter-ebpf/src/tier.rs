@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_md},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    helpers::generated::bpf_get_smp_processor_id,
 };
 use filter_common::{
     frame,
@@ -14,6 +14,7 @@ use filter_common::{
 };
 
 use crate::{
+    clock,
     lookup::Way,
     maps::{ASLEEP, DEFERRED, SETTINGS, Scratch, TIER, tally},
     packet::Packet,
@@ -52,8 +53,7 @@ pub fn copy_seam(context: *mut xdp_md, protocol: u32, held: u32) -> u32 {
 fn try_copy(way: &Way, protocol: u8, held: u8) -> Tally {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = clock::now(scratch);
     if TIER.get(0).is_none_or(|tier| now.saturating_sub(tier.beat) > TIER_DEAD) {
         Tally::NoTier
     } else if !scratch.copies.take(now, SETTINGS.get(0).map_or(0, |settings| settings.copies_per_second)) {

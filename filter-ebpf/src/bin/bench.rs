@@ -18,7 +18,7 @@ use aya_ebpf::{
 use filter_ebpf::{
     filter,
     packet::Packet,
-    plain::{PlainNames, is_below_listed, is_https},
+    plain::{self, PlainNames, is_below_listed, is_https},
 };
 
 /// Queries and mid-connection segments.
@@ -78,6 +78,12 @@ pub fn long_run(context: XdpContext) -> u32 {
 pub fn long_empty(context: XdpContext) -> u32 {
     next(&LONG_PACKETS, context.ctx);
     XDP_PASS
+}
+
+/// Only copies the next long packet's payload to a ring.
+#[xdp]
+pub fn long_copy(context: XdpContext) -> u32 {
+    if next(&LONG_PACKETS, context.ctx) && plain::copy(Packet::new(context.ctx)) { XDP_DROP } else { XDP_PASS }
 }
 
 /// Does nothing at all: the kernel's own cost of a run.

@@ -43,13 +43,15 @@ pub enum Entry {
     /// Fetches the next short packet, and looks its name up in a BPF hash map, and each name above it: as it is written,
     /// in IPv4 without options only.
     ShortNames,
+    /// Fetches the next long packet, and copies its payload to a ring.
+    LongCopy,
     /// Nothing: the kernel's own cost of a run.
     Nothing,
 }
 
 impl Entry {
     const fn is_long(self) -> bool {
-        matches!(self, Self::LongRun | Self::LongEmpty)
+        matches!(self, Self::LongRun | Self::LongEmpty | Self::LongCopy)
     }
 
     const fn program(self) -> &'static str {
@@ -58,6 +60,7 @@ impl Entry {
             Self::ShortEmpty => "short_empty",
             Self::LongRun => "long_run",
             Self::LongEmpty => "long_empty",
+            Self::LongCopy => "long_copy",
             Self::ShortPort => "short_port",
             Self::ShortNames => "short_names",
             Self::Nothing => "nothing",

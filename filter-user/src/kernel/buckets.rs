@@ -5,6 +5,7 @@
 //! whatever order its CPU reads. See `layout::NameBucket`.
 
 use std::{
+    hint::black_box,
     ops::Deref,
     sync::atomic::{
         AtomicU32, AtomicU64,
@@ -62,6 +63,11 @@ impl<M: Deref<Target = [Bucket]>> Buckets<M> {
         let word = slot.node.load(Acquire);
         // No grace period protects this process: the slot may have become another name's.
         if slot.tag() == *tag { Node::from_word(word) } else { None }
+    }
+
+    /// Brings a name's home into the cache.
+    pub fn fetch(&self, tag: &NameTag) {
+        black_box(self.bucket(tag, 0).map(|home| home.reach.load(Relaxed)));
     }
 
     /// Puts a name in that is not there.

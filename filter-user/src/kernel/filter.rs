@@ -4,6 +4,7 @@
 //! name's bits and inserting the name: a packet that came before may have passed the line.
 
 use std::{
+    hint::black_box,
     ops::Deref,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -61,6 +62,12 @@ impl<M: Deref<Target = [Line]>> Filter<M> {
         // Last, so that nobody who sees it misses the name; who does not see it yet is waited for.
         let marked = anchor.fetch_or(CROWDED, Relaxed) & CROWDED == 0;
         changed || marked
+    }
+
+    /// Brings into the cache what [`Filter::add`] will read.
+    pub fn fetch(&self, key: &Key) {
+        let (at, _) = filter::place(key.own);
+        black_box(self.word(key.anchor, at).map(|word| word.load(Relaxed)));
     }
 
     /// Becomes `fresh`, which was filled with every name that is in the table, so that no bits are left of others. `wait`

@@ -94,28 +94,34 @@ impl NameTable {
         let mut state = self.state();
         let State { count, is_wait_due, fresh, .. } = &mut *state;
         let count = count.get_or_insert_with(|| self.buckets.tidy());
-        for (name, _) in nodes {
-            *is_wait_due |= self.filter.add(&name.filter);
-            if let Some(fresh) = fresh {
-                fresh.add(&name.filter);
+        for batch in nodes.chunks(BATCH) {
+            batch.iter().for_each(|(name, _)| self.filter.fetch(&name.filter));
+            for (name, _) in batch {
+                *is_wait_due |= self.filter.add(&name.filter);
+                if let Some(fresh) = fresh {
+                    fresh.add(&name.filter);
+                }
             }
         }
         let full = || Error::full(map::NAMES, self.entries());
-        for (name, node) in nodes {
-            if self.buckets.update(&name.tag, *node) {
-                continue;
+        for batch in nodes.chunks(BATCH) {
+            batch.iter().for_each(|(name, _)| self.buckets.fetch(&name.tag));
+            for (name, node) in batch {
+                if self.buckets.update(&name.tag, *node) {
+                    continue;
+                }
+                if *count >= self.entries() as usize {
+                    return Err(full());
+                }
+                if std::mem::take(is_wait_due)
+                    && let Err(error) = self.grace.wait()
+                {
+                    *is_wait_due = true;
+                    return Err(error);
+                }
+                self.buckets.insert(&name.tag, *node).map_err(|_| full())?;
+                *count += 1;
             }
-            if *count >= self.entries() as usize {
-                return Err(full());
-            }
-            if std::mem::take(is_wait_due)
-                && let Err(error) = self.grace.wait()
-            {
-                *is_wait_due = true;
-                return Err(error);
-            }
-            self.buckets.insert(&name.tag, *node).map_err(|_| full())?;
-            *count += 1;
         }
         Ok(())
     }
@@ -175,3 +181,6 @@ impl NameTable {
 
 /// The filter is made anew when this part of the names it is sized for was deleted.
 const STALE: usize = 8;
+
+/// Names whose places in memory are fetched together, before they are written one by one.
+const BATCH: usize = 32;

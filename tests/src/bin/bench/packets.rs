@@ -55,7 +55,7 @@ pub fn kinds(ready: &Ready, copies: &mut Copies, size: &Size, report: &mut Repor
         rows.long(&title, |_| hello(random.of(&file.four_labels), build))?;
     }
     flows::split(&mut rows, file)?;
-    let copied = tier::copying(bench, copies, size)?;
+    let copied = tier::copying(bench, copies, size, Entry::LongRun)?;
     rows.table.row("QUIC Initial, copied", [Cell::from(String::new()), copied.into()]);
     rows.empty()
 }

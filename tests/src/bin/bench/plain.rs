@@ -10,12 +10,13 @@ use crate::{
     names::Random,
     packets::{above, grouped, query},
     peers::wire,
-    report::{Report, Table},
+    report::{Cell, Report, Table},
+    tier,
 };
 
 /// Measures.
 pub fn run(size: &Size, report: &mut Report) -> Result<()> {
-    let bench = Bench::new(&Capacity::default(), size.short, 1, size.names as u32)?;
+    let bench = Bench::new(&Capacity::default(), size.short, size.long, size.names as u32)?;
     let listed: Vec<String> = load::listed(size.names).collect();
     let wires: Vec<Vec<u8>> = listed.iter().map(|name| wire(name)).collect();
     bench.plain().list(wires.iter().map(Vec::as_slice))?;
@@ -24,7 +25,8 @@ pub fn run(size: &Size, report: &mut Report) -> Result<()> {
     let text = format!(
         "The scale of this machine: nanoseconds a packet, as below, of the simplest programs. One reads as far as the TCP \
          header and compares the port. The other looks a query's name up in a BPF hash map of {} names, as it is written, \
-         whole and then without its first label and so on: it folds no case, and knows no exceptions, scopes or times.",
+         whole and then without its first label and so on: it folds no case, and knows no exceptions, scopes or times. The \
+         last copies an Initial, whatever it is.",
         grouped(size.names)
     );
     let table = report.table(Table::new("plain", "Plain programs, for scale", &["hot", "honest"]).text(text));
@@ -40,5 +42,8 @@ pub fn run(size: &Size, report: &mut Report) -> Result<()> {
     let mut random = Random::new(0x5eed);
     row("DNS, 4 labels, in no hash map", Entry::ShortNames, &mut |_| query(&random.name(4)))?;
     let mut random = Random::new(0xfeed);
-    row("DNS, 4 labels, in a hash map, dropped", Entry::ShortNames, &mut |_| query(random.of(&four_labels)))
+    row("DNS, 4 labels, in a hash map, dropped", Entry::ShortNames, &mut |_| query(random.of(&four_labels)))?;
+    let copied = tier::copying(&bench, &mut bench.copies()?, size, Entry::LongCopy)?;
+    table.row("QUIC Initial, copied to a ring unseen", [Cell::from(String::new()), copied.into()]);
+    Ok(())
 }

@@ -17,7 +17,8 @@ use filter_user::{
         Limits,
         tier::{Counts, Tier},
     },
-    kernel::{Bench, Copies, Entry},
+    kernel::{Bench, Copies, Entry, Error},
+    name::Name,
 };
 
 use crate::{
@@ -49,9 +50,14 @@ pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, r
                 name looked up; of a listed one also what is written to the kernel.";
     let heading = "QUIC Initials, in the deferred tier";
     let table = report.table(Table::new("quic-tier", heading, &["ns an Initial"]).text(text));
-    table.row("junk", [tier(bench, copies, size, &mut junk)?]);
-    table.row("not listed", [tier(bench, copies, size, |flow| initial(flow, "www.shop.example.org"))?]);
-    table.row("listed, written to the kernel", [tier(bench, copies, size, |flow| initial(flow, listed))?]);
+    table.row("junk", [tier(bench, size, &copied(bench, copies, &mut junk)?)?]);
+    let unlisted = copied(bench, copies, |flow| initial(flow, "www.shop.example.org"))?;
+    table.row("not listed", [tier(bench, size, &unlisted)?]);
+    let copied = copied(bench, copies, |flow| initial(flow, listed))?;
+    table.row("listed, written to the kernel", [tier(bench, size, &copied)?]);
+    let name = Name::parse(listed)?;
+    let written = spread(size.rounds, || each(&copied, |copy| bench.tables().remember(copy, &name, None)))?;
+    table.row("the write alone", [written]);
 
     let heading = "QUIC Initials of stopped connections, in the kernel";
     let table = report.table(Table::new("quic-stopped", heading, &["hot", "honest"]));
@@ -78,22 +84,32 @@ fn with_reader(bench: &Bench, copies: &mut Copies, measure: impl FnOnce() -> Res
     })
 }
 
-/// Has the program copy Initials of so many connections, and the tier read them.
-fn tier(bench: &Bench, copies: &mut Copies, size: &Size, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Spread> {
+/// Has the tier read copies.
+fn tier(bench: &Bench, size: &Size, copied: &[Box<Deferred>]) -> Result<Spread> {
+    spread(size.rounds, || {
+        let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
+        each(copied, |copy| tier.take(copy, bench.tables(), &counts).map(drop))
+    })
+}
+
+/// Nanoseconds for one.
+fn each(copied: &[Box<Deferred>], mut work: impl FnMut(&Deferred) -> Result<(), Error>) -> Result<f64> {
+    let begun = Instant::now();
+    for copy in copied {
+        work(copy)?;
+    }
+    Ok(begun.elapsed().as_nanos() as f64 / copied.len() as f64)
+}
+
+/// Has the program copy Initials of so many connections.
+fn copied(bench: &Bench, copies: &mut Copies, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Vec<Box<Deferred>>> {
     bench.long().set((0..BATCH).map(&mut frame)).context("putting the packets")?;
     bench.tables().beat();
     bench.run(Entry::LongRun, BATCH)?;
     let mut copied: Vec<Box<Deferred>> = Vec::new();
     while copies.drain(|copy| copied.push(Box::new(*copy))) > 0 {}
     ensure!(copied.len() == BATCH as usize, "{} of {BATCH} Initials were copied", copied.len());
-    spread(size.rounds, || {
-        let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
-        let begun = Instant::now();
-        for copy in &copied {
-            tier.take(copy, bench.tables(), &counts)?;
-        }
-        Ok(begun.elapsed().as_nanos() as f64 / f64::from(BATCH))
-    })
+    Ok(copied)
 }
 
 /// Copies that one CPU's ring has room for.

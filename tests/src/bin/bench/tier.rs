@@ -1,10 +1,11 @@
 //! The deferred tier: what a copy costs the kernel, and from an Initial's arrival to its name's being in the map.
 //!
-//! Initials arrive by BPF_PROG_TEST_RUN, one by one; their arrival is the time that the program notes in the copy. The
-//! reader is the daemon's own: rings, wake-up, priority, engine, writes.
+//! Initials arrive by BPF_PROG_TEST_RUN, one by one; what that takes before the program runs is counted as well. The reader
+//! is the daemon's own: rings, wake-up, priority, engine, writes.
 
 use std::{
     cell::RefCell,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use cordon_tests::packet::{
     Hello, Packet, Transport,
     quic::{Client, crypto},
 };
-use filter_common::verdict::Tally;
+use filter_common::{layout::Deferred, verdict::Tally};
 use filter_user::{
     deferred::{
         Limits,
@@ -64,8 +65,8 @@ fn initial(flow: u32, random: &mut Random, name: &str) -> Vec<u8> {
     Packet::new(from(flow), Transport::udp(443), datagram).build()
 }
 
-/// What the program takes to copy an Initial. The ring is emptied before it is full.
-pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size) -> Result<Spread> {
+/// What a program takes that copies each Initial. The ring is emptied before it is full.
+pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size, entry: Entry) -> Result<Spread> {
     bench.tables().forget_flows()?;
     let mut random = Random::new(0x9000);
     let frames = (0..size.long.min(COPIED)).map(|flow| initial(flow, &mut random, "www.example.org"));
@@ -74,7 +75,7 @@ pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size) -> Result<Spread
     on_one_cpu(|| {
         spread((size.long.min(COPIED) / (2 * GATHERED)) as usize, || {
             bench.tables().beat();
-            let run = bench.go_on(Entry::LongRun, GATHERED)?;
+            let run = bench.go_on(entry, GATHERED)?;
             let taken = copies.drain(|_| {});
             ensure!(taken == GATHERED as usize, "{taken} copies of {GATHERED}; {} not copied", not_copied(bench)?);
             Ok(f64::from(run) - f64::from(bench.go_on(Entry::LongEmpty, GATHERED)?))
@@ -122,15 +123,17 @@ fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<
     bench.rewind(Entry::LongRun)?;
     let before = not_copied(bench)?;
     let watch = Watch::default();
+    let sent: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
     let (delays, took) = thread::scope(|scope| -> Result<_> {
         let reader = scope.spawn(|| {
             let delays = RefCell::new(Vec::with_capacity(count));
             reader::run(copies, bench.tables(), &watch, || {
                 let mut tier = Tier::new(Limits::default());
-                let (counts, delays) = (&watch.counts, &delays);
+                let (counts, delays, sent) = (&watch.counts, &delays, &sent);
                 move |copy| {
                     if tier.take(copy, bench.tables(), counts)?.is_some() {
-                        delays.borrow_mut().push(boot_time().saturating_sub(copy.time));
+                        let sent = sent.get(flow(copy)).map_or(0, |sent| sent.load(Relaxed));
+                        delays.borrow_mut().push(boot_time().saturating_sub(sent));
                     }
                     Ok(())
                 }
@@ -139,7 +142,7 @@ fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<
         });
         // Its first sign of life, and then its sleep.
         thread::sleep(Duration::from_millis(50));
-        let sent = on_one_cpu(|| send(bench, rate, count));
+        let sent = on_one_cpu(|| send(bench, rate, &sent));
         thread::sleep(Duration::from_millis(200));
         watch.end();
         let delays = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
@@ -149,10 +152,11 @@ fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<
     Ok(Delays { reached: count as f64 / took.as_secs_f64(), of, lost: not_copied(bench)? - before })
 }
 
-fn send(bench: &Bench, rate: u32, count: usize) -> Result<Duration> {
+/// Sends as many as there is room for the times of.
+fn send(bench: &Bench, rate: u32, sent: &[AtomicU64]) -> Result<Duration> {
     let begun = Instant::now();
     let gap = Duration::from_secs(1) / rate;
-    for index in 0..count as u32 {
+    for (index, time) in (0..).zip(sent) {
         let due = begun + gap * index;
         loop {
             let left = due.saturating_duration_since(Instant::now());
@@ -163,9 +167,16 @@ fn send(bench: &Bench, rate: u32, count: usize) -> Result<Duration> {
             }
             std::hint::spin_loop();
         }
+        time.store(boot_time(), Relaxed);
         bench.go_on(Entry::LongRun, 1)?;
     }
-    Ok(begun.elapsed().max(gap * count as u32))
+    Ok(begun.elapsed().max(gap * sent.len() as u32))
+}
+
+/// Which of the flows a copy is of: see [`from`].
+fn flow(copy: &Deferred) -> usize {
+    let [.., a, b, c] = copy.client;
+    u32::from_be_bytes([0, a, b, c]) as usize
 }
 
 fn not_copied(bench: &Bench) -> Result<u64> {
