@@ -180,22 +180,35 @@ pub(super) fn digest_of<'a>(words: impl ExactSizeIterator<Item = &'a str> + Clon
     if words.len() <= LISTED {
         return json!(words.collect::<Vec<_>>());
     }
-    let mut hash = Context::new(&SHA256);
-    let mut add = |word: &str| {
-        hash.update(word.as_bytes());
-        hash.update(b"\n");
-    };
     let count = words.len();
-    if words.clone().is_sorted() {
-        words.for_each(&mut add);
+    let hash = if words.clone().is_sorted() {
+        lines_hash(words)
     } else {
         let mut sorted: Vec<&str> = words.collect();
         sorted.sort_unstable();
-        sorted.into_iter().for_each(&mut add);
-    }
-    let hash = Hash::from_octets(hash.finish().as_ref()).unwrap_or(Hash::NONE);
+        lines_hash(sorted.into_iter())
+    };
     json!({"count": count, "sha256": hash})
 }
+
+/// The SHA-256 of words, each with a line feed behind it. They are hashed many at a time: a call takes longer than a word.
+fn lines_hash<'a>(words: impl Iterator<Item = &'a str>) -> Hash {
+    let mut hash = Context::new(&SHA256);
+    let mut lines = String::with_capacity(2 * AT_ONCE);
+    for word in words {
+        lines.push_str(word);
+        lines.push('\n');
+        if lines.len() >= AT_ONCE {
+            hash.update(lines.as_bytes());
+            lines.clear();
+        }
+    }
+    hash.update(lines.as_bytes());
+    Hash::from_octets(hash.finish().as_ref()).unwrap_or(Hash::NONE)
+}
+
+/// Octets.
+const AT_ONCE: usize = 1 << 14;
 
 /// The source of what the daemon itself does.
 pub(crate) const DAEMON: &str = "daemon";

@@ -119,11 +119,11 @@ impl Fnv {
     }
 
     fn octets(&mut self, octets: &[u8]) {
-        for chunk in octets.chunks(8) {
+        let (words, rest) = octets.as_chunks();
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
             let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
+            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             self.word(u64::from_le_bytes(word));
         }
         self.word(octets.len() as u64);

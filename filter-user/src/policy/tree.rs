@@ -14,7 +14,6 @@ use std::{
 
 use filter_common::layout::Node;
 use hashbrown::HashTable;
-use smallvec::SmallVec;
 
 use self::pairs::Pairs;
 use crate::name::Name;
@@ -209,6 +208,7 @@ impl Tree {
         let mut ids = Vec::with_capacity(names.len());
         let mut alike = Vec::with_capacity(names.len().min(ALIKE));
         let mut names = names.map(Name::as_str);
+        let mut descents = Vec::with_capacity(BATCH);
         loop {
             alike.extend(names.by_ref().take(ALIKE).map(|name| (last_octets(name), name)));
             if alike.is_empty() {
@@ -216,22 +216,24 @@ impl Tree {
             }
             alike.sort_unstable_by_key(|(last, _)| *last);
             for batch in alike.chunks(BATCH) {
-                self.make_batch(batch.iter().map(|(_, name)| Descent::new(name)).collect(), &mut ids);
+                descents.extend(batch.iter().map(|(_, name)| Descent::new(name)));
+                self.go_down(&mut descents, &mut ids);
             }
             alike.clear();
         }
     }
 
-    fn make_batch(&mut self, mut descents: SmallVec<[Descent<'_>; BATCH]>, ids: &mut Vec<NodeId>) {
-        for descent in &descents {
+    /// Goes down to the nodes of some names, which are made if there are none.
+    fn go_down(&mut self, descents: &mut Vec<Descent<'_>>, ids: &mut Vec<NodeId>) {
+        for descent in &*descents {
             black_box(descent.rest.as_bytes().last().copied());
         }
         while !descents.is_empty() {
             descents.iter_mut().for_each(|descent| descent.take_label(&self.hasher));
-            for descent in &descents {
+            for descent in &*descents {
                 black_box(self.children.find(descent.hash, |_| false));
             }
-            descents.retain(|descent| {
+            descents.retain_mut(|descent| {
                 descent.at = self.child_or_new(descent.at, descent.label, descent.hash);
                 if descent.rest.is_empty() {
                     ids.push(descent.at);

@@ -85,7 +85,7 @@ fn with_reader(bench: &Bench, copies: &mut Copies, measure: impl FnOnce() -> Res
 }
 
 /// Has the tier read copies.
-fn tier(bench: &Bench, size: &Size, copied: &[Box<Deferred>]) -> Result<Spread> {
+fn tier(bench: &Bench, size: &Size, copied: &[Deferred]) -> Result<Spread> {
     spread(size.rounds, || {
         let (mut tier, counts) = (Tier::new(Limits::default()), Counts::default());
         each(copied, |copy| tier.take(copy, bench.tables(), &counts).map(drop))
@@ -93,7 +93,7 @@ fn tier(bench: &Bench, size: &Size, copied: &[Box<Deferred>]) -> Result<Spread> 
 }
 
 /// Nanoseconds for one.
-fn each(copied: &[Box<Deferred>], mut work: impl FnMut(&Deferred) -> Result<(), Error>) -> Result<f64> {
+fn each(copied: &[Deferred], mut work: impl FnMut(&Deferred) -> Result<(), Error>) -> Result<f64> {
     let begun = Instant::now();
     for copy in copied {
         work(copy)?;
@@ -102,12 +102,12 @@ fn each(copied: &[Box<Deferred>], mut work: impl FnMut(&Deferred) -> Result<(), 
 }
 
 /// Has the program copy Initials of so many connections.
-fn copied(bench: &Bench, copies: &mut Copies, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Vec<Box<Deferred>>> {
+fn copied(bench: &Bench, copies: &mut Copies, mut frame: impl FnMut(u32) -> Vec<u8>) -> Result<Vec<Deferred>> {
     bench.long().set((0..BATCH).map(&mut frame)).context("putting the packets")?;
     bench.tables().beat();
     bench.run(Entry::LongRun, BATCH)?;
-    let mut copied: Vec<Box<Deferred>> = Vec::new();
-    while copies.drain(|copy| copied.push(Box::new(*copy))) > 0 {}
+    let mut copied: Vec<Deferred> = Vec::new();
+    while copies.drain(|copy| copied.push(*copy)) > 0 {}
     ensure!(copied.len() == BATCH as usize, "{} of {BATCH} Initials were copied", copied.len());
     Ok(copied)
 }
