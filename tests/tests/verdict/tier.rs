@@ -112,6 +112,8 @@ fn what_is_not_copied_is_counted_and_meets_the_fallback() {
             assert_eq!((run.reason, &run.tallies[..]), (reason(Reason::QuicOverBudget), &[(Tally::OverBudget, 1)][..]));
 
             border.behaviour(&Behaviour { copies_per_second: u32::MAX, ..behaviour });
+            // Tokens come with the kernel's next tick.
+            thread::sleep(Duration::from_millis(20));
             let full = (0..2000).map(|_| {
                 tables.beat();
                 border.filter.run_in_kernel(&first)
