@@ -38,6 +38,8 @@ pub mod next {
     pub const MESSAGES: u32 = 0x102;
     /// [`seam::tls_search`](crate::seam::tls_search); the reason stands, and lets the packet pass.
     pub const SEARCH: u32 = 0x103;
+    /// Nothing: the XDP action is that of the reason's verdict.
+    pub const VERDICT: u32 = 0x104;
 }
 
 impl Outcome {
@@ -49,7 +51,16 @@ impl Outcome {
     /// A pass or a drop.
     #[inline(always)]
     pub fn of(reason: Reason) -> Self {
-        Self { reason, action: XDP_PASS - (DROPS >> (reason as u32 & 63)) as u32 % 2 }
+        Self { reason, action: next::VERDICT }
+    }
+
+    /// The XDP action.
+    #[inline(always)]
+    fn action(&self) -> u32 {
+        match self.action {
+            next::VERDICT => XDP_PASS - (DROPS >> (self.reason as u32 & 63)) as u32 % 2,
+            action => action,
+        }
     }
 }
 
@@ -96,7 +107,7 @@ pub fn judge(packet: Packet) -> u32 {
     count(outcome.reason, len);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&packet.context(), "{} octets: reason {}", len, outcome.reason as u32);
-    outcome.action
+    outcome.action()
 }
 
 #[inline(always)]
