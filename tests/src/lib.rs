@@ -5,6 +5,7 @@ use std::io::Write;
 
 pub mod bpffs;
 pub mod corpus;
+pub mod cpu;
 pub mod harness;
 pub mod host;
 pub mod lab;

@@ -4,6 +4,7 @@ use std::{fs::File, time::Duration};
 
 use anyhow::{Context as _, Result};
 use cordon_tests::{
+    cpu,
     lab::{ACCESS_INTERFACE, CLIENT_INTERFACE, Host, Lab},
     packet::{Ip, Packet, Query, Transport},
 };
@@ -65,7 +66,8 @@ fn frames_are_sent_whole_in_their_order_at_their_pace() -> Result<()> {
         let capture = lab.capture(Host::Border, ACCESS_INTERFACE, &name, "udp dst port 53")?;
         let pace = Pace::Rows { burst: 4, rate: 2000 };
         let sent = lab.within(Host::Client, || {
-            stay()?;
+            // Each CPU knows for itself which frame is the next.
+            cpu::stay()?;
             let index = lab_index()?;
             Ok(traffic.send(&frames, 1, index, pace, Duration::from_millis(300))?)
         })?;
@@ -80,18 +82,6 @@ fn frames_are_sent_whole_in_their_order_at_their_pace() -> Result<()> {
         // A noisy machine sends fewer, none sends more.
         assert!((4..=2000).contains(&sent), "{sent} frames at 2,000 a second");
     }
-    Ok(())
-}
-
-/// Keeps this thread on its CPU: each CPU knows for itself which frame is the next.
-fn stay() -> Result<()> {
-    // SAFETY: a set of CPUs of ours, empty when it is all zeros.
-    let result = unsafe {
-        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut cpus);
-        libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus)
-    };
-    anyhow::ensure!(result == 0, std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -139,6 +139,7 @@ impl Traffic {
 
     /// Sends frames out of the interface of this index in this thread's network namespace until the time is over,
     /// beginning with the one at `first`; says how many. Keeps this CPU busy, also while it pauses.
+    /// Each CPU begins by itself: a thread that moves to another sends the first frames once more.
     ///
     /// # Errors
     /// If the kernel refuses: live frames need Linux 5.18.

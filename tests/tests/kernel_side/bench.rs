@@ -64,3 +64,16 @@ fn the_plain_programs_drop_what_they_are_to() {
     assert_eq!(last(Entry::ShortPort, segment(443)), XDP_DROP);
     assert_eq!(last(Entry::ShortPort, segment(444)), XDP_PASS);
 }
+
+#[test]
+fn the_plain_program_copies_what_it_fetches() {
+    let bench = Bench::new(&CAPACITY, 1, 1, 1).unwrap();
+    let mut copies = bench.copies().unwrap();
+    let payload: Vec<u8> = (0..=255).cycle().take(LONG - 42).collect();
+    bench.long().set([Packet::new(Ip::v4(), Transport::udp(443), payload.clone()).build()].into_iter()).unwrap();
+    bench.rewind(Entry::LongCopy).unwrap();
+    assert_eq!(bench.outcome(Entry::LongCopy, 1).unwrap().xdp_action, XDP_DROP);
+    let mut copied = Vec::new();
+    assert_eq!(copies.drain(|copy| copied.push(copy.payload[..usize::from(copy.len)].to_vec())), 1);
+    assert_eq!(copied, [payload]);
+}

@@ -11,9 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cordon_tests::packet::{
-    Hello, Packet, Transport,
-    quic::{Client, crypto},
+use cordon_tests::{
+    cpu,
+    packet::{
+        Hello, Packet, Transport,
+        quic::{Client, crypto},
+    },
 };
 use filter_common::{layout::Deferred, verdict::Tally};
 use filter_user::{
@@ -87,15 +90,7 @@ pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size, entry: Entry) ->
 fn on_one_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            // SAFETY: a set of CPUs of ours, empty when it is all zeros.
-            unsafe {
-                let mut cpus: libc::cpu_set_t = std::mem::zeroed();
-                libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut cpus);
-                ensure!(
-                    libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) == 0,
-                    std::io::Error::last_os_error()
-                );
-            }
+            cpu::stay()?;
             work()
         });
         worker.join().map_err(|_| anyhow!("it panicked"))?

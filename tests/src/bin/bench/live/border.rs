@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cordon_tests::{
+    cpu,
     lab::{ACCESS_INTERFACE, CLIENT_INTERFACE, Host, Lab, address},
     packet::{BORDER_MAC, CLIENT_MAC},
 };
@@ -70,14 +71,14 @@ impl Border {
         prepare(&lab)?;
         let cpus @ [generator, border] = threads::cpus()?;
         let poller = threaded(&lab, Host::Border, ACCESS_INTERFACE)?;
-        threads::run_on(poller, border)?;
+        cpu::run_on(poller, border)?;
         let border = Self { lab, traffic, poller, cpus, outgoing: 0 };
         // Both ends take frames under NAPI only where they have a program.
         border.install_on(Host::Server, SERVER_INTERFACE, Some(&border.plain(Plainer::Sink)?))?;
         border.install_on(Host::Client, CLIENT_INTERFACE, Some(&border.plain(Plainer::Sink)?))?;
         for (host, interface) in [(Host::Server, SERVER_INTERFACE), (Host::Client, CLIENT_INTERFACE)] {
             let poller = threaded(&border.lab, host, interface)?;
-            threads::run_on(poller, generator)?;
+            cpu::run_on(poller, generator)?;
             threads::run_first(poller)?;
         }
         let outgoing = border.lab.within(Host::Client, || index(CLIENT_INTERFACE))?;
@@ -142,7 +143,7 @@ impl Border {
     /// Sends frames from the generator's CPU; says how many.
     pub fn send(&self, frames: &Frames, first: u32, pace: Pace, time: Duration) -> Result<u64> {
         self.lab.within(Host::Client, || {
-            threads::run_on(0, self.other_cpu())?;
+            cpu::run_on(0, self.other_cpu())?;
             Ok(self.traffic.send(frames, first, self.outgoing, pace, time)?)
         })
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cordon_tests::lab::{CLIENT_INTERFACE, Host, address};
+use cordon_tests::{
+    cpu,
+    lab::{CLIENT_INTERFACE, Host, address},
+};
 use filter_user::kernel::{Frames, Pace};
 
 use super::{
@@ -106,7 +109,7 @@ fn beside(border: &Border, time: Duration, flood: impl FnOnce() -> Result<u64> +
 }
 
 fn answer(socket: &UdpSocket, cpu: usize, is_over: &AtomicBool) -> Result<()> {
-    threads::run_on(0, cpu)?;
+    cpu::run_on(0, cpu)?;
     threads::run_first(0)?;
     let mut datagram = [0; OCTETS];
     while !is_over.load(Ordering::Relaxed) {
@@ -118,7 +121,7 @@ fn answer(socket: &UdpSocket, cpu: usize, is_over: &AtomicBool) -> Result<()> {
 }
 
 fn ask(socket: &UdpSocket, cpu: usize, time: Duration) -> Result<Echo> {
-    threads::run_on(0, cpu)?;
+    cpu::run_on(0, cpu)?;
     threads::run_first(0)?;
     let begun = Instant::now();
     let count = (time.as_nanos() / STEP.as_nanos()) as u32;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, io, mem, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cordon_tests::cpu::run_on;
 
 /// The kernel's threads that poll an interface of this name (threaded NAPI, Linux 5.12), whosoever's it is.
 pub fn polling(interface: &str) -> Result<BTreeSet<u32>> {
@@ -33,18 +34,6 @@ pub fn cpus() -> Result<[usize; 2]> {
         [first, .., last] => Ok([first, last]),
         _ => bail!("the generator and the border need a CPU each, and this process may use one only"),
     }
-}
-
-/// Has a thread run on a CPU alone; 0 is the calling one.
-pub fn run_on(thread: u32, cpu: usize) -> Result<()> {
-    // SAFETY: all bits zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the index comes from a set of the same type.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set lives over the call, and is as long as we say.
-    let done = unsafe { libc::sched_setaffinity(thread as libc::pid_t, size_of_val(&set), &set) };
-    ensure!(done == 0, "keeping thread {thread} on CPU {cpu}: {}", io::Error::last_os_error());
-    Ok(())
 }
 
 /// Has every thread of a process run on a CPU alone.
