@@ -8,7 +8,6 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
-    hint::black_box,
     ops::{Deref, Index, IndexMut, Range},
 };
 
@@ -18,6 +17,7 @@ use hashbrown::HashTable;
 use self::pairs::Pairs;
 use crate::name::Name;
 
+mod many;
 mod pairs;
 
 pub(super) type NodeId = u32;
@@ -199,48 +199,6 @@ impl Tree {
     /// The node of a name, which is made if there is none. [`Tree::reserve`] must have allowed it.
     pub fn make(&mut self, name: &Name) -> NodeId {
         name.labels().fold(ROOT, |parent, label| self.child_or_new(parent, label, hash(&self.hasher, parent, label)))
-    }
-
-    /// The nodes of many names, in any order. In a large tree a look-up waits for memory more than it computes; so names
-    /// that end alike come one after the other, and their parents are in the cache, and the look-ups of a batch are begun
-    /// together, label by label, for the processor to wait for them at once.
-    pub fn make_all<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a Name>) -> Vec<NodeId> {
-        let mut ids = Vec::with_capacity(names.len());
-        let mut alike = Vec::with_capacity(names.len().min(ALIKE));
-        let mut names = names.map(Name::as_str);
-        let mut descents = Vec::with_capacity(BATCH);
-        loop {
-            alike.extend(names.by_ref().take(ALIKE).map(|name| (last_octets(name), name)));
-            if alike.is_empty() {
-                return ids;
-            }
-            alike.sort_unstable_by_key(|(last, _)| *last);
-            for batch in alike.chunks(BATCH) {
-                descents.extend(batch.iter().map(|(_, name)| Descent::new(name)));
-                self.go_down(&mut descents, &mut ids);
-            }
-            alike.clear();
-        }
-    }
-
-    /// Goes down to the nodes of some names, which are made if there are none.
-    fn go_down(&mut self, descents: &mut Vec<Descent<'_>>, ids: &mut Vec<NodeId>) {
-        for descent in &*descents {
-            black_box(descent.rest.as_bytes().last().copied());
-        }
-        while !descents.is_empty() {
-            descents.iter_mut().for_each(|descent| descent.take_label(&self.hasher));
-            for descent in &*descents {
-                black_box(self.children.find(descent.hash, |_| false));
-            }
-            descents.retain_mut(|descent| {
-                descent.at = self.child_or_new(descent.at, descent.label, descent.hash);
-                if descent.rest.is_empty() {
-                    ids.push(descent.at);
-                }
-                !descent.rest.is_empty()
-            });
-        }
     }
 
     pub fn name(&self, id: NodeId) -> Name {
@@ -443,27 +401,6 @@ impl Tree {
     }
 }
 
-/// On the way down to the node of a name.
-struct Descent<'a> {
-    at: NodeId,
-    /// The labels below.
-    rest: &'a str,
-    /// The next one, which was taken off, and its hash.
-    label: &'a str,
-    hash: u64,
-}
-
-impl<'a> Descent<'a> {
-    fn new(name: &'a str) -> Self {
-        Self { at: ROOT, rest: name, label: "", hash: 0 }
-    }
-
-    fn take_label(&mut self, hasher: &RandomState) {
-        (self.rest, self.label) = self.rest.rsplit_once('.').unwrap_or(("", self.rest));
-        self.hash = hash(hasher, self.at, self.label);
-    }
-}
-
 impl Index<NodeId> for Tree {
     type Output = TreeNode;
 
@@ -495,33 +432,7 @@ fn rehash(hasher: &RandomState, nodes: &[TreeNode], labels: &str, id: NodeId) ->
     hash(hasher, node.parent, label(labels, node))
 }
 
-/// A number by which names that end alike are neighbours.
-fn last_octets(name: &str) -> u64 {
-    let mut last = [0; 8];
-    let from = name.len().saturating_sub(last.len());
-    last.iter_mut().rev().zip(name.as_bytes()[from..].iter().rev()).for_each(|(to, octet)| *to = *octet);
-    u64::from_le_bytes(last)
-}
-
-/// Names that are sorted together: as many as a cache holds.
-const ALIKE: usize = 1 << 17;
-
-/// Look-ups that are begun together: what a core can wait for at once, and some more.
-const BATCH: usize = 32;
-
 /// Below this, unused labels are not worth the copying.
 const MIN_GARBAGE: usize = 1 << 16;
 
 const _: () = assert!(size_of::<TreeNode>() == 32);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_end_alike_are_neighbours() {
-        let mut names = ["a.example.net", "example.org", "b.example.net", "c.example.org", "net", ""];
-        names.sort_by_key(|name| last_octets(name));
-        assert_eq!(names, ["", "example.org", "c.example.org", "net", "a.example.net", "b.example.net"]);
-    }
-}
