@@ -1,15 +1,21 @@
 //! The names of orders, many to a row: a row for each would take a million rows for a million names, and seconds.
 //!
 //! A row of `name_lists` holds names in order, each with its LF, and begins with `first`; all names of the same order
-//! and kind in rows with a greater `first` are greater.
+//! and kind in rows with a greater `first` are greater. What would change many rows waits beside them, and whatever
+//! asks for names finds it done: see [`waiting`].
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
 
+use rusqlite::{Connection, params};
+
+use self::waiting::FOLDED;
 use super::{
     BookError,
     rows::{Kind, damaged},
 };
 use crate::name::Name;
+
+mod waiting;
 
 /// Names of one order and kind.
 #[derive(Clone, Copy)]
@@ -22,7 +28,6 @@ pub(super) struct Names<'a> {
 /// A row.
 struct Row {
     id: i64,
-    first: String,
     names: String,
 }
 
@@ -33,22 +38,33 @@ impl<'a> Names<'a> {
 
     /// How many there are.
     pub(super) fn count(&self) -> Result<u64, BookError> {
-        let mut query = self
-            .connection
-            .prepare_cached("SELECT coalesce(sum(count), 0) FROM name_lists WHERE number = ?1 AND kind = ?2")?;
+        let mut query = self.connection.prepare_cached(
+            "SELECT (SELECT coalesce(sum(count), 0) FROM name_lists WHERE number = ?1 AND kind = ?2) \
+             + (SELECT coalesce(sum(more), 0) FROM name_changes WHERE number = ?1 AND kind = ?2)",
+        )?;
         Ok(query.query_row(params![self.number, self.kind as i64], |row| row.get::<_, i64>(0))? as u64)
     }
 
     /// Calls `each` for every name, in order.
     pub(super) fn read(&self, mut each: impl FnMut(&str) -> Result<(), BookError>) -> Result<(), BookError> {
+        let waiting = self.waiting()?;
+        let waiting: Vec<(&str, bool)> = waiting.iter().map(|(name, comes)| (name.as_str(), *comes)).collect();
+        let mut rest = waiting.as_slice();
         let mut query = self
             .connection
             .prepare_cached("SELECT names FROM name_lists WHERE number = ?1 AND kind = ?2 ORDER BY first")?;
         let mut rows = query.query(params![self.number, self.kind as i64])?;
         while let Some(row) = rows.next()? {
-            row.get_ref(0)?.as_str().map_err(damaged)?.lines().try_for_each(&mut each)?;
+            let known = row.get_ref(0)?.as_str().map_err(damaged)?;
+            let last = known.lines().next_back().unwrap_or_default();
+            let (here, after) = rest.split_at(rest.partition_point(|(name, _)| *name <= last));
+            rest = after;
+            match here {
+                [] => known.lines().try_for_each(&mut each)?,
+                changes => merged(known, changes).lines().try_for_each(&mut each)?,
+            }
         }
-        Ok(())
+        merged("", rest).lines().try_for_each(each)
     }
 
     /// Calls `each` for every one of `names`, in order, with whether it is there.
@@ -59,21 +75,24 @@ impl<'a> Names<'a> {
     ) -> Result<(), BookError> {
         let mut names: Vec<&Name> = names.collect();
         names.sort_unstable();
+        let waiting = self.waiting()?;
         let mut rest = names.as_slice();
         while let Some(first) = rest.first() {
-            let row = self.row_of(first.as_str())?;
-            let end = row.as_ref().map_or(Ok(None), |row| self.after(&row.first))?;
-            let here = rest.partition_point(|name| end.as_deref().is_none_or(|end| name.as_str() < end));
-            let there: Vec<&str> = row.as_ref().map(|row| row.names.lines().collect()).unwrap_or_default();
-            for name in rest.get(..here).unwrap_or_default() {
-                each(name, there.binary_search(&name.as_str()).is_ok());
+            let (row, end) = self.around(first.as_str())?;
+            let (here, after) =
+                rest.split_at(rest.partition_point(|name| end.as_deref().is_none_or(|end| name.as_str() < end)));
+            rest = after;
+            let mut lines = row.as_ref().map_or("", |row| row.names.as_str()).lines().peekable();
+            for name in here {
+                while lines.next_if(|line| *line < name.as_str()).is_some() {}
+                let is_in_row = lines.next_if_eq(&name.as_str()).is_some();
+                each(name, waiting.get(name.as_str()).copied().unwrap_or(is_in_row));
             }
-            rest = rest.get(here..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Adds names and takes names out.
+    /// Adds names that are not there, and takes names out that are. One that does both goes.
     pub(super) fn change<'n>(
         &self,
         added: impl IntoIterator<Item = &'n Name>,
@@ -83,46 +102,82 @@ impl<'a> Names<'a> {
         let mut changes: Vec<(&str, bool)> =
             added.chain(removed.into_iter().map(|name| (name.as_str(), false))).collect();
         changes.sort_unstable();
-        let mut rest = changes.as_slice();
+        changes.dedup_by_key(|(name, _)| *name);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let waits = self.waits()?;
+        if changes.len() <= MANY && (waits > 0 || changes.len() > FEW && self.has_rows_over(FEW)?) {
+            self.append(&changes)?;
+            // What waits has a bound: the oldest makes room for what comes.
+            let mut over = (waits + changes.len()).saturating_sub(MANY);
+            while over > 0 {
+                over = over.saturating_sub(self.fold_oldest()?);
+            }
+            return Ok(());
+        }
+        let waiting = self.take_waiting()?;
+        if waiting.is_empty() {
+            return self.write_changes(&changes);
+        }
+        let mut all: BTreeMap<&str, bool> = waiting.iter().map(|(name, comes)| (name.as_str(), *comes)).collect();
+        all.extend(changes);
+        self.write_changes(&all.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Brings changes, in order and each name once, into the rows.
+    fn write_changes(&self, changes: &[(&str, bool)]) -> Result<(), BookError> {
+        let mut rest = changes;
         while let Some((first, _)) = rest.first() {
-            let row = self.row_of(first)?;
-            let end = row.as_ref().map_or(Ok(None), |row| self.after(&row.first))?;
-            let here = rest.partition_point(|(name, _)| end.as_deref().is_none_or(|end| *name < end));
+            let (mut row, mut end) = self.around(first)?;
+            if row.is_none()
+                && let Some(next) = end.take()
+            {
+                (row, end) = self.around(&next)?;
+            }
+            let (here, after) =
+                rest.split_at(rest.partition_point(|(name, _)| end.as_deref().is_none_or(|end| *name < end)));
+            rest = after;
             let known = row.as_ref().map_or("", |row| row.names.as_str());
-            let mut names = merged(known, rest.get(..here).unwrap_or_default());
+            let mut names = merged(known, here);
             // Rows with few names would become many rows.
             if names.len() < LEAST
-                && let Some(next) = end.map(|end| self.row_of(&end)).transpose()?.flatten()
+                && let Some(end) = end
+                && let (Some(next), _) = self.around(&end)?
             {
                 names.push_str(&next.names);
                 self.delete(next.id)?;
             }
             self.write(row.map(|row| row.id), &names)?;
-            rest = rest.get(here..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// The row that a name is in, or would be.
-    fn row_of(&self, name: &str) -> Result<Option<Row>, BookError> {
-        let of = |query: &str, name: &str| -> Result<Option<Row>, BookError> {
-            let mut query = self.connection.prepare_cached(query)?;
-            let read = |row: &rusqlite::Row<'_>| Ok(Row { id: row.get(0)?, first: row.get(1)?, names: row.get(2)? });
-            Ok(query.query_row(params![self.number, self.kind as i64, name], read).optional()?)
+    /// The row that a name is in, or would be unless it is less than all, and where the row after that begins.
+    fn around(&self, name: &str) -> Result<(Option<Row>, Option<String>), BookError> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT id, names, next FROM ( \
+                 SELECT (SELECT id FROM name_lists WHERE number = ?1 AND kind = ?2 AND first <= ?3 \
+                         ORDER BY first DESC LIMIT 1) AS here, \
+                        (SELECT first FROM name_lists WHERE number = ?1 AND kind = ?2 AND first > ?3 \
+                         ORDER BY first LIMIT 1) AS next \
+             ) LEFT JOIN name_lists ON id = here",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let id: Option<i64> = row.get(0)?;
+            let here = id.map(|id| Ok::<_, rusqlite::Error>(Row { id, names: row.get(1)? })).transpose()?;
+            Ok((here, row.get(2)?))
         };
-        let before = "SELECT id, first, names FROM name_lists WHERE number = ?1 AND kind = ?2 AND first <= ?3 \
-                      ORDER BY first DESC LIMIT 1";
-        let after = "SELECT id, first, names FROM name_lists WHERE number = ?1 AND kind = ?2 AND first > ?3 \
-                     ORDER BY first LIMIT 1";
-        of(before, name)?.map_or_else(|| of(after, name), |row| Ok(Some(row)))
+        Ok(query.query_row(params![self.number, self.kind as i64, name], read)?)
     }
 
-    /// Where the row after this one begins.
-    fn after(&self, first: &str) -> Result<Option<String>, BookError> {
+    fn has_rows_over(&self, most: usize) -> Result<bool, BookError> {
         let mut query = self.connection.prepare_cached(
-            "SELECT first FROM name_lists WHERE number = ?1 AND kind = ?2 AND first > ?3 ORDER BY first LIMIT 1",
+            "SELECT count(*) FROM (SELECT 1 FROM name_lists WHERE number = ?1 AND kind = ?2 LIMIT ?3)",
         )?;
-        Ok(query.query_row(params![self.number, self.kind as i64, first], |row| row.get(0)).optional()?)
+        let least = most as i64 + 1;
+        let found: i64 = query.query_row(params![self.number, self.kind as i64, least], |row| row.get(0))?;
+        Ok(found == least)
     }
 
     /// Puts names in the place of a row, or of none: in one row, or in several if they are many.
@@ -152,7 +207,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Names with those that come and without those that go. One that does both goes.
+/// Names with those that come and without those that go.
 fn merged(known: &str, changes: &[(&str, bool)]) -> String {
     let octets: usize = changes.iter().map(|(name, _)| name.len() + 1).sum();
     let mut names = String::with_capacity(known.len() + octets);
@@ -164,7 +219,6 @@ fn merged(known: &str, changes: &[(&str, bool)]) -> String {
             Some(name) => (name, true),
             None => {
                 let Some((name, comes)) = changes.next() else { return names };
-                while changes.next_if(|(next, _)| *next == name).is_some() {}
                 known.next_if_eq(&name);
                 (name, comes)
             }
@@ -183,6 +237,12 @@ fn end_of_line(names: &str, octets: usize) -> usize {
     end.or_else(|| names.find('\n').map(|end| end + 1)).unwrap_or(names.len())
 }
 
+/// Changes that go into the rows at once: a few take no longer there than beside them.
+const FEW: usize = 16;
+
+/// So many changes go into the rows at once again, since they touch most rows that there are; and so many wait at most.
+const MANY: usize = 32 * FOLDED;
+
 /// Octets of a new row: two of them fill a page of 4,096 octets.
 const FILL: usize = 1900;
 
@@ -200,7 +260,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::*;
-    use crate::book::{Book, schema};
+    use crate::book::Book;
 
     /// In no order, some beginning with others, and long enough for several rows.
     fn name(number: u16) -> Name {
@@ -231,32 +291,48 @@ mod tests {
         }
     }
 
+    fn waiting(book: &Book) -> usize {
+        let sum = "SELECT coalesce(sum(changes), 0) FROM name_changes";
+        book.connection.query_row(sum, [], |row| row.get::<_, i64>(0)).unwrap() as usize
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn they_are_a_set(batches in vec((vec(0..1000_u16, 0..400), vec(0..1000_u16, 0..400)), 1..8)) {
+        fn they_are_a_set(
+            batches in vec((vec(0..4000_u16, 0..1000), vec(0..4000_u16, 0..1000), any::<bool>(), 0..4), 1..16)
+        ) {
             let folder = tempfile::tempdir().unwrap();
-            drop(Book::open(folder.path()).unwrap());
-            let connection = schema::open(&folder.path().join("book.sqlite")).unwrap();
-            connection.execute("INSERT INTO orders VALUES (1, 'a', 's', '', 0, NULL), (2, 'b', 's', '', 0, NULL)", []).unwrap();
-            let names = Names::new(&connection, 1, Kind::Listed);
-            let neighbour = Names::new(&connection, 1, Kind::Except);
+            let mut book = Book::open(folder.path()).unwrap();
+            let orders = "INSERT INTO orders VALUES (1, 'a', 's', '', 0, NULL), (2, 'b', 's', '', 0, NULL)";
+            book.connection.execute(orders, []).unwrap();
             let other = [name(7)];
-            neighbour.change(&other, []).unwrap();
-            Names::new(&connection, 2, Kind::Listed).change(&other, []).unwrap();
+            Names::new(&book.connection, 1, Kind::Except).change(&other, []).unwrap();
+            Names::new(&book.connection, 2, Kind::Listed).change(&other, []).unwrap();
             let mut expected = BTreeSet::new();
-            for (come, go) in batches {
+            for (mut come, mut go, is_small, folds) in batches {
+                if is_small {
+                    come.truncate(FEW / 2);
+                    go.truncate(FEW / 2);
+                }
+                let names = Names::new(&book.connection, 1, Kind::Listed);
                 let come: BTreeSet<Name> = come.into_iter().map(name).filter(|name| !expected.contains(name)).collect();
                 let go: BTreeSet<Name> = go.into_iter().map(name).filter(|name| expected.contains(name)).collect();
                 names.change(&come, &go).unwrap();
                 expected.extend(come);
                 expected.retain(|name| !go.contains(name));
-                check(&connection);
+                check(&book.connection);
+                prop_assert!(waiting(&book) <= MANY);
+                for _ in 0..folds {
+                    book.fold_changes().unwrap();
+                }
+                prop_assert_eq!(book.has_changes_waiting().unwrap(), waiting(&book) > 0);
+                let names = Names::new(&book.connection, 1, Kind::Listed);
                 let read = read(&names);
                 prop_assert_eq!(&read, &expected.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>());
                 prop_assert_eq!(names.count().unwrap(), expected.len() as u64);
-                let asked: Vec<Name> = (0..1000).step_by(7).map(name).collect();
+                let asked: Vec<Name> = (0..4000).step_by(7).map(name).collect();
                 let mut answers = 0;
                 names.look_up(asked.iter(), |name, is_there| {
                     answers += 1;
@@ -264,8 +340,15 @@ mod tests {
                 }).unwrap();
                 prop_assert_eq!(answers, asked.len());
             }
-            prop_assert_eq!(super::tests::read(&neighbour), [other[0].as_str()]);
-            let rows: i64 = connection.query_row("SELECT count(*) FROM name_lists", [], |row| row.get(0)).unwrap();
+            while book.has_changes_waiting().unwrap() {
+                book.fold_changes().unwrap();
+            }
+            check(&book.connection);
+            prop_assert_eq!(super::tests::read(&Names::new(&book.connection, 1, Kind::Except)), [other[0].as_str()]);
+            let names = Names::new(&book.connection, 1, Kind::Listed);
+            prop_assert_eq!(super::tests::read(&names).len(), expected.len());
+            prop_assert_eq!(names.count().unwrap(), expected.len() as u64);
+            let rows: i64 = book.connection.query_row("SELECT count(*) FROM name_lists", [], |row| row.get(0)).unwrap();
             let octets: usize = expected.iter().map(|name| name.as_str().len() + 1).sum();
             prop_assert!(rows as usize <= 4 + octets / LEAST * 2, "{} rows for {} octets", rows, octets);
         }
@@ -273,9 +356,57 @@ mod tests {
 
     #[test]
     fn one_that_comes_and_goes_goes() {
-        let changes = [("a", false), ("b", false), ("b", true), ("c", true), ("e", true)];
-        assert_eq!(merged("a\nb\nd\n", &changes), "c\nd\ne\n");
-        assert_eq!(merged("", &[("b", false), ("b", true)]), "");
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::open(folder.path()).unwrap();
+        book.connection.execute("INSERT INTO orders VALUES (1, 'a', 's', '', 0, NULL)", []).unwrap();
+        let names = Names::new(&book.connection, 1, Kind::Listed);
+        let [one, other, third] = [1, 2, 3].map(name);
+        names.change([&one, &other], []).unwrap();
+        names.change([&other, &third], [&other]).unwrap();
+        let mut expected = [one.as_str(), third.as_str()];
+        expected.sort_unstable();
+        assert_eq!(read(&names), expected);
+    }
+
+    #[test]
+    fn changes_of_a_million_names_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Book::open(folder.path()).unwrap();
+        book.connection.execute("INSERT INTO orders VALUES (1, 'a', 's', '', 0, NULL)", []).unwrap();
+        let all: BTreeSet<Name> = (0..60_000).map(name).collect();
+        let (early, late): (Vec<_>, Vec<_>) = all.iter().partition(|name| name.as_str().len() % 7 > 0);
+        let change = |book: &Book, come: &[&Name], go: &[&Name]| {
+            let names = Names::new(&book.connection, 1, Kind::Listed);
+            names.change(come.iter().copied(), go.iter().copied()).unwrap();
+            (waiting(book), names.count().unwrap())
+        };
+        let n = early.len();
+        let (some, few) = (late.get(..100).unwrap(), late.get(100..100 + FEW).unwrap());
+        assert!(n > MANY);
+        // What is new goes into rows of its own, and few go into the rows that there are.
+        assert_eq!(change(&book, &early, &[]), (0, n as u64));
+        assert_eq!(change(&book, few, &[]), (0, (n + FEW) as u64));
+        // More wait, and what comes after these waits, too.
+        assert_eq!(change(&book, some, &[]), (100, (n + FEW + 100) as u64));
+        assert_eq!(change(&book, &[], &some[..1]), (101, (n + FEW + 99) as u64));
+        // What is too much to wait has the oldest of it go, which was 100 in a row.
+        let (gone, left) = early.split_at(MANY - 50);
+        assert_eq!(change(&book, &[], gone), (MANY - 49, (n + FEW + 99 - gone.len()) as u64));
+        // A row goes whenever there is time: the one of 1, and one of the others.
+        book.fold_changes().unwrap();
+        book.fold_changes().unwrap();
+        assert_eq!(change(&book, &[], &[]), (MANY - 50 - FOLDED, (n + FEW + 99 - gone.len()) as u64));
+        // What is more than may wait goes into the rows with all that waits.
+        assert!(left.len() > MANY);
+        assert_eq!(change(&book, &[], left), (0, (FEW + 99) as u64));
+        let mut expected: Vec<&str> = some.iter().skip(1).chain(few).map(|name| name.as_str()).collect();
+        expected.sort_unstable();
+        assert_eq!(read(&Names::new(&book.connection, 1, Kind::Listed)), expected);
+    }
+
+    #[test]
+    fn rows_end_with_a_line() {
+        assert_eq!(merged("a\nb\nd\n", &[("a", false), ("b", false), ("c", true), ("e", true)]), "c\nd\ne\n");
         assert_eq!(end_of_line("abc\ndef\n", 5), 4);
         assert_eq!(end_of_line("abc\ndef\n", 2), 4);
         assert_eq!(end_of_line("abc\ndef\n", 100), 8);

@@ -14,7 +14,7 @@ use super::{BookError, chain};
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-pub(super) const STEPS: [&str; 5] = [TABLES, HELD, FIGURES, CHAIN, NAME_LISTS];
+pub(super) const STEPS: [&str; 6] = [TABLES, HELD, FIGURES, CHAIN, NAME_LISTS, NAME_CHANGES];
 
 /// The version that has the history chained.
 const CHAINED: i64 = 4;
@@ -225,6 +225,22 @@ INSERT INTO name_lists (number, kind, first, count, names)
     )
     GROUP BY number, kind, part;
 DROP TABLE names;
+";
+
+/// `name_changes` holds what the rows of names do not have yet; see the module `names::waiting`. The names are counted
+/// from the index alone.
+const NAME_CHANGES: &str = "
+CREATE TABLE name_changes (
+    id INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL REFERENCES orders (number),
+    kind INTEGER NOT NULL,
+    changes INTEGER NOT NULL,
+    more INTEGER NOT NULL,
+    names TEXT NOT NULL
+) STRICT;
+CREATE INDEX name_changes_number ON name_changes (number, kind, changes, more);
+DROP INDEX name_lists_first;
+CREATE INDEX name_lists_first ON name_lists (number, kind, first, count);
 ";
 
 #[cfg(test)]

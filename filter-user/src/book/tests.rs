@@ -100,9 +100,9 @@ fn f3_the_same_twice_changes_nothing_and_different_ends_replace() {
 fn a_newer_book_is_refused_with_both_versions() {
     let folder = tempfile::tempdir().unwrap();
     drop(Book::open(folder.path()).unwrap());
-    Connection::open(folder.path().join(FILE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    Connection::open(folder.path().join(FILE)).unwrap().pragma_update(None, "user_version", 8).unwrap();
     let error = Book::open(folder.path()).unwrap_err();
-    assert!(matches!(error, BookError::Newer { found: 7, known: 5 }), "{error}");
+    assert!(matches!(error, BookError::Newer { found: 8, known: 6 }), "{error}");
 }
 
 #[test]

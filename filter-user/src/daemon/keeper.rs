@@ -193,6 +193,8 @@ pub(super) struct Keeper {
     unreleased: bool,
     /// The history could not be written.
     unnoted: bool,
+    /// Changes of names could not be brought into the rows of names.
+    unfolded: bool,
     /// Files of which only the last events were taken in.
     grown: Grown,
 }
@@ -227,6 +229,7 @@ impl Keeper {
             missed: BTreeSet::new(),
             unreleased: false,
             unnoted: false,
+            unfolded: false,
             grown: Grown::default(),
         }
     }
@@ -247,8 +250,9 @@ impl Keeper {
         // The configuration may hold less than the last daemon's did.
         self.release();
         loop {
-            let (release, notes) = (self.next_release(), self.next_notes());
-            let job = match release.into_iter().chain(notes).chain(self.grown.wait()).min() {
+            let (release, notes, fold) = (self.next_release(), self.next_notes(), self.next_fold());
+            let next = [release, notes, fold, self.grown.wait()].into_iter().flatten().min();
+            let job = match next {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => jobs.recv_timeout(wait),
             };
@@ -261,6 +265,9 @@ impl Keeper {
                     }
                     if release.is_some_and(|release| notes.is_none_or(|notes| release <= notes)) {
                         self.release();
+                    }
+                    if fold.is_some() && fold == next {
+                        self.fold();
                     }
                     continue;
                 }
@@ -610,6 +617,7 @@ fn impossible(error: BookError) -> Failed {
 }
 
 mod absent;
+mod fold;
 mod grown;
 mod guards;
 mod history;

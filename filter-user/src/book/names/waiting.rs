@@ -1,0 +1,120 @@
+//! Changes of names that the rows do not have yet.
+//!
+//! A thousand names from all over a million stand in a thousand rows, and to write all of these takes longer than an
+//! order may wait: so what changes is written in one row, and goes into the rows of names when there is time.
+//!
+//! A row of `name_changes` holds names in order, each with its LF, and before it `+` if it comes or `-` if it goes.
+//! `changes` is how many; `more` is by how many names there are more then. What has a greater `id` came later.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, TransactionBehavior::Immediate, params};
+
+use super::{Names, damaged};
+use crate::book::{Book, BookError, rows::Kind};
+
+/// Names in a row, at most: what [`Book::fold_changes`] takes at once.
+pub(super) const FOLDED: usize = 256;
+
+impl Book {
+    /// Whether changes of names wait.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub(crate) fn has_changes_waiting(&self) -> Result<bool, BookError> {
+        let mut query = self.connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM name_changes)")?;
+        Ok(query.query_row([], |row| row.get(0))?)
+    }
+
+    /// Brings the oldest of them into the rows of names: as many as take some hundredths of a second.
+    ///
+    /// # Errors
+    /// They wait on.
+    pub(crate) fn fold_changes(&mut self) -> Result<(), BookError> {
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        let oldest = transaction
+            .query_row("SELECT number, kind FROM name_changes ORDER BY id LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        if let Some((number, kind)) = oldest {
+            let kind = if kind == Kind::Except as i64 { Kind::Except } else { Kind::Listed };
+            Names::new(&transaction, number, kind).fold_oldest()?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+impl Names<'_> {
+    /// How many changes wait.
+    pub(super) fn waits(&self) -> Result<usize, BookError> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT coalesce(sum(changes), 0) FROM name_changes WHERE number = ?1 AND kind = ?2")?;
+        Ok(query.query_row(params![self.number, self.kind as i64], |row| row.get::<_, i64>(0))? as usize)
+    }
+
+    /// What waits, and whether it comes: what came last of each name.
+    pub(super) fn waiting(&self) -> Result<BTreeMap<String, bool>, BookError> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT names FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id")?;
+        let mut rows = query.query(params![self.number, self.kind as i64])?;
+        let mut waiting = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            for change in changes(row.get_ref(0)?.as_str().map_err(damaged)?) {
+                let (name, comes) = change?;
+                waiting.insert(name.to_owned(), comes);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// The same, which waits no longer.
+    pub(super) fn take_waiting(&self) -> Result<BTreeMap<String, bool>, BookError> {
+        let waiting = self.waiting()?;
+        if !waiting.is_empty() {
+            let mut delete =
+                self.connection.prepare_cached("DELETE FROM name_changes WHERE number = ?1 AND kind = ?2")?;
+            delete.execute(params![self.number, self.kind as i64])?;
+        }
+        Ok(waiting)
+    }
+
+    /// Has changes wait that are in order, each name once.
+    pub(super) fn append(&self, changes: &[(&str, bool)]) -> Result<(), BookError> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO name_changes (number, kind, changes, more, names) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        for changes in changes.chunks(FOLDED) {
+            let more: i64 = changes.iter().map(|(_, comes)| if *comes { 1 } else { -1 }).sum();
+            let names: String =
+                changes.iter().flat_map(|(name, comes)| [if *comes { "+" } else { "-" }, name, "\n"]).collect();
+            insert.execute(params![self.number, self.kind as i64, changes.len() as i64, more, names])?;
+        }
+        Ok(())
+    }
+
+    /// Brings the oldest of what waits into the rows of names. Gives how many changes that were.
+    pub(super) fn fold_oldest(&self) -> Result<usize, BookError> {
+        let mut take = self.connection.prepare_cached(
+            "DELETE FROM name_changes WHERE id = \
+                 (SELECT id FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id LIMIT 1) \
+             RETURNING names",
+        )?;
+        let names: String = take.query_row(params![self.number, self.kind as i64], |row| row.get(0))?;
+        let changes = changes(&names).collect::<Result<Vec<_>, _>>()?;
+        self.write_changes(&changes)?;
+        Ok(changes.len())
+    }
+}
+
+/// The changes of a row.
+fn changes(names: &str) -> impl Iterator<Item = Result<(&str, bool), BookError>> {
+    names.lines().map(|line| {
+        let comes = line.strip_prefix('+').map(|name| (name, true));
+        comes
+            .or_else(|| line.strip_prefix('-').map(|name| (name, false)))
+            .ok_or_else(|| damaged(format_args!("change of a name {line:?}")))
+    })
+}
