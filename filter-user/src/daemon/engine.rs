@@ -209,7 +209,7 @@ impl Engine {
 
     /// Works until [`Message::Stop`].
     pub fn run(mut self, messages: &Receiver<Message>, events: &EventHub) {
-        while let Ok(message) = messages.recv() {
+        while let Some(message) = self.next(messages) {
             let has_changed = matches!(message, Message::End(_) | Message::Applied { .. } | Message::Reload(..));
             let why = match message {
                 Message::End(ids) => {
@@ -257,6 +257,17 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// The next message. While there is none, the tables come to rest, so that the next change is in force sooner.
+    fn next(&self, messages: &Receiver<Message>) -> Option<Message> {
+        if let Ok(message) = messages.try_recv() {
+            return Some(message);
+        }
+        if let Err(error) = self.enforcer.tables().settle() {
+            tracing::warn!("the next change waits for packets that are on their way: {error}");
+        }
+        messages.recv().ok()
     }
 
     /// Has it written which orders the slots are, if that changed.

@@ -48,12 +48,18 @@ impl Tables {
         self.look_also_at(changes.depths_during)?;
         {
             let _writing = self.lock();
-            self.names.set_all(&self.hashed(&changes.insert))?;
-            self.names.set_all(&self.hashed(&changes.update))?;
-            // A packet looks from the shallow to the deep. One that has passed by where a new node is now must not
-            // find an old one gone, which it would have met further on.
-            if !changes.delete.is_empty() {
-                self.names.wait_for_readers()?;
+            let (insert, update) = (self.hashed(&changes.insert), self.hashed(&changes.update));
+            if self.names.is_at_rest() && changes.are_apart() {
+                self.names.set_all_apart(&insert)?;
+                self.names.set_all_apart(&update)?;
+            } else {
+                self.names.set_all(&insert)?;
+                self.names.set_all(&update)?;
+                // A packet looks from the shallow to the deep. One that has passed by where a new node is now must not
+                // find an old one gone, which it would have met further on.
+                if !changes.delete.is_empty() {
+                    self.names.wait_for_readers()?;
+                }
             }
             let delete: Vec<_> = changes.delete.iter().map(|name| name.listing(&self.key).tag).collect();
             self.names.delete_all(&delete);
@@ -63,6 +69,16 @@ impl Tables {
         }
         self.retire(changes.retired_orders.iter().copied())?;
         self.finish(changes.depths)
+    }
+
+    /// Waits until no packet is on its way that came before the last change, so that the next change need not. To be
+    /// called when there is nothing else to do.
+    ///
+    /// # Errors
+    /// If the kernel does not wait; then the next change does.
+    pub fn settle(&self) -> Result<(), Error> {
+        let _writing = self.lock();
+        if self.names.is_at_rest() { Ok(()) } else { self.names.wait_for_readers() }
     }
 
     /// Brings tables that an earlier process left to a state that was compiled from nothing, while packets are

@@ -1,8 +1,8 @@
 //! The name table: buckets of names, and a filter in front that spares most names the look-up.
 //!
-//! State: how many names there are, and what is to be done before the next is inserted or after many are gone. A name's
-//! bits in the filter are set, and a grace period passes, before it is there; they are cleared only after it is gone. A
-//! bit too many costs a look-up, a bit too few would miss an order. Names that go leave their bits;
+//! State: how many names there are, and what is to be done before the next is written or after many are gone. A name's
+//! bits in the filter are set before it is there, and cleared only after it is gone. A bit too many costs a look-up, a
+//! bit too few would miss an order. Names that go leave their bits;
 //! [`NameTable::is_stale`] tells when enough of them have gathered. Then the filter is made anew beside the one in use,
 //! a part of the names at a time, so that no order waits for it. What an earlier process left in the buckets is put
 //! right before the first write.
@@ -36,8 +36,8 @@ pub struct NameTable {
 struct State {
     /// Number of names, once it is known.
     count: Option<usize>,
-    /// A grace period must pass before a name is inserted: slots were given up that readers may be at yet, or bits were
-    /// set in the filter that readers may have missed.
+    /// Something was written since the last grace period began: readers may be on their way that have passed by it, or
+    /// that are yet at a slot that was given up.
     is_wait_due: bool,
     /// Names that were deleted since the filter was made.
     deleted: usize,
@@ -61,7 +61,15 @@ impl NameTable {
 
     /// Waits until every run of the program that goes on now has ended.
     pub fn wait_for_readers(&self) -> Result<(), Error> {
-        self.grace.wait()
+        let mut state = self.state();
+        self.grace.wait()?;
+        state.is_wait_due = false;
+        Ok(())
+    }
+
+    /// Whether every run that is going on has begun after the last write.
+    pub fn is_at_rest(&self) -> bool {
+        !self.state().is_wait_due
     }
 
     /// What `Settings::filter_lines` must be.
@@ -89,15 +97,28 @@ impl NameTable {
         self.buckets.for_each(visit);
     }
 
-    /// Inserts or updates, in order.
+    /// Inserts or updates, in order. Whoever looks a name up that is below several of them, and meets one, has met or will
+    /// meet those before it: the filter shows all of them to every reader before the first is there.
     pub fn set_all(&self, nodes: &[(Listing, Node)]) -> Result<(), Error> {
+        self.write(nodes, true)
+    }
+
+    /// The same of nodes of which none is below another, where the table [is at rest](Self::is_at_rest): nobody is waited
+    /// for. A reader whom the filter did not show one passes it by, and meets no other.
+    pub fn set_all_apart(&self, nodes: &[(Listing, Node)]) -> Result<(), Error> {
+        self.write(nodes, false)
+    }
+
+    fn write(&self, nodes: &[(Listing, Node)], waits: bool) -> Result<(), Error> {
         let mut state = self.state();
         let State { count, is_wait_due, fresh, .. } = &mut *state;
         let count = count.get_or_insert_with(|| self.buckets.tidy());
+        let mut is_due = *is_wait_due;
+        *is_wait_due |= !nodes.is_empty();
         for batch in nodes.chunks(BATCH) {
             batch.iter().for_each(|(name, _)| self.filter.fetch(&name.filter));
             for (name, _) in batch {
-                *is_wait_due |= self.filter.add(&name.filter);
+                is_due |= self.filter.add(&name.filter);
                 if let Some(fresh) = fresh {
                     fresh.add(&name.filter);
                 }
@@ -113,11 +134,9 @@ impl NameTable {
                 if *count >= self.entries() as usize {
                     return Err(full());
                 }
-                if std::mem::take(is_wait_due)
-                    && let Err(error) = self.grace.wait()
-                {
-                    *is_wait_due = true;
-                    return Err(error);
+                if waits && is_due {
+                    self.grace.wait()?;
+                    is_due = false;
                 }
                 self.buckets.insert(&name.tag, *node).map_err(|_| full())?;
                 *count += 1;
@@ -128,7 +147,8 @@ impl NameTable {
 
     /// Gives names that are there these nodes, in order; others are passed over.
     pub fn update_all(&self, nodes: &[(NameTag, Node)]) {
-        let _state = self.state();
+        let mut state = self.state();
+        state.is_wait_due |= !nodes.is_empty();
         for (tag, node) in nodes {
             self.buckets.update(tag, *node);
         }

@@ -100,6 +100,25 @@ fn half(from: u32) -> impl Iterator<Item = u32> + Clone {
     (from..NAMES).step_by(2)
 }
 
+/// The same changes, a few names at a time.
+fn parts(changes: &Changes) -> Vec<Changes> {
+    let Changes { policies, depths_during, insert, update, delete, depths, .. } = changes;
+    let part = Changes { depths_during: *depths_during, depths: *depths, ..Changes::default() };
+    let mut parts = vec![Changes { policies: policies.clone(), ..part.clone() }];
+    parts.extend(insert.chunks(PART).map(|insert| Changes { insert: insert.to_vec(), ..part.clone() }));
+    let (stays, goes) = update.split_at(update.len() - delete.len());
+    parts.extend(stays.chunks(PART).map(|update| Changes { update: update.to_vec(), ..part.clone() }));
+    let goes = goes.chunks(PART).zip(delete.chunks(PART));
+    parts.extend(goes.map(|(update, delete)| Changes {
+        update: update.to_vec(),
+        delete: delete.to_vec(),
+        ..part.clone()
+    }));
+    parts
+}
+
+const PART: usize = 2000;
+
 #[test]
 fn names_policies_and_scopes_change_under_traffic() {
     let kernel = Kernel::ephemeral(&Capacity { names: 6 * NAMES, ..CAPACITY }).unwrap();
@@ -189,7 +208,16 @@ fn names_policies_and_scopes_change_under_traffic() {
                 ..Changes::default()
             };
             changes += next.policies.len() + next.insert.len() + next.update.len() + next.delete.len();
-            tables.apply(&next, &Clock::now()).unwrap();
+            if round % 3 == 0 {
+                // Then nobody waits for packets but between the parts.
+                for part in parts(&next) {
+                    assert!(part.are_apart());
+                    tables.settle().unwrap();
+                    tables.apply(&part, &Clock::now()).unwrap();
+                }
+            } else {
+                tables.apply(&next, &Clock::now()).unwrap();
+            }
             set_scopes(round);
             // The filter is made anew all the time, as the daemon does it: in parts, between other changes.
             let part = round % 4;

@@ -195,6 +195,11 @@ proptest! {
             let states: Vec<_> =
                 names.iter().map(|name| (name, committed.see(name, &questions), model.see(name, &questions))).collect();
             let in_use = slots_in_use(&image, &names);
+            // Who meets some nodes as they were and others as they will be.
+            let written: BTreeSet<&Name> = changes.insert.iter().chain(&changes.update).map(|(name, _)| name).collect();
+            prop_assert!(changes.delete.iter().all(|name| written.contains(name)));
+            let meets_two = |name: &&Name| name.suffixes().filter(|name| written.contains(name)).count() > 1;
+            prop_assert_eq!(changes.are_apart(), !written.iter().any(meets_two));
             for step in changes.steps() {
                 if let Step::Policy(slot, _) = step {
                     prop_assert!(!in_use.contains(&slot), "policy {slot} is in use");
