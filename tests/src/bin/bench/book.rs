@@ -158,13 +158,13 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut 
     ensure!(first.problems.is_empty(), "{first:?}");
     let text = format!(
         "Milliseconds from a change of {CHANGED} names at once, half of them coming and half going, to their \
-         enforcement, in a list of {}.",
+         enforcement, in a list of {}; the daemon has come to rest before.",
         grouped(size.daemon)
     );
     let heading = "The daemon: a change of many names";
     let table = report.table(Table::new("daemon-changes", heading, &CHANGES).text(text));
     let mut each = |what: &str, send: &mut dyn FnMut(&Daemon, [String; 2]) -> Result<Instant>| -> Result<()> {
-        let change = spread((size.changes / 4).max(7), || {
+        let change = spread((size.changes / 8).max(7), || {
             let (mut generation, next) = (daemon.generation()?, names());
             let begun = send(daemon, [event("add", &next), event("remove", &known)])?;
             let mut took = 0.0;
@@ -176,7 +176,7 @@ fn many_changes(daemon: &mut Daemon, server: &Server, size: &Size, report: &mut 
                 Ok(is_new && all(daemon, &next, true)? && all(daemon, &known, false)?)
             })?;
             known = next;
-            thread::sleep(PAUSE);
+            thread::sleep(REST);
             Ok(took)
         })?;
         let most = format!("{:.1}", change.part(0.99));
@@ -211,7 +211,7 @@ fn zone_changes(run: &Run, report: &mut Report) -> Result<()> {
         grouped(count)
     );
     let table = report.table(Table::new("daemon-zone", "The daemon: a change of a zone", &CHANGES).text(text));
-    for (changed, rounds) in [(2, size.changes), (CHANGED, (size.changes / 4).max(7))] {
+    for (changed, rounds, pause) in [(2, size.changes, PAUSE), (CHANGED, (size.changes / 8).max(7), REST)] {
         let mut known: Vec<String> = Vec::new();
         let change = spread(rounds, || {
             let next = names(changed / 2);
@@ -219,7 +219,7 @@ fn zone_changes(run: &Run, report: &mut Report) -> Result<()> {
             daemon.until(|daemon| Ok(all(daemon, &next, true)? && all(daemon, &known, false)?))?;
             let took = sent.elapsed().as_secs_f64() * 1000.0;
             known = next;
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
             Ok(took)
         })?;
         let most = format!("{:.1}", change.part(0.99));
@@ -304,3 +304,6 @@ http = {{ interval = "1h", incremental = true, long_poll = "5m" }}
 const CHANGED: usize = 1000;
 
 const PAUSE: Duration = Duration::from_millis(30);
+
+/// The same of many names: the order book brings them to where the others are.
+const REST: Duration = Duration::from_millis(1500);
