@@ -46,6 +46,8 @@ pub(super) struct Group {
     moving: BTreeMap<String, Moving>,
     /// By part, exceptions that wait until others stop those names, and which.
     waiting: BTreeMap<String, Moving>,
+    /// By part from which names go to others, exceptions that have gone from it.
+    lost: BTreeMap<String, Vec<Name>>,
     /// The zone says something else than it last did: parts that were revoked come back, also those that are the same.
     pub(super) says_anew: bool,
 }
@@ -60,12 +62,43 @@ impl Group {
         Some(delta)
     }
 
+    /// Notes the exceptions that have gone from a part.
+    pub(super) fn note_lost(&mut self, id: &str, except: &Delta) {
+        if self.moving.contains_key(id) {
+            self.lost.insert(id.to_owned(), except.removed.clone());
+        }
+    }
+
     /// Exceptions that come to a part, without those that wait.
     pub(super) fn come_now(&self, id: &str, except: &mut Delta) {
         if let Some(waiting) = self.waiting.get(id) {
             except.added.retain(|name| !waiting.contains_key(name));
         }
     }
+}
+
+/// The names that no part has, or none that reaches as far. `listed` tells which of some names a part lists.
+fn in_no_part<'n>(
+    group: &Group,
+    coming: impl IntoIterator<Item = (Match, &'n Name)>,
+    listed: impl Fn(&str, i64, &BTreeSet<&'n Name>) -> Result<BTreeSet<&'n Name>, BookError>,
+) -> Result<BTreeSet<Name>, BookError> {
+    let (mut at, mut below) = (BTreeSet::new(), BTreeSet::new());
+    for (reach, name) in coming {
+        at.extend((reach != Match::Below).then_some(name));
+        below.extend((reach != Match::Exact).then_some(name));
+    }
+    for (id, (number, reach)) in &group.numbers {
+        for (names, without) in [(&mut at, Match::Below), (&mut below, Match::Exact)] {
+            if *reach == without {
+                continue;
+            }
+            for listed in listed(id, *number, names)? {
+                names.remove(listed);
+            }
+        }
+    }
+    Ok(at.union(&below).map(|name| (*name).clone()).collect())
 }
 
 /// Parts that the zone has no names for any more are emptied; if the zone is not taken, all stay as they are.
@@ -97,7 +130,13 @@ pub(super) fn complete(
                 let order = Order { terms: terms.into(), names: BTreeSet::new(), except: BTreeSet::new() };
                 orders.insert(id, Folded::Put { order, place: Place::default(), removed: BTreeSet::new() });
             }
-            _ => _ = held.insert(id, 0),
+            row => {
+                if row.is_some() {
+                    // If it comes back, the zone says something else than it does now.
+                    set_claim(&writer.transaction, source, &id, OTHER)?;
+                }
+                held.insert(id, 0);
+            }
         }
     }
     Ok(())
@@ -250,31 +289,7 @@ impl Writer<'_> {
                 None => coming.extend(order.names.iter().map(|name| (*reach, name))),
             }
         }
-        self.in_no_part(group, coming)
-    }
-
-    /// The names that no part has, or none that reaches as far.
-    fn in_no_part<'n>(
-        &self,
-        group: &Group,
-        coming: impl IntoIterator<Item = (Match, &'n Name)>,
-    ) -> Result<BTreeSet<Name>, BookError> {
-        let (mut at, mut below) = (BTreeSet::new(), BTreeSet::new());
-        for (reach, name) in coming {
-            at.extend((reach != Match::Below).then_some(name));
-            below.extend((reach != Match::Exact).then_some(name));
-        }
-        for (number, reach) in group.numbers.values() {
-            for (names, without) in [(&mut at, Match::Below), (&mut below, Match::Exact)] {
-                if *reach == without {
-                    continue;
-                }
-                for listed in rows::listed_of(&self.transaction, *number, names.iter().copied())? {
-                    names.remove(listed);
-                }
-            }
-        }
-        Ok(at.union(&below).map(|name| (*name).clone()).collect())
+        in_no_part(group, coming, |_, number, names| rows::listed_of(&self.transaction, number, names.iter().copied()))
     }
 
     /// How many names the parts have.

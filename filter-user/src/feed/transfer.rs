@@ -242,6 +242,7 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
         if let Some(problem) = problem {
             tracing::warn!("feed {feed}: {problem}");
         }
+        follower.tidy().await;
         if !prefer.is_empty() {
             // One was newer; others that say that they are were not asked.
             continue;

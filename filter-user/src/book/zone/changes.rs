@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::TransactionBehavior::Immediate;
 
-use super::{CHANGED, Group, OTHER, meet};
+use super::{CHANGED, Group, OTHER, in_no_part, meet};
 use crate::{
     book::{
         Applied, Book, BookError, Delta, Item, ItemKind,
@@ -60,11 +60,12 @@ impl Book {
             writer.commit(&mut self.ahead)?;
             return Ok(None);
         }
-        if writer.may_be_freed(&parts)? || writer.is_forgotten(&parts)? || writer.is_waited_for(&parts)? {
+        let there = writer.there(&parts)?;
+        if writer.may_be_freed(&parts)? || writer.is_forgotten(&parts)? || is_waited_for(&parts, &there) {
             return Ok(None);
         }
         writer.arrived(Some(arrived));
-        writer.look_at_changes(source, &parts)?;
+        writer.look_at_changes(source, &parts, &there)?;
         let mut ids = BTreeSet::new();
         for part in parts {
             ids.insert(part.terms.id.clone());
@@ -80,7 +81,40 @@ impl Book {
     }
 }
 
+/// A part of a zone that is in force.
+struct There<'p> {
+    number: i64,
+    reach: Match,
+    /// What it lists of all names that come to any part or go from it.
+    names: BTreeSet<&'p Name>,
+}
+
+/// Whether a name goes that its part did not have yet, while another has it: it may have waited for this one.
+fn is_waited_for(parts: &[PartChange], there: &BTreeMap<String, There<'_>>) -> bool {
+    let is_absent =
+        |part: &PartChange, name: &&Name| there.get(&part.terms.id).is_none_or(|own| !own.names.contains(name));
+    parts.iter().any(|part| {
+        let mut absent = part.names.removed.iter().filter(|name| is_absent(part, name));
+        absent.any(|name| there.values().any(|other| other.names.contains(name)))
+    })
+}
+
 impl Writer<'_> {
+    /// The parts that are in force, by order id.
+    fn there<'p>(&self, parts: &'p [PartChange]) -> Result<BTreeMap<String, There<'p>>, BookError> {
+        let whole = parts.first().map_or("", |part| part.terms.whole());
+        let names: BTreeSet<&Name> =
+            parts.iter().flat_map(|part| part.names.added.iter().chain(&part.names.removed)).collect();
+        let mut there = BTreeMap::new();
+        for id in rows::parts(&self.transaction, whole)? {
+            if let Some(row) = self.part(&id)? {
+                let names = rows::listed_of(&self.transaction, row.number, names.iter().copied())?;
+                there.insert(id, There { number: row.number, reach: row.terms.reach, names });
+            }
+        }
+        Ok(there)
+    }
+
     /// Whether the operator has revoked the order of which these are parts.
     fn is_zone_revoked(&self, parts: &[PartChange]) -> Result<bool, BookError> {
         let whole = parts.first().map_or("", |part| part.terms.whole());
@@ -94,8 +128,20 @@ impl Writer<'_> {
         Ok(is_revoked)
     }
 
-    /// Whether exceptions come or go while something is held that they may free: what reaches over a protected name.
+    /// Whether something may be free now that is held: exceptions come or go, so that something does not reach over a
+    /// protected name any more; or names go, so that nothing reaches where an exception was to go.
     fn may_be_freed(&self, parts: &[PartChange]) -> Result<bool, BookError> {
+        for part in parts.iter().filter(|part| !part.names.removed.is_empty()) {
+            let id = &part.terms.id;
+            let is_of_except = |item: &Item| item.kind == ItemKind::ExceptRemoved;
+            if held::is_any_held(&self.transaction, id)?
+                && held::held(&self.transaction, &Of::Order(id), usize::MAX)?
+                    .iter()
+                    .any(|held| held.items.iter().any(is_of_except))
+            {
+                return Ok(true);
+            }
+        }
         if parts.iter().all(|part| part.except.is_empty()) {
             return Ok(false);
         }
@@ -123,56 +169,32 @@ impl Writer<'_> {
         Ok(false)
     }
 
-    /// Whether a name goes that its part did not have yet, while another has it: it may have waited for this one.
-    fn is_waited_for(&self, parts: &[PartChange]) -> Result<bool, BookError> {
-        let whole = parts.first().map_or("", |part| part.terms.whole());
-        let mut numbers = Vec::new();
-        for id in rows::parts(&self.transaction, whole)? {
-            numbers.extend(self.part(&id)?.map(|row| (id, row.number)));
-        }
-        for part in parts {
-            let mut absent: BTreeSet<&Name> = part.names.removed.iter().collect();
-            for (_, number) in numbers.iter().filter(|(id, _)| *id == part.terms.id) {
-                for listed in rows::listed_of(&self.transaction, *number, part.names.removed.iter())? {
-                    absent.remove(&listed);
-                }
-            }
-            for (_, number) in numbers.iter().filter(|_| !absent.is_empty()) {
-                if !rows::listed_of(&self.transaction, *number, absent.iter().copied())?.is_empty() {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
     /// As [`Writer::look_at_zone`], by what changed.
-    fn look_at_changes(&mut self, source: &str, parts: &[PartChange]) -> Result<(), BookError> {
-        let mut group = Group { says_anew: true, ..Group::default() };
-        let whole = parts.first().map_or("", |part| part.terms.whole());
-        for id in rows::parts(&self.transaction, whole)? {
-            if let Some(row) = self.part(&id)? {
-                group.numbers.insert(id, (row.number, row.terms.reach));
-            }
-        }
+    fn look_at_changes(
+        &mut self,
+        source: &str,
+        parts: &[PartChange],
+        there: &BTreeMap<String, There<'_>>,
+    ) -> Result<(), BookError> {
+        let numbers = there.iter().map(|(id, part)| (id.clone(), (part.number, part.reach))).collect();
+        let mut group = Group { says_anew: true, numbers, ..Group::default() };
         let sets: Vec<(&str, BTreeSet<&Name>, BTreeSet<&Name>)> = parts
             .iter()
             .map(|part| {
                 (part.terms.id.as_str(), part.names.added.iter().collect(), part.names.removed.iter().collect())
             })
             .collect();
-        let mut there = BTreeMap::new();
-        for (id, (number, _)) in &group.numbers {
-            let removed = parts.iter().flat_map(|part| &part.names.removed);
-            there.insert(id.clone(), rows::listed_of(&self.transaction, *number, removed)?);
-        }
         let mut left = BTreeSet::new();
         let (mut come, mut go) = (0, 0);
         for part in parts {
             let id = part.terms.id.as_str();
-            let Some((number, _)) = group.numbers.get(id).copied() else { continue };
-            let names = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<Name>>();
-            let delta = rows::fresh(&self.transaction, number, &names(&part.names.added), &names(&part.names.removed))?;
+            let Some(There { number, names, .. }) = there.get(id) else { continue };
+            let number = *number;
+            let those = |all: &[Name], are_there: bool| {
+                let those: BTreeSet<&Name> = all.iter().filter(|name| names.contains(name) == are_there).collect();
+                those.into_iter().cloned().collect()
+            };
+            let delta = Delta { added: those(&part.names.added, false), removed: those(&part.names.removed, true) };
             for name in &delta.removed {
                 let mut others = Vec::new();
                 let meets =
@@ -182,8 +204,8 @@ impl Writer<'_> {
                         sets.iter()
                             .any(|(id, come, go)| *id == other.as_str() && if added { come } else { go }.contains(name))
                     };
-                    let is_wanted =
-                        is_said(true) || !is_said(false) && there.get(other).is_some_and(|names| names.contains(name));
+                    let is_wanted = is_said(true)
+                        || !is_said(false) && there.get(other).is_some_and(|part| part.names.contains(name));
                     others.extend(is_wanted.then(|| other.clone()));
                 }
                 let is_new_part = |id: &str| !group.numbers.contains_key(id);
@@ -224,7 +246,10 @@ impl Writer<'_> {
         if let Some(limit) = policy.growth.filter(|_| !group.numbers.is_empty()) {
             let coming =
                 parts.iter().flat_map(|part| part.names.added.iter().map(move |name| (part.terms.reach, name)));
-            let coming = self.in_no_part(&group, coming)?;
+            let coming = in_no_part(&group, coming, |id, _, names| {
+                let there = there.get(id).map(|part| names.intersection(&part.names).copied().collect());
+                Ok(there.unwrap_or_default())
+            })?;
             let count = coming.len() as u64;
             if count > limit.rows {
                 let before = self.names_of(&group, &mut base)?;

@@ -52,15 +52,19 @@ impl Writer<'_> {
     }
 
     /// Takes names out of the parts that had them before, and gives those parts their exceptions, where those that
-    /// have the names now are in force. The others stay, and the zone is looked at again when something is let through.
+    /// have the names now are in force. The others stay as they were, with the exceptions that these parts had below
+    /// them, and the zone is looked at again when something is let through.
     pub(in crate::book) fn finish_moves(&mut self, origin: &Origin) -> Result<(), BookError> {
-        let Some(Group { mut moving, mut waiting, idle, .. }) = self.group.take() else { return Ok(()) };
+        let Some(Group { mut moving, mut waiting, mut lost, idle, .. }) = self.group.take() else { return Ok(()) };
         let ids: BTreeSet<String> = moving.keys().chain(waiting.keys()).cloned().collect();
         for id in ids {
             let Some(row) = self.part(&id)? else { continue };
             let (removed, stay) = self.arrived_elsewhere(moving.remove(&id).unwrap_or_default())?;
-            let (added, wait) = self.arrived_elsewhere(waiting.remove(&id).unwrap_or_default())?;
-            if stay || wait {
+            let (mut added, wait) = self.arrived_elsewhere(waiting.remove(&id).unwrap_or_default())?;
+            let is_below = |except: &Name| except.suffixes().any(|above| stay.contains(&above));
+            added.extend(lost.remove(&id).unwrap_or_default().into_iter().filter(is_below));
+            added.sort_unstable();
+            if !stay.is_empty() || !wait.is_empty() {
                 // So that it is applied again.
                 let last = claim(&self.transaction, &origin.source, &id)?.unwrap_or(CHANGED);
                 set_claim(&self.transaction, &origin.source, &id, Claim { kind: ClaimKind::Again, ..last })?;
@@ -81,8 +85,8 @@ impl Writer<'_> {
         self.end_idle(origin, idle)
     }
 
-    /// Those of the names that all the parts have which are to have them, and whether there are more.
-    fn arrived_elsewhere(&self, mut names: Moving) -> Result<(Vec<Name>, bool), BookError> {
+    /// Those of the names that all the parts have which are to have them, and the others.
+    fn arrived_elsewhere(&self, mut names: Moving) -> Result<(Vec<Name>, BTreeSet<Name>), BookError> {
         let mut by_other: BTreeMap<&str, Vec<&Name>> = BTreeMap::new();
         for (name, others) in &names {
             others.iter().for_each(|other| by_other.entry(other).or_default().push(name));
@@ -96,6 +100,6 @@ impl Writer<'_> {
             missing.extend(names.into_iter().filter(|name| !there.contains(name)).cloned());
         }
         names.retain(|name, _| !missing.contains(name));
-        Ok((names.into_keys().collect(), !missing.is_empty()))
+        Ok((names.into_keys().collect(), missing))
     }
 }

@@ -231,6 +231,15 @@ impl Follower {
         Ok(())
     }
 
+    /// Writes what has been transferred to where it stays, which nobody waits for any more.
+    pub(super) async fn tidy(&mut self) {
+        if self.kept.is_some()
+            && let Err(why) = self.with_kept(|kept| kept.tidy()).await
+        {
+            tracing::warn!("feed {}: {why}", self.task.feed);
+        }
+    }
+
     /// Whether the rules of the zone have gone, since it was too old.
     pub(super) fn is_dropped(&self) -> bool {
         self.version.is_some_and(|version| version.is_dropped)

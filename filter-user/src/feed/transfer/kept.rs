@@ -78,6 +78,8 @@ impl Kept {
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+        // What is in the log comes into the file after it is told, by [`Kept::tidy`].
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", LONG_LOG, |_| Ok(()))?;
         let transaction = connection.transaction()?;
         match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
             0 => {
@@ -176,6 +178,11 @@ impl Kept {
         Ok(before.zip(after).map(|(before, after)| Changes { before, after }))
     }
 
+    /// Brings what is in the log into the file. It is on the disk in any case.
+    pub(super) fn tidy(&self) -> Result<(), KeptError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
     /// Calls `each` for every record, as [`Kept::records`], and tells which version they are of; none if there is none.
     ///
     /// # Errors
@@ -266,6 +273,9 @@ const EMPTY: &str = "DROP TABLE records; CREATE TABLE records (
 ) STRICT, WITHOUT ROWID;";
 
 const VERSION: i64 = 1;
+
+/// Pages in the log after which a transaction brings them into the file itself.
+const LONG_LOG: i64 = 8192;
 
 /// How long another one's transaction is waited for.
 const BUSY: Duration = Duration::from_secs(30);

@@ -286,7 +286,7 @@ fn differences_that_do_not_tell_all() {
     let [one, below_one, other] = [0, 1, 2];
     let [shop, below_shop, below_protected] = [8, 9, 10];
     let change = |edits: &[(usize, Option<Act>)]| Do::Change(vec![edits.to_vec()]);
-    let cases: [&[Do]; 6] = [
+    let cases: [&[Do]; 9] = [
         // The name goes to another part together with what kept it off the protected name.
         &[
             change(&[(below_protected, Some(nxdomain)), (below_shop, Some(drop))]),
@@ -310,6 +310,22 @@ fn differences_that_do_not_tell_all() {
         // What lies below a name is no place for the name itself to go to.
         &[change(&[(shop, Some(nodata))]), change(&[(below_shop, Some(nxdomain))]), change(&[(shop, None)])],
         &[change(&[(one, Some(nodata))]), change(&[(below_one, Some(nxdomain))]), change(&[(one, None)])],
+        // What goes and comes back while its order is revoked is something else each time, and revives it; so is what
+        // comes back to an order that was revived without it.
+        &[change(&[(one, Some(nodata))]), Do::Revoke, change(&[(one, None)]), change(&[(one, Some(nodata))])],
+        &[
+            change(&[(one, Some(nodata))]),
+            Do::Revoke,
+            change(&[(one, None), (other, Some(nxdomain))]),
+            change(&[(one, Some(nodata))]),
+        ],
+        // What keeps a name off the protected name stays as long as the name, whose new part is held.
+        &[
+            change(&[(below_protected, Some(nxdomain))]),
+            change(&[(below_shop, Some(nxdomain))]),
+            change(&[(below_protected, None)]),
+            change(&[(shop, Some(nxdomain))]),
+        ],
     ];
     for steps in cases {
         check(steps).unwrap_or_else(|error| panic!("{error}: {steps:?}"));
