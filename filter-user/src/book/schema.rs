@@ -48,7 +48,7 @@ fn open_as(file: &Path, locking: &str) -> Result<Connection, BookError> {
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // In KiB. A change of a thousand names looks at each of their rows several times.
-    connection.pragma_update(None, "cache_size", -16 << 10)?;
+    connection.pragma_update(None, "cache_size", -8 << 10)?;
     // The log of a large import does not stay as large as it was.
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
     let transaction = connection.transaction()?;

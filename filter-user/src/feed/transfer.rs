@@ -32,6 +32,7 @@ mod follow;
 pub mod kept;
 pub mod notify;
 mod pace;
+mod pending;
 pub mod records;
 mod reply;
 mod touched;

@@ -234,7 +234,7 @@ impl Follower {
     /// Writes what has been transferred to where it stays, which nobody waits for any more.
     pub(super) async fn tidy(&mut self) {
         if self.kept.is_some()
-            && let Err(why) = self.with_kept(|kept| kept.tidy()).await
+            && let Err(why) = self.with_kept(Kept::tidy).await
         {
             tracing::warn!("feed {}: {why}", self.task.feed);
         }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 
 use super::{
     Apex,
+    pending::{self, Pending},
     records::{Record, Records, Soa},
     reply::Step,
     touched,
@@ -64,6 +65,11 @@ pub enum KeptError {
     Newer(i64),
 }
 
+impl KeptError {
+    pub(super) const ABSENT: Self = Self::Unfit("a record is to go that is not here");
+    pub(super) const PRESENT: Self = Self::Unfit("a record is to come that is here already");
+}
+
 impl Kept {
     /// Opens the copy, and makes it where there is none. What is there of another zone is forgotten.
     ///
@@ -82,11 +88,13 @@ impl Kept {
         connection.pragma_update_and_check(None, "wal_autocheckpoint", LONG_LOG, |_| Ok(()))?;
         let transaction = connection.transaction()?;
         match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => {
-                transaction.execute_batch(TABLES)?;
+            VERSION => {}
+            found @ 0..VERSION => {
+                for step in STEPS.iter().skip(found as usize) {
+                    transaction.execute_batch(step)?;
+                }
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
-            VERSION => {}
             found => return Err(KeptError::Newer(found)),
         }
         transaction.execute("DELETE FROM zone WHERE apex <> ?1", [apex.to_string()])?;
@@ -152,34 +160,31 @@ impl Kept {
     /// looked at.
     pub(super) fn apply(&mut self, soa: Soa, steps: &[Step], now: Timestamp) -> Result<Option<Changes>, KeptError> {
         let transaction = self.connection.transaction()?;
+        pending::fold(&transaction)?;
         let records = || steps.iter().flat_map(|step| step.removed.iter().chain(step.added.iter()));
         let touched: BTreeSet<&[u8]> = records().map(|record| record.owner).collect();
         let tops = touched::tops(&transaction, &touched)?;
-        let before = touched::records(&transaction, &tops)?;
-        for step in steps {
-            let mut delete =
-                transaction.prepare_cached("DELETE FROM records WHERE owner = ?1 AND type = ?2 AND data = ?3")?;
-            for Record { owner, rtype, data } in step.removed.iter() {
-                if delete.execute(params![owner, rtype, data])? == 0 {
-                    return Err(KeptError::Unfit("a record is to go that is not here"));
-                }
+        let changes = match touched::records(&transaction, &tops)? {
+            Some(before) => {
+                let after = pending::after(&before, steps)?;
+                pending::append(&transaction, steps)?;
+                Some(Changes { before, after })
             }
-            let mut insert =
-                transaction.prepare_cached("INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)")?;
-            for Record { owner, rtype, data } in step.added.iter() {
-                if insert.execute(params![owner, rtype, data])? == 0 {
-                    return Err(KeptError::Unfit("a record is to come that is here already"));
-                }
+            None => {
+                write(&transaction, steps)?;
+                None
             }
-        }
-        let after = touched::records(&transaction, &tops)?;
+        };
         set_version(&transaction, &self.apex, soa, now)?;
         transaction.commit()?;
-        Ok(before.zip(after).map(|(before, after)| Changes { before, after }))
+        Ok(changes)
     }
 
-    /// Brings what is in the log into the file. It is on the disk in any case.
-    pub(super) fn tidy(&self) -> Result<(), KeptError> {
+    /// Brings differences to the other records, and what is in the log into the file. All is on the disk in any case.
+    pub(super) fn tidy(&mut self) -> Result<(), KeptError> {
+        let transaction = self.connection.transaction()?;
+        pending::fold(&transaction)?;
+        transaction.commit()?;
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
@@ -203,13 +208,39 @@ impl Kept {
     /// # Errors
     /// The copy cannot be read, or those of `each`.
     pub fn records(&self, mut each: impl FnMut(Record<'_>)) -> Result<(), KeptError> {
-        let mut query = self.connection.prepare_cached("SELECT owner, type, data FROM records ORDER BY owner, type")?;
+        let mut pending = Pending::read(&self.connection)?;
+        let mut query =
+            self.connection.prepare_cached("SELECT owner, type, data FROM records ORDER BY owner, type, data")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
-            each(record(row)?);
+            let record = record(row)?;
+            if pending.up_to(record, &mut each) {
+                each(record);
+            }
         }
+        pending.rest(each);
         Ok(())
     }
+}
+
+/// Makes changes to the records themselves.
+fn write(transaction: &Transaction<'_>, steps: &[Step]) -> Result<(), KeptError> {
+    let mut delete = transaction.prepare_cached("DELETE FROM records WHERE owner = ?1 AND type = ?2 AND data = ?3")?;
+    let mut insert =
+        transaction.prepare_cached("INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)")?;
+    for step in steps {
+        for Record { owner, rtype, data } in step.removed.iter() {
+            if delete.execute(params![owner, rtype, data])? == 0 {
+                return Err(KeptError::ABSENT);
+            }
+        }
+        for Record { owner, rtype, data } in step.added.iter() {
+            if insert.execute(params![owner, rtype, data])? == 0 {
+                return Err(KeptError::PRESENT);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A row of owner, type and data.
@@ -264,15 +295,29 @@ CREATE TABLE records (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// `pending` is what the records do not have yet; see the module `pending`.
+const PENDING: &str = "
+CREATE TABLE pending (
+    id INTEGER PRIMARY KEY,
+    comes INTEGER NOT NULL,
+    owner BLOB NOT NULL,
+    type INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+";
+
 /// Deletes no row by row: that would take as long as the transfer.
-const EMPTY: &str = "DROP TABLE records; CREATE TABLE records (
+const EMPTY: &str = "DELETE FROM pending; DROP TABLE records; CREATE TABLE records (
     owner BLOB NOT NULL,
     type INTEGER NOT NULL,
     data BLOB NOT NULL,
     PRIMARY KEY (owner, type, data)
 ) STRICT, WITHOUT ROWID;";
 
-const VERSION: i64 = 1;
+/// What makes each version of the one before.
+const STEPS: [&str; 2] = [TABLES, PENDING];
+
+const VERSION: i64 = STEPS.len() as i64;
 
 /// Pages in the log after which a transaction brings them into the file itself.
 const LONG_LOG: i64 = 8192;
