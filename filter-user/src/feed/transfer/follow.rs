@@ -30,6 +30,8 @@ pub(super) struct Follower {
     task: Task,
     /// Open, but while it is worked with.
     kept: Option<Kept>,
+    /// What was transferred is in the copy as it stays.
+    is_tidy: bool,
     version: Option<Version>,
     primaries: Vec<PrimaryState>,
     whole: u64,
@@ -56,7 +58,7 @@ enum Found {
 
 impl Follower {
     pub(super) fn new(task: Task) -> Self {
-        Self { task, kept: None, version: None, primaries: Vec::new(), whole: 0, incremental: 0 }
+        Self { task, kept: None, is_tidy: false, version: None, primaries: Vec::new(), whole: 0, incremental: 0 }
     }
 
     /// How far the copy is.
@@ -213,6 +215,7 @@ impl Follower {
             }
         };
         self.version = Some(Version { soa, changed: now, checked: now, is_dropped: false });
+        self.is_tidy = false;
         tracing::info!("feed {}: {kind} from {from} to serial {}", self.task.feed, soa.serial);
         let (feed, zone) = (&self.task.feed, self.task.upstream.zone.to_string());
         let since = here.filter(|_| kind == "IXFR").map(|here| here.soa.serial);
@@ -231,8 +234,14 @@ impl Follower {
         Ok(())
     }
 
-    /// Writes what has been transferred to where it stays, which nobody waits for any more.
+    /// Whether what has been transferred is where it stays.
+    pub(super) fn is_tidy(&self) -> bool {
+        self.is_tidy
+    }
+
+    /// Writes it there.
     pub(super) async fn tidy(&mut self) {
+        self.is_tidy = true;
         if self.kept.is_some()
             && let Err(why) = self.with_kept(Kept::tidy).await
         {
