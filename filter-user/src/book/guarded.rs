@@ -180,6 +180,9 @@ impl Writer<'_> {
                 names.removed.sort_unstable();
             }
         }
+        if let Some(group) = &mut self.group {
+            group.go_later(&known.terms.id, &mut except);
+        }
         Ok(Some(Admitted { terms, names, except }))
     }
 

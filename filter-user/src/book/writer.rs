@@ -211,9 +211,6 @@ impl<'a> Writer<'a> {
             return Ok(true);
         }
         self.write_change(origin, known, terms.as_ref().unwrap_or(&known.terms), &admitted)?;
-        if let Some(group) = &mut self.group {
-            group.note_lost(id, except);
-        }
         self.prune(id, known.number)?;
         self.tell(origin, id, What::Changed);
         let Admitted { terms, names, except } = admitted;

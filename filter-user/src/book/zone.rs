@@ -46,8 +46,8 @@ pub(super) struct Group {
     moving: BTreeMap<String, Moving>,
     /// By part, exceptions that wait until others stop those names, and which.
     waiting: BTreeMap<String, Moving>,
-    /// By part from which names go to others, exceptions that have gone from it.
-    lost: BTreeMap<String, Vec<Name>>,
+    /// By part, exceptions that go with names that others have now.
+    leaving: BTreeMap<String, Vec<Name>>,
     /// The zone says something else than it last did: parts that were revoked come back, also those that are the same.
     pub(super) says_anew: bool,
 }
@@ -62,10 +62,11 @@ impl Group {
         Some(delta)
     }
 
-    /// Notes the exceptions that have gone from a part.
-    pub(super) fn note_lost(&mut self, id: &str, except: &Delta) {
-        if self.moving.contains_key(id) {
-            self.lost.insert(id.to_owned(), except.removed.clone());
+    /// Takes out the exceptions that go from a part when names above them have gone to others.
+    pub(super) fn go_later(&mut self, id: &str, except: &mut Delta) {
+        if let Some(moving) = self.moving.get(id) {
+            let is_below = |name: &mut Name| name.suffixes().any(|above| moving.contains_key(&above));
+            self.leaving.insert(id.to_owned(), except.removed.extract_if(.., is_below).collect());
         }
     }
 

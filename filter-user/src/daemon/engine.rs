@@ -260,13 +260,12 @@ impl Engine {
     }
 
     /// The next message. While there is none, the tables come to rest, so that the next change is in force sooner.
-    fn next(&self, messages: &Receiver<Message>) -> Option<Message> {
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
         if let Ok(message) = messages.try_recv() {
             return Some(message);
         }
-        if let Err(error) = self.enforcer.tables().settle() {
-            tracing::warn!("the next change waits for packets that are on their way: {error}");
-        }
+        let settled = self.enforcer.tables().settle();
+        self.note("packets that are on their way", settled.map_err(Into::into));
         messages.recv().ok()
     }
 

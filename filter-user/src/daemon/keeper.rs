@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use self::{grown::Grown, zones::Zones};
+use self::{fold::Fold, grown::Grown, zones::Zones};
 use super::{
     ends::{End, Ends},
     engine::Message,
@@ -193,8 +193,8 @@ pub(super) struct Keeper {
     unreleased: bool,
     /// The history could not be written.
     unnoted: bool,
-    /// Changes of names could not be brought into the rows of names.
-    unfolded: bool,
+    /// When changes of names go into the rows of names.
+    fold: Fold,
     /// Files of which only the last events were taken in.
     grown: Grown,
 }
@@ -229,7 +229,7 @@ impl Keeper {
             missed: BTreeSet::new(),
             unreleased: false,
             unnoted: false,
-            unfolded: false,
+            fold: Fold::default(),
             grown: Grown::default(),
         }
     }
@@ -263,7 +263,7 @@ impl Keeper {
                     if self.grown.wait() == Some(Duration::ZERO) {
                         self.read_grown(None);
                     }
-                    if release.is_some_and(|release| notes.is_none_or(|notes| release <= notes)) {
+                    if release.is_some() && release == next {
                         self.release();
                     }
                     if fold.is_some() && fold == next {

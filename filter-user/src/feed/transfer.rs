@@ -252,7 +252,9 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
             tokio::select! {
                 () = sleep(until.saturating_duration_since(Instant::now())) => break BTreeSet::new(),
                 () = wanted.notified() => break BTreeSet::new(),
-                () = sleep(REST), if !follower.is_tidy() => follower.tidy().await,
+                () = sleep(follower.until_tidy().unwrap_or_default()), if follower.until_tidy().is_some() => {
+                    follower.tidy().await;
+                }
                 () = inbox.wait() => {
                     sleep(pace.after_notify()).await;
                     break inbox.take();
@@ -281,9 +283,6 @@ async fn run(task: Task, states: States, inbox: Arc<Inbox>, tell: impl Fn(Fetche
         };
     }
 }
-
-/// After this nobody waits for what was transferred, and it can be written to where it stays.
-const REST: Duration = Duration::from_secs(1);
 
 /// Where the copy of a feed's zone is.
 pub fn path(state_dir: &Path, feed: &str) -> PathBuf {

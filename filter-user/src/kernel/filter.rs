@@ -1,7 +1,8 @@
 //! The filter in front of the names as it lies in memory; see `filter_common::filter`.
 //!
-//! State: none beside the lines themselves. Trust: one writer at a time, who lets a grace period pass between setting a
-//! name's bits and inserting the name: a packet that came before may have passed the line.
+//! State: none beside the lines themselves. Trust: one writer at a time. A packet that passes the line before a name's
+//! bits are set does not meet the name; where it might meet another in its place, the writer lets a grace period pass
+//! between setting the bits and inserting the names.
 
 use std::{
     hint::black_box,
@@ -59,7 +60,7 @@ impl<M: Deref<Target = [Line]>> Filter<M> {
             return true;
         }
         let changed = self.word(key.own, at).is_some_and(|own| own.fetch_or(bits, Relaxed) & bits != bits);
-        // Last, so that nobody who sees it misses the name; who does not see it yet is waited for.
+        // Last, so that nobody who sees it misses the name.
         let marked = anchor.fetch_or(CROWDED, Relaxed) & CROWDED == 0;
         changed || marked
     }

@@ -67,9 +67,10 @@ impl NameTable {
         Ok(())
     }
 
-    /// Whether every run that is going on has begun after the last write.
+    /// Whether every run that is going on has begun after the last write, also of an earlier process.
     pub fn is_at_rest(&self) -> bool {
-        !self.state().is_wait_due
+        let state = self.state();
+        state.count.is_some() && !state.is_wait_due
     }
 
     /// What `Settings::filter_lines` must be.

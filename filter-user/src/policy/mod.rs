@@ -111,11 +111,11 @@ impl Changes {
     /// Whether none of the nodes lies below another of them, so that no name is judged by two: then it is judged by its
     /// old or by its new state in whatever order they are written. Of many, nobody knows.
     pub fn are_apart(&self) -> bool {
-        let Self { insert, update, .. } = self;
-        if insert.len() + update.len() > MOST_APART {
+        let Self { insert, update, delete, .. } = self;
+        if insert.len() + update.len() + delete.len() > MOST_APART {
             return false;
         }
-        let names = || insert.iter().chain(update).map(|(name, _)| name.as_str());
+        let names = || insert.iter().chain(update).map(|(name, _)| name).chain(delete).map(Name::as_str);
         let all: HashSet<&str> = names().collect();
         let is_below_another = |name: &str| {
             let mut parents = successors(name.split_once('.'), |(_, parent)| parent.split_once('.'));

@@ -3,15 +3,18 @@
 //! A thousand names from all over a million stand in a thousand rows, and to write all of these takes longer than an
 //! order may wait: so what changes is written in one row, and goes into the rows of names when there is time.
 //!
-//! A row of `name_changes` holds names in order, each with its LF, and before it `+` if it comes or `-` if it goes.
-//! `changes` is how many; `more` is by how many names there are more then. What has a greater `id` came later.
+//! A row of `name_changes` holds names as they changed, each with its LF, and before it `+` if it comes or `-` if it
+//! goes. `changes` is how many; `more` is by how many names there are more then. What has a greater `id` came later.
 
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, TransactionBehavior::Immediate, params};
 
 use super::{Names, damaged};
-use crate::book::{Book, BookError, rows::Kind};
+use crate::{
+    book::{Book, BookError, rows::Kind},
+    name::Name,
+};
 
 /// Names in a row, at most: what [`Book::fold_changes`] takes at once.
 pub(super) const FOLDED: usize = 256;
@@ -70,6 +73,29 @@ impl Names<'_> {
         Ok(waiting)
     }
 
+    /// The same of a few names.
+    pub(super) fn waiting_of(&self, names: &[&Name]) -> Result<BTreeMap<String, bool>, BookError> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT names FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id")?;
+        let mut rows = query.query(params![self.number, self.kind as i64])?;
+        let mut waiting = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let text = row.get_ref(0)?.as_str().map_err(damaged)?;
+            for name in names {
+                let line = |(at, found): (usize, &str)| {
+                    let ends = text.as_bytes().get(at + found.len()) == Some(&b'\n');
+                    let change = at.checked_sub(1).and_then(|at| text.as_bytes().get(at)).filter(|_| ends)?;
+                    matches!(change, b'+' | b'-').then_some(*change == b'+')
+                };
+                if let Some(comes) = text.match_indices(name.as_str()).filter_map(line).last() {
+                    waiting.insert(name.as_str().to_owned(), comes);
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
     /// The same, which waits no longer.
     pub(super) fn take_waiting(&self) -> Result<BTreeMap<String, bool>, BookError> {
         let waiting = self.waiting()?;
@@ -81,15 +107,27 @@ impl Names<'_> {
         Ok(waiting)
     }
 
-    /// Has changes wait that are in order, each name once.
+    /// Has changes wait. The newest row takes some, so that what comes one by one does not wait in as many rows.
     pub(super) fn append(&self, changes: &[(&str, bool)]) -> Result<(), BookError> {
+        let mut newest = self.connection.prepare_cached(
+            "SELECT id, changes FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1",
+        )?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE name_changes SET changes = changes + ?2, more = more + ?3, names = names || ?4 WHERE id = ?1",
+        )?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO name_changes (number, kind, changes, more, names) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
-        for changes in changes.chunks(FOLDED) {
-            let more: i64 = changes.iter().map(|(_, comes)| if *comes { 1 } else { -1 }).sum();
-            let names: String =
-                changes.iter().flat_map(|(name, comes)| [if *comes { "+" } else { "-" }, name, "\n"]).collect();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as usize));
+        let newest = newest.query_row(params![self.number, self.kind as i64], row).optional()?;
+        let (id, room) = newest.map_or((0, 0), |(id, changes)| (id, FOLDED.saturating_sub(changes)));
+        let (here, rest) = changes.split_at(room.min(changes.len()));
+        if !here.is_empty() {
+            let (more, names) = written(here);
+            update.execute(params![id, here.len() as i64, more, names])?;
+        }
+        for changes in rest.chunks(FOLDED) {
+            let (more, names) = written(changes);
             insert.execute(params![self.number, self.kind as i64, changes.len() as i64, more, names])?;
         }
         Ok(())
@@ -103,10 +141,18 @@ impl Names<'_> {
              RETURNING names",
         )?;
         let names: String = take.query_row(params![self.number, self.kind as i64], |row| row.get(0))?;
-        let changes = changes(&names).collect::<Result<Vec<_>, _>>()?;
-        self.write_changes(&changes)?;
-        Ok(changes.len())
+        // The last word about each name counts.
+        let last = changes(&names).collect::<Result<BTreeMap<_, _>, _>>()?;
+        self.write_changes(&last.into_iter().collect::<Vec<_>>())?;
+        Ok(names.lines().count())
     }
+}
+
+/// Changes as a row has them, and by how many names there are more then.
+fn written(changes: &[(&str, bool)]) -> (i64, String) {
+    let more = changes.iter().map(|(_, comes)| if *comes { 1 } else { -1 }).sum();
+    let names = changes.iter().flat_map(|(name, comes)| [if *comes { "+" } else { "-" }, name, "\n"]).collect();
+    (more, names)
 }
 
 /// The changes of a row.

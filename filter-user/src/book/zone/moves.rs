@@ -55,27 +55,26 @@ impl Writer<'_> {
     /// have the names now are in force. The others stay as they were, with the exceptions that these parts had below
     /// them, and the zone is looked at again when something is let through.
     pub(in crate::book) fn finish_moves(&mut self, origin: &Origin) -> Result<(), BookError> {
-        let Some(Group { mut moving, mut waiting, mut lost, idle, .. }) = self.group.take() else { return Ok(()) };
+        let Some(Group { mut moving, mut waiting, mut leaving, idle, .. }) = self.group.take() else { return Ok(()) };
         let ids: BTreeSet<String> = moving.keys().chain(waiting.keys()).cloned().collect();
         for id in ids {
             let Some(row) = self.part(&id)? else { continue };
             let (removed, stay) = self.arrived_elsewhere(moving.remove(&id).unwrap_or_default())?;
-            let (mut added, wait) = self.arrived_elsewhere(waiting.remove(&id).unwrap_or_default())?;
-            let is_below = |except: &Name| except.suffixes().any(|above| stay.contains(&above));
-            added.extend(lost.remove(&id).unwrap_or_default().into_iter().filter(is_below));
-            added.sort_unstable();
+            let (added, wait) = self.arrived_elsewhere(waiting.remove(&id).unwrap_or_default())?;
+            let mut gone = leaving.remove(&id).unwrap_or_default();
+            gone.retain(|except| !except.suffixes().any(|above| stay.contains(&above)));
             if !stay.is_empty() || !wait.is_empty() {
                 // So that it is applied again.
                 let last = claim(&self.transaction, &origin.source, &id)?.unwrap_or(CHANGED);
                 set_claim(&self.transaction, &origin.source, &id, Claim { kind: ClaimKind::Again, ..last })?;
             }
             let names = Delta { removed, ..Delta::default() };
-            let except = Delta { added, ..Delta::default() };
+            let except = Delta { added, removed: gone };
             if names.is_empty() && except.is_empty() {
                 continue;
             }
             rows::write_names(&self.transaction, row.number, Kind::Listed, [], &names.removed)?;
-            rows::write_names(&self.transaction, row.number, Kind::Except, &except.added, [])?;
+            rows::write_names(&self.transaction, row.number, Kind::Except, &except.added, &except.removed)?;
             let why = "other parts of the order have them";
             let detail = json!({"names": changed(&names), "except": changed(&except), "why": why});
             self.record(origin, "put", &id, detail)?;

@@ -174,7 +174,7 @@ impl Keeper {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeSet, path::Path, sync::mpsc};
 
     use tokio::sync::oneshot;
@@ -193,7 +193,7 @@ mod tests {
     };
 
     /// A daemon's keeper, what an earlier one has noted, and what the engine is told.
-    fn keeper(folder: &Path) -> (Keeper, Vec<End>, mpsc::Receiver<Message>) {
+    pub(in super::super) fn keeper(folder: &Path) -> (Keeper, Vec<End>, mpsc::Receiver<Message>) {
         let text = format!("[daemon]\nstate_dir = \"{}\"\n", folder.display());
         let config = Config::parse(&text, Path::new("cordon.toml")).unwrap();
         let (ends, noted) = Ends::open(folder, &folder.join("run"));

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use domain::base::Serial;
@@ -30,8 +30,8 @@ pub(super) struct Follower {
     task: Task,
     /// Open, but while it is worked with.
     kept: Option<Kept>,
-    /// What was transferred is in the copy as it stays.
-    is_tidy: bool,
+    /// When what was transferred is to be written to where it stays, if it is not there.
+    tidy_at: Option<Instant>,
     version: Option<Version>,
     primaries: Vec<PrimaryState>,
     whole: u64,
@@ -58,7 +58,15 @@ enum Found {
 
 impl Follower {
     pub(super) fn new(task: Task) -> Self {
-        Self { task, kept: None, is_tidy: false, version: None, primaries: Vec::new(), whole: 0, incremental: 0 }
+        Self {
+            task,
+            kept: None,
+            tidy_at: Some(Instant::now() + REST),
+            version: None,
+            primaries: Vec::new(),
+            whole: 0,
+            incremental: 0,
+        }
     }
 
     /// How far the copy is.
@@ -215,7 +223,7 @@ impl Follower {
             }
         };
         self.version = Some(Version { soa, changed: now, checked: now, is_dropped: false });
-        self.is_tidy = false;
+        self.tidy_at = Some(Instant::now() + REST);
         tracing::info!("feed {}: {kind} from {from} to serial {}", self.task.feed, soa.serial);
         let (feed, zone) = (&self.task.feed, self.task.upstream.zone.to_string());
         let since = here.filter(|_| kind == "IXFR").map(|here| here.soa.serial);
@@ -234,18 +242,19 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether what has been transferred is where it stays.
-    pub(super) fn is_tidy(&self) -> bool {
-        self.is_tidy
+    /// Time up to when nobody waits any more for what was transferred, if that is not where it stays.
+    pub(super) fn until_tidy(&self) -> Option<Duration> {
+        Some(self.tidy_at?.saturating_duration_since(Instant::now()))
     }
 
     /// Writes it there.
     pub(super) async fn tidy(&mut self) {
-        self.is_tidy = true;
+        self.tidy_at = None;
         if self.kept.is_some()
             && let Err(why) = self.with_kept(Kept::tidy).await
         {
             tracing::warn!("feed {}: {why}", self.task.feed);
+            self.tidy_at = Some(Instant::now() + AGAIN);
         }
     }
 
@@ -333,6 +342,12 @@ impl Follower {
         }
     }
 }
+
+/// After this nobody waits for what was transferred.
+const REST: Duration = Duration::from_secs(1);
+
+/// Time after which what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// SHA-256 of a transfer: its serial, and its records in the form and order in which they were kept.
 fn digest<'r>(soa: Soa, parts: impl IntoIterator<Item = &'r Records>) -> String {

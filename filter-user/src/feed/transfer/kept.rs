@@ -164,7 +164,8 @@ impl Kept {
         let records = || steps.iter().flat_map(|step| step.removed.iter().chain(step.added.iter()));
         let touched: BTreeSet<&[u8]> = records().map(|record| record.owner).collect();
         let tops = touched::tops(&transaction, &touched)?;
-        let changes = match touched::records(&transaction, &tops)? {
+        let before = if records().count() > touched::MOST { None } else { touched::records(&transaction, &tops)? };
+        let changes = match before {
             Some(before) => {
                 let after = pending::after(&before, steps)?;
                 pending::append(&transaction, steps)?;

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::{
     kept::Kept,
     records::{Record, Records, Soa},
+    reply::Step,
     *,
 };
 use crate::{
@@ -76,6 +77,42 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 const BAD: &[u8] = b"\x04test\x03bad";
+
+#[test]
+fn a_copy_of_the_first_version_is_taken_over() {
+    let lab = Lab::new();
+    lab.transfer(7, &[BAD]);
+    let old = rusqlite::Connection::open(lab.path()).unwrap();
+    old.execute_batch("DROP TABLE pending; PRAGMA user_version = 1").unwrap();
+    assert!(Kept::read(&lab.path(), &apex()).unwrap().is_none());
+    let mut records = Vec::new();
+    let mut kept = lab.kept();
+    assert_eq!(kept.version().unwrap().unwrap().soa.serial, 7);
+    kept.records(|record| records.push(record.owner.to_vec())).unwrap();
+    assert_eq!(records, [BAD]);
+    assert!(Kept::read(&lab.path(), &apex()).unwrap().is_some());
+    kept.tidy().unwrap();
+}
+
+#[test]
+fn a_difference_of_very_many_records_has_the_whole_zone_read() {
+    let lab = Lab::new();
+    lab.transfer(1, &[BAD]);
+    let change = |count: u32, from: u8| {
+        let mut step = Step { removed: Records::default(), added: Records::default() };
+        for number in 0..count {
+            let owner = format!("\x04test\x09{from}{number:08}");
+            step.added.push(Record { owner: owner.as_bytes(), rtype: 5, data: b"\0" });
+        }
+        let soa = Soa { serial: 2 + u32::from(from), refresh: 60, retry: 60, expire: 60 };
+        let changes = lab.kept().apply(soa, &[step], Timestamp::now()).unwrap();
+        let mut all = 0;
+        lab.kept().records(|_| all += 1).unwrap();
+        (changes.map(|changes| changes.after.len()), all)
+    };
+    assert_eq!(change(1000, 0), (Some(1000), 1001));
+    assert_eq!(change(50_001, 1), (None, 51_002));
+}
 
 #[test]
 fn a_copy_without_a_version_withdraws_nothing() {

@@ -101,4 +101,4 @@ fn behind(top: &[u8]) -> Vec<u8> {
 const WILDCARD: &[u8] = b"\x01*";
 
 /// Records that are looked at one by one; the whole zone is read in the time that more take.
-const MOST: usize = 50_000;
+pub(super) const MOST: usize = 50_000;

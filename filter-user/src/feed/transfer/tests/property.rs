@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Instant};
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::json;
 
-use super::{super::reply::Step, *};
+use super::*;
 use crate::{
     book::{Change, Held, Item},
     feed::{Entry, Event},
