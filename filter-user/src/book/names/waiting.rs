@@ -59,41 +59,41 @@ impl Names<'_> {
 
     /// What waits, and whether it comes: what came last of each name.
     pub(super) fn waiting(&self) -> Result<BTreeMap<String, bool>, BookError> {
-        let mut query = self
-            .connection
-            .prepare_cached("SELECT names FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id")?;
-        let mut rows = query.query(params![self.number, self.kind as i64])?;
         let mut waiting = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            for change in changes(row.get_ref(0)?.as_str().map_err(damaged)?) {
+        self.each_row(|row| {
+            for change in changes(row) {
                 let (name, comes) = change?;
                 waiting.insert(name.to_owned(), comes);
             }
-        }
+            Ok(())
+        })?;
         Ok(waiting)
     }
 
-    /// The same of a few names.
+    /// The same of a few names, which are searched for.
     pub(super) fn waiting_of(&self, names: &[&Name]) -> Result<BTreeMap<String, bool>, BookError> {
+        let mut waiting = BTreeMap::new();
+        self.each_row(|row| {
+            for name in names {
+                if let Some(comes) = last_of(row, name.as_str()) {
+                    waiting.insert(name.as_str().to_owned(), comes);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(waiting)
+    }
+
+    /// Calls `each` for what each row holds, the oldest first.
+    fn each_row(&self, mut each: impl FnMut(&str) -> Result<(), BookError>) -> Result<(), BookError> {
         let mut query = self
             .connection
             .prepare_cached("SELECT names FROM name_changes WHERE number = ?1 AND kind = ?2 ORDER BY id")?;
         let mut rows = query.query(params![self.number, self.kind as i64])?;
-        let mut waiting = BTreeMap::new();
         while let Some(row) = rows.next()? {
-            let text = row.get_ref(0)?.as_str().map_err(damaged)?;
-            for name in names {
-                let line = |(at, found): (usize, &str)| {
-                    let ends = text.as_bytes().get(at + found.len()) == Some(&b'\n');
-                    let change = at.checked_sub(1).and_then(|at| text.as_bytes().get(at)).filter(|_| ends)?;
-                    matches!(change, b'+' | b'-').then_some(*change == b'+')
-                };
-                if let Some(comes) = text.match_indices(name.as_str()).filter_map(line).last() {
-                    waiting.insert(name.as_str().to_owned(), comes);
-                }
-            }
+            each(row.get_ref(0)?.as_str().map_err(damaged)?)?;
         }
-        Ok(waiting)
+        Ok(())
     }
 
     /// The same, which waits no longer.
@@ -163,4 +163,31 @@ fn changes(names: &str) -> impl Iterator<Item = Result<(&str, bool), BookError>>
             .or_else(|| line.strip_prefix('-').map(|name| (name, false)))
             .ok_or_else(|| damaged(format_args!("change of a name {line:?}")))
     })
+}
+
+/// Whether a name comes, by the last word about it in a row.
+fn last_of(row: &str, name: &str) -> Option<bool> {
+    let line = |(at, _): (usize, &str)| {
+        let ends = row.as_bytes().get(at + name.len()) == Some(&b'\n');
+        match row.as_bytes().get(at.checked_sub(1)?).filter(|_| ends)? {
+            b'+' => Some(true),
+            b'-' => Some(false),
+            _ => None,
+        }
+    };
+    row.match_indices(name).filter_map(line).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_by_its_whole_line_and_its_last_one() {
+        let row = "+b.a.test\n-a.test\n+a.test.net\n+a.a\n-a.a.a\n+a.test\n";
+        let found =
+            ["a.test", "b.a.test", "a.test.net", "a.a", "a.a.a", "test", "a", "b.a"].map(|name| last_of(row, name));
+        assert_eq!(found, [Some(true), Some(true), Some(true), Some(true), Some(false), None, None, None]);
+        assert_eq!((last_of("-a.test\n", "a.test"), last_of("", "a.test")), (Some(false), None));
+    }
 }

@@ -145,9 +145,7 @@ impl Kept {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(EMPTY)?;
         {
-            // RFC 5936 2.2: a record that comes twice counts once.
-            let mut insert =
-                transaction.prepare_cached("INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)")?;
+            let mut insert = transaction.prepare_cached(INSERT)?;
             for Record { owner, rtype, data } in records.iter() {
                 insert.execute(params![owner, rtype, data])?;
             }
@@ -226,9 +224,8 @@ impl Kept {
 
 /// Makes changes to the records themselves.
 fn write(transaction: &Transaction<'_>, steps: &[Step]) -> Result<(), KeptError> {
-    let mut delete = transaction.prepare_cached("DELETE FROM records WHERE owner = ?1 AND type = ?2 AND data = ?3")?;
-    let mut insert =
-        transaction.prepare_cached("INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)")?;
+    let mut delete = transaction.prepare_cached(DELETE)?;
+    let mut insert = transaction.prepare_cached(INSERT)?;
     for step in steps {
         for Record { owner, rtype, data } in step.removed.iter() {
             if delete.execute(params![owner, rtype, data])? == 0 {
@@ -274,6 +271,12 @@ fn set_version(transaction: &Transaction<'_>, apex: &Apex, soa: Soa, now: Timest
     write.execute(params![apex.to_string(), serial, refresh, retry, expire, now.as_microsecond()])?;
     Ok(())
 }
+
+/// A record comes. RFC 5936 2.2: one that comes twice counts once.
+pub(super) const INSERT: &str = "INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)";
+
+/// A record goes.
+pub(super) const DELETE: &str = "DELETE FROM records WHERE owner = ?1 AND type = ?2 AND data = ?3";
 
 /// `zone` has one row: how far the copy is. `dropped`: it was too old, and its rules are to go.
 const TABLES: &str = "

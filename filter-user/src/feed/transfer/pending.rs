@@ -101,9 +101,8 @@ pub(super) fn fold(transaction: &Transaction<'_>) -> Result<(), KeptError> {
     if pending.is_empty() {
         return Ok(());
     }
-    let mut delete = transaction.prepare_cached("DELETE FROM records WHERE owner = ?1 AND type = ?2 AND data = ?3")?;
-    let mut insert =
-        transaction.prepare_cached("INSERT OR IGNORE INTO records (owner, type, data) VALUES (?1, ?2, ?3)")?;
+    let mut delete = transaction.prepare_cached(kept::DELETE)?;
+    let mut insert = transaction.prepare_cached(kept::INSERT)?;
     for ((owner, rtype, data), comes) in &pending {
         let change = if *comes { &mut insert } else { &mut delete };
         change.execute(params![owner, rtype, data])?;
