@@ -16,6 +16,7 @@ use psl::Type;
 use thiserror::Error;
 
 use crate::{
+    many,
     name::Name,
     order::{Match, Order},
 };
@@ -244,13 +245,12 @@ impl Guarded<'_> {
 
     /// Takes out of an order what is not enforced as it stands. Gives each such name and why.
     pub(crate) fn screen(&self, order: &mut Order) -> Vec<(Name, Ruling)> {
-        let mut out = Vec::new();
-        for name in &order.names {
-            match self.rule(name, order.terms.reach, &order.except) {
-                Ruling::Free => {}
-                ruling => out.push((name.clone(), ruling)),
-            }
-        }
+        let names: Vec<&Name> = order.names.iter().collect();
+        let parts = many::parts(&names, |part| {
+            let ruled = part.iter().map(|name| (*name, self.rule(name, order.terms.reach, &order.except)));
+            ruled.filter(|(_, ruling)| *ruling != Ruling::Free).map(|(name, ruling)| (name.clone(), ruling)).collect()
+        });
+        let out = parts.concat();
         for (name, _) in &out {
             order.names.remove(name);
         }

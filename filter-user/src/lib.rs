@@ -9,6 +9,7 @@ pub mod deferred;
 pub mod feed;
 pub mod guard;
 pub mod kernel;
+mod many;
 pub mod name;
 pub mod observe;
 pub mod order;

@@ -14,6 +14,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     io::{self, BufRead, Read as _},
+    ops::Range,
     sync::Arc,
 };
 
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     guard::Guarded,
+    many,
     name::{Name, list::sorted},
     order::{Match, Order, Terms},
 };
@@ -82,6 +84,8 @@ struct Rows<'a> {
     reach: Match,
     guards: Guarded<'a>,
     names: Vec<Name>,
+    /// Rows that stop something, and are not looked at yet.
+    waiting: Waiting,
     except: BTreeSet<Name>,
     /// Of these, those that no longer row gets around.
     whole: BTreeSet<Name>,
@@ -97,6 +101,21 @@ struct Rows<'a> {
     lines: u64,
 }
 
+/// Rows that stop something, one behind the other: names are parsed many at a time.
+#[derive(Default)]
+struct Waiting {
+    text: String,
+    rows: Vec<Row>,
+}
+
+/// One of them.
+struct Row {
+    line: u64,
+    reach: Reach,
+    /// Where its name lies.
+    name: Range<usize>,
+}
+
 impl<'a> Reader<'a> {
     /// `source` names the list in refusals of the whole.
     pub(super) fn new(source: &str, list: &'a List, context: &'a Context) -> Self {
@@ -105,6 +124,7 @@ impl<'a> Reader<'a> {
             reach: list.terms.reach,
             guards: context.guards.of(&source),
             names: Vec::new(),
+            waiting: Waiting::default(),
             except: list.except.clone(),
             whole: list.except.clone(),
             below: Vec::new(),
@@ -143,20 +163,24 @@ impl<'a> Reader<'a> {
             },
         };
         let mut lines = Lines::new(input, MAX_LINE);
-        if let Format::Csv(columns) = &format {
-            return csv::read(&mut lines, &mut decoder, columns, &mut self.rows);
-        }
+        let each = match &format {
+            Format::Csv(columns) => {
+                csv::read(&mut lines, &mut decoder, columns, &mut self.rows)?;
+                self.rows.take_waiting();
+                return Ok(());
+            }
+            Format::Plain => plain::row,
+            Format::Hosts => hosts::row,
+            Format::Dnsmasq => dnsmasq::row,
+            Format::Adblock => adblock::row,
+        };
         while let Some((number, line)) = lines.next()? {
             self.rows.line = number;
-            let Some(text) = self.rows.decoded(line, &mut decoder) else { continue };
-            match format {
-                Format::Plain => plain::row(&text, &mut self.rows),
-                Format::Hosts => hosts::row(&text, &mut self.rows),
-                Format::Dnsmasq => dnsmasq::row(&text, &mut self.rows),
-                Format::Adblock => adblock::row(&text, &mut self.rows),
-                Format::Csv(_) => {}
+            if let Some(text) = self.rows.decoded(line, &mut decoder) {
+                each(&text, &mut self.rows);
             }
         }
+        self.rows.take_waiting();
         Ok(())
     }
 
@@ -220,13 +244,38 @@ impl Rows<'_> {
 
     /// A row says that a name is to be stopped.
     fn stop(&mut self, reach: Reach, text: &str) {
-        let name = match Name::parse(text) {
-            Ok(name) => name,
-            Err(error) => return self.refuse(text, error),
-        };
-        if let Err(error) = self.guards.check(&name) {
-            return self.refuse(text, error);
+        let Waiting { text: all, rows } = &mut self.waiting;
+        let start = all.len();
+        all.push_str(text);
+        rows.push(Row { line: self.line, reach, name: start..all.len() });
+        if rows.len() == WAITING {
+            self.take_waiting();
         }
+    }
+
+    /// Looks at the rows that wait.
+    fn take_waiting(&mut self) {
+        let Waiting { text, rows } = std::mem::take(&mut self.waiting);
+        let guards = self.guards;
+        let names = many::map(&rows, |row| {
+            let name = Name::parse(&text[row.name.clone()]).map_err(|error| error.to_string())?;
+            guards.check(&name).map_err(|error| error.to_string())?;
+            Ok::<_, String>(name)
+        });
+        let line = self.line;
+        for (row, name) in rows.into_iter().zip(names) {
+            self.line = row.line;
+            self.take(row.reach, &text[row.name], name);
+        }
+        self.line = line;
+    }
+
+    /// Of a row that says that a name is to be stopped, what its name came to.
+    fn take(&mut self, reach: Reach, text: &str, name: Result<Name, String>) {
+        let name = match name {
+            Ok(name) => name,
+            Err(why) => return self.refuse(text, why),
+        };
         match (reach, self.reach) {
             (Reach::AsOrdered | Reach::Subtree, _) | (Reach::Exact, Match::Exact) | (Reach::Below, Match::Below) => {
                 self.names.push(name);
@@ -284,7 +333,9 @@ impl Rows<'_> {
         }
     }
 
+    /// Refuses a row, behind those before it.
     fn refuse(&mut self, text: &str, why: impl fmt::Display) {
+        self.take_waiting();
         if self.refusals.len() < MOST_REFUSALS {
             self.refusals.push(Refusal::new(&self.file, self.line, text, why));
         } else {
@@ -294,6 +345,7 @@ impl Rows<'_> {
 
     /// Refuses the list as a whole.
     fn broken(&mut self, why: impl fmt::Display) {
+        self.take_waiting();
         self.is_broken = true;
         self.line = 0;
         self.refusals.push(Refusal::new(&self.file, 0, "", format_args!("{why}; the order stays as it was")));
@@ -303,6 +355,9 @@ impl Rows<'_> {
 
 /// Longest row, in octets.
 const MAX_LINE: usize = 1 << 16;
+
+/// Rows that are looked at together.
+const WAITING: usize = 1 << 16;
 
 /// Refusals that are told one by one. A page of an error in the place of a list has a row that is none in each line.
 const MOST_REFUSALS: usize = 1000;

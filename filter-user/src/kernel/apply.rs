@@ -13,6 +13,7 @@ use filter_common::layout::{NameTag, Node, Order, POLICY_FIRST, POLICY_NONE, Pol
 
 use super::{clock::Clock, error::Error, tables::Tables};
 use crate::{
+    many,
     name::{Listing, Name},
     policy::{Changes, OrderSlot},
 };
@@ -210,7 +211,7 @@ impl Tables {
     }
 
     fn hashed(&self, nodes: &[(Name, Node)]) -> Vec<(Listing, Node)> {
-        nodes.iter().map(|(name, node)| (name.listing(&self.key), *node)).collect()
+        many::map(nodes, |(name, node)| (name.listing(&self.key), *node))
     }
 
     /// Ends orders that nothing refers to any more.

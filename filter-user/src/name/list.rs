@@ -8,6 +8,7 @@ use serde::{
 };
 
 use super::{Name, NameError};
+use crate::many;
 
 /// A list of names, and what in it was none.
 #[derive(Debug, Default)]
@@ -115,14 +116,17 @@ impl Serialize for Name {
 /// to look each name up where it lies costs a cache miss a comparison. For the same reason they are copied in order: they
 /// are gone through several times, and then lie one behind the other.
 pub(crate) fn sorted(names: Vec<Name>) -> BTreeSet<Name> {
-    let mut keyed: Vec<_> = names.iter().map(|name| (beginning_key(name), name)).collect();
-    keyed.sort_unstable();
-    let copied = keyed.chunks(BATCH).flat_map(|batch| {
-        // So that the processor waits for all of them at once.
-        batch.iter().for_each(|(_, name)| _ = black_box(name.as_str().as_bytes().first()));
-        batch.iter().map(|(_, name)| (*name).clone())
+    let mut keyed = many::map(&names, |name| (beginning_key(name), name));
+    many::sort(&mut keyed);
+    let copied = many::parts(&keyed, |part| {
+        let batches = part.chunks(BATCH).flat_map(|batch| {
+            // So that the processor waits for all of them at once.
+            batch.iter().for_each(|(_, name)| _ = black_box(name.as_str().as_bytes().first()));
+            batch.iter().map(|(_, name)| (*name).clone())
+        });
+        batches.collect()
     });
-    copied.collect()
+    copied.into_iter().flatten().collect()
 }
 
 /// Names that are fetched together.

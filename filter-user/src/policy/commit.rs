@@ -10,7 +10,7 @@ use std::{
 
 use filter_common::layout::{Node, PolicyEntry};
 
-use crate::name::Name;
+use crate::{many, name::Name};
 
 use super::{
     Changes, OrderSlot,
@@ -88,14 +88,13 @@ impl Compiler {
     /// Everything that the last commit left in force, as changes to empty tables.
     pub fn whole(&self) -> Changes {
         let depths = self.depth_bits();
-        let mut nodes: Vec<_> =
-            self.tree.ids().filter_map(|id| self.tree.published(id).map(|node| (id, node))).collect();
-        nodes.sort_by_cached_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
+        let nodes = self.tree.ids().filter_map(|id| self.tree.published(id).map(|node| (id, node)));
+        let nodes: Vec<_> = self.tree.by_depth(nodes, |(id, _)| *id).into_iter().rev().flatten().collect();
         Changes {
             orders: self.order_slots().map(|(slot, order)| (slot, order.clone())).collect(),
             policies: self.policies.all().collect(),
             depths_during: depths,
-            insert: nodes.into_iter().map(|(id, node)| (self.tree.name(id), node)).collect(),
+            insert: many::map(&nodes, |(id, node)| (self.tree.name(*id), *node)),
             depths,
             ..Changes::default()
         }
@@ -229,10 +228,10 @@ impl Compiler {
                 _ => {}
             }
         }
-        insert.sort_by_cached_key(|(id, _)| std::cmp::Reverse(self.tree[*id].depth));
-        delete.sort_by_cached_key(|id| self.tree[*id].depth);
-        changes.insert = insert.into_iter().map(|(id, node)| (self.tree.name(id), node)).collect();
-        changes.delete = delete.into_iter().map(|id| self.tree.name(id)).collect();
+        let insert: Vec<_> = self.tree.by_depth(insert, |(id, _)| *id).into_iter().rev().flatten().collect();
+        let delete = self.tree.by_depth(delete, |id| *id).into_iter().flatten();
+        changes.insert = many::map(&insert, |(id, node)| (self.tree.name(*id), *node));
+        changes.delete = delete.map(|id| self.tree.name(id)).collect();
         changes.policies = self.policies.finish();
         changes.depths = self.depth_bits();
         changes.depths_during = [changes.depths[0] | depths_before[0], changes.depths[1] | depths_before[1]];

@@ -37,10 +37,9 @@ enum Side {
 impl Compiler {
     /// Compiles the marked nodes anew, parents first.
     pub(super) fn visit_marked(&mut self, undo: &mut Undo) -> Result<(), CapacityError> {
-        let mut marked = std::mem::take(&mut self.dirty);
-        marked.sort_by_cached_key(|id| self.tree[*id].depth);
+        let marked = self.tree.by_depth(std::mem::take(&mut self.dirty), |id| *id);
         let start = undo.marked.len();
-        undo.marked.append(&mut marked);
+        undo.marked.extend(marked.into_iter().flatten());
         for index in start..undo.marked.len() {
             let id = undo.marked[index];
             if self.tree[id].flags & DIRTY != 0 {

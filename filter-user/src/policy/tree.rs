@@ -214,6 +214,19 @@ impl Tree {
         Name::from_canonical(text)
     }
 
+    /// Things that have to do with a node, in their order, by the number of its labels.
+    pub fn by_depth<T>(&self, things: impl IntoIterator<Item = T>, id: impl Fn(&T) -> NodeId) -> Vec<Vec<T>> {
+        let mut depths = Vec::new();
+        for thing in things {
+            let depth = usize::from(self[id(&thing)].depth);
+            if depth >= depths.len() {
+                depths.resize_with(depth + 1, Vec::new);
+            }
+            depths[depth].push(thing);
+        }
+        depths
+    }
+
     /// All nodes that are in use, and some that are not.
     pub fn ids(&self) -> Range<NodeId> {
         0..self.nodes.len() as NodeId

@@ -303,3 +303,33 @@ fn an_order_that_does_not_fit_the_configuration_is_not_put() {
     let (names, _, refused) = told(&reader.finish());
     assert_eq!((names.len(), refused), (0, vec![(0, "unknown scope; known: all".to_owned())]));
 }
+
+#[test]
+fn f1_in_a_long_list_each_bad_row_is_told_with_its_own_line_and_loses_no_other() {
+    use std::fmt::Write as _;
+
+    // Of each kind one in every 1,000 rows; a row that is refused before its name is looked at, and one after.
+    let rows = 3 * WAITING as u64 + 7;
+    let (mut text, mut refusals) = (String::from("||first.example^\n"), Vec::new());
+    for line in 2..=rows {
+        match line % 1000 {
+            1 => {
+                writeln!(text, "||a..b^").unwrap();
+                refusals.push((line, "has an empty label"));
+            }
+            2 => {
+                writeln!(text, "/a/").unwrap();
+                refusals.push((line, "is a regular expression"));
+            }
+            3 => {
+                writeln!(text, "||com^").unwrap();
+                refusals.push((line, "is a top-level domain"));
+            }
+            _ => writeln!(text, "||n{line}.example^").unwrap(),
+        }
+    }
+    let (names, except, refused) = told(&read_with(&list("subtree", Some(Format::Adblock)), text.as_bytes()));
+    assert_eq!((names.len() as u64, except), (rows - refusals.len() as u64, Vec::new()));
+    let expected: Vec<_> = refusals.iter().map(|(line, why)| (*line, (*why).to_owned())).collect();
+    assert_eq!(refused, expected);
+}

@@ -3,7 +3,7 @@
 use std::{hash::RandomState, hint::black_box};
 
 use super::{NodeId, ROOT, Tree, hash};
-use crate::name::Name;
+use crate::{many, name::Name};
 
 impl Tree {
     /// The nodes of many names, in any order. Names that end alike come one after the other, so that their parents are in
@@ -19,7 +19,7 @@ impl Tree {
             if alike.is_empty() {
                 return ids;
             }
-            alike.sort_unstable_by_key(|(last, _)| *last);
+            many::sort(&mut alike);
             for batch in alike.chunks(BATCH) {
                 descents.extend(batch.iter().map(|(_, name)| Descent::new(name)));
                 self.go_down(&mut descents, &mut ids);
@@ -65,7 +65,9 @@ impl<'a> Descent<'a> {
     }
 
     fn take_label(&mut self, hasher: &RandomState) {
-        (self.rest, self.label) = self.rest.rsplit_once('.').unwrap_or(("", self.rest));
+        // Labels are too short for what looks for a dot in many octets at once.
+        let dot = self.rest.bytes().rposition(|octet| octet == b'.');
+        (self.rest, self.label) = dot.map_or(("", self.rest), |dot| (&self.rest[..dot], &self.rest[dot + 1..]));
         self.hash = hash(hasher, self.at, self.label);
     }
 }
