@@ -8,14 +8,14 @@ use aya_ebpf::bindings::{
 };
 use filter_common::{
     bytes::Bytes,
-    frame::{self, Network, TCP, UDP},
+    frame::{self, Network, TCP, UDP, plain},
     layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
 use crate::{
     maps::{COUNTERS, PORTS, SCRATCH, Scratch},
-    packet::{Near, Packet},
+    packet::{Head, Near, Packet},
     seam, tcp,
 };
 
@@ -93,6 +93,10 @@ pub fn reason(code: u32) -> Reason {
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
     let near = Near(packet);
+    if let Some(reason) = plainly(&packet) {
+        count(reason, near.len());
+        return Outcome::of(reason).action();
+    }
     let network = match frame::network(&near) {
         // There is more around it, or it may go on behind the first buffer.
         Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(&packet),
@@ -110,6 +114,27 @@ pub fn judge(packet: Packet) -> u32 {
     outcome.action()
 }
 
+/// What a frame comes to that is what nearly all are, if it says so by itself.
+#[inline(always)]
+fn plainly(packet: &Packet) -> Option<Reason> {
+    let head = Head::<{ plain::IPV4_HEAD }>::of(packet)?;
+    if let Some(network) = plain::ipv4(&head) {
+        return passing(&head, packet, &network);
+    }
+    let head = Head::<{ plain::IPV6_HEAD }>::of(packet)?;
+    passing(&head, packet, &plain::ipv6(&head)?)
+}
+
+/// Why it passes, if that shows before its name or flow is looked up.
+#[inline(always)]
+fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network) -> Option<Reason> {
+    let roles = roles(head.be16(network.l4 + 2)?);
+    if roles == 0 {
+        return Some(Reason::NotWatched);
+    }
+    if network.transport == TCP { tcp::passing(head, packet, network, roles) } else { None }
+}
+
 #[inline(always)]
 fn inspect(packet: &Packet, network: Network) -> Result<Outcome, Reason> {
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
@@ -118,7 +143,7 @@ fn inspect(packet: &Packet, network: Network) -> Result<Outcome, Reason> {
         return Err(Reason::NotWatched);
     }
     if network.transport == TCP
-        && let Some(reason) = tcp::passing(packet, &network, roles)
+        && let Some(reason) = tcp::passing(packet, packet, &network, roles)
     {
         return Err(reason);
     }

@@ -6,6 +6,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use filter_common::{
+    bytes::Bytes,
     flow::{self, Spot},
     frame::{self, Network},
     layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
@@ -31,12 +32,12 @@ pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
 
 /// Whether the tags say that nothing is known of the packet's flow.
 #[inline(always)]
-pub fn is_unknown(packet: &Packet, network: &Network) -> bool {
+pub fn is_unknown<B: Bytes>(packet: &B, network: &Network) -> bool {
     spot(packet, network).is_ok_and(|spot| kinds(&spot).is_none())
 }
 
 #[inline(always)]
-fn spot(packet: &Packet, network: &Network) -> Result<Spot, Reason> {
+fn spot<B: Bytes>(packet: &B, network: &Network) -> Result<Spot, Reason> {
     flow::spot(packet, network, hash_key()?).ok_or(Reason::FrameMalformed)
 }
 

@@ -58,8 +58,9 @@ impl Packet {
         }
         let mut at = at as usize;
         // SAFETY: the mask is arithmetic only. It stands in assembly because LLVM would drop it where it has seen a
-        // comparison, and the verifier would then not know the bound.
-        unsafe { asm!("{0} &= 16383", inout(reg) at) };
+        // comparison, and the verifier would then not know the bound. It touches no memory: LLVM need not fetch the
+        // packet's ends anew behind it.
+        unsafe { asm!("{0} &= 16383", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
         // SAFETY: the context is the program's, and the verifier checks the comparison against the packet's end.
         unsafe {
             let start = (*self.context).data as usize + at;
@@ -326,6 +327,64 @@ impl Bytes for Near {
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
         self.0.copy(at, len, buffer, to)
+    }
+}
+
+/// A frame's first `N` octets, which are there: where the position is known when this is compiled, they are read without
+/// a look at the frame's end.
+#[derive(Clone, Copy)]
+pub struct Head<const N: u32> {
+    start: *const u8,
+    len: u32,
+}
+
+impl<const N: u32> Head<N> {
+    /// Of a packet whose first buffer holds as many.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> Option<Self> {
+        // SAFETY: the context is the program's.
+        let (start, end) = unsafe { ((*packet.context).data as usize, (*packet.context).data_end as usize) };
+        if start + N as usize > end {
+            return None;
+        }
+        Some(Self { start: start as *const u8, len: end.wrapping_sub(start) as u32 })
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: u32) -> Option<T> {
+        if at + size_of::<T>() as u32 > N {
+            return None;
+        }
+        // SAFETY: so many octets are there; processors read across words.
+        Some(unsafe { *self.start.add(at as usize).cast::<T>() })
+    }
+}
+
+impl<const N: u32> Bytes for Head<N> {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn be16(&self, at: u32) -> Option<u16> {
+        self.read(at).map(u16::from_be)
+    }
+
+    #[inline(always)]
+    fn be32(&self, at: u32) -> Option<u32> {
+        self.read(at).map(u32::from_be)
+    }
+
+    #[inline(always)]
+    fn be64(&self, at: u32) -> Option<u64> {
+        self.read(at).map(u64::from_be)
+    }
+
+    /// Nothing is answered from here.
+    #[inline(always)]
+    fn copy(&self, _at: u32, _len: u32, _buffer: &mut Buffer, _to: u32) -> bool {
+        false
     }
 }
 

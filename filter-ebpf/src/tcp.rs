@@ -29,16 +29,16 @@ pub fn segment_seam(context: *mut xdp_md, roles: u32) -> u32 {
 /// What a segment on a port with these roles comes to that opens and ends nothing, begins no hello, and of whose flow
 /// nothing is known: most are such. `None` for others, and where that cannot be told here.
 #[inline(always)]
-pub fn passing(packet: &Packet, network: &Network, roles: u8) -> Option<Reason> {
-    let flags = packet.be16(network.l4 + 12)?;
+pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8) -> Option<Reason> {
+    let flags = head.be16(network.l4 + 12)?;
     if roles & PORT_TLS == 0 || flags & (SYN | FIN | RST) != 0 {
         return None;
     }
-    let payload = match frame::tcp(packet, network) {
+    let payload = match frame::tcp(head, network) {
         Ok(payload) => payload,
         Err(reason) => return Some(reason),
     };
-    if may_begin(packet, &payload)? || !is_unknown(packet, network) { None } else { Some(Reason::TlsNotHello) }
+    if may_begin(packet, &payload)? || !is_unknown(head, network) { None } else { Some(Reason::TlsNotHello) }
 }
 
 /// Judges a segment.

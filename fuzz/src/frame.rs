@@ -9,6 +9,9 @@ use filter_common::{
 /// Reads a frame.
 pub fn run(data: &[u8]) {
     let bytes = Slice(data);
+    for plain in [frame::plain::ipv4(&bytes), frame::plain::ipv6(&bytes)].into_iter().flatten() {
+        assert_eq!(frame::network(&bytes), Ok(plain));
+    }
     let Ok(network) = frame::read(&bytes) else { return };
     assert!(network.l3 < network.l4 && network.l4 + 8 <= network.end && network.end as usize <= data.len());
     let _ = frame::client(&bytes, &network);

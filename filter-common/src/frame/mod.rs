@@ -4,6 +4,7 @@
 
 mod address;
 mod ip;
+pub mod plain;
 mod tunnel;
 
 pub(crate) use self::tunnel::{GRE_OCTETS, PPPOE_OCTETS};
