@@ -7,15 +7,15 @@
 use crate::{
     bytes::Bytes,
     frame::Network,
-    layout::{FlowKey, HashKey},
+    layout::{FlowKey, HashKey, SpotKey},
     name::Hasher,
 };
 
-/// A flow's place in `FLOW_TAGS`. It leaves interface, link and tunnel out: flows with one place are looked up more often,
+/// A flow's place in `FLOW_TAGS`, by [`Ports::spot`](crate::layout::Ports::spot). It leaves interface, link and tunnel out: flows with one place are looked up more often,
 /// and told apart by their keys.
 #[inline(always)]
-pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &HashKey) -> Option<Spot> {
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = key.terms.last()?;
+pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &SpotKey) -> Option<Spot> {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = key;
     let ports = u64::from(network.transport) << 32 | u64::from(bytes.be32(network.l4)?);
     let ports = ports.wrapping_add(*t1) | 1;
     let at = network.l3;

@@ -4,8 +4,10 @@
 //! on one machine; addresses are in network order, as they lie in the packet. A change here needs a new
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
+use crate::resolver::Summary;
+
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -69,7 +71,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PERCPU_ARRAY` of `u64`: [`Tally`](crate::verdict::Tally) to a number.
     pub const TALLIES: &str = "TALLIES";
-    /// `ARRAY` of `u64`: which flows may have state; see `flow::Tags`.
+    /// `ARRAY` of one `[u64; flow::LINES]`: which flows may have state; see `flow`.
     pub const FLOW_TAGS: &str = "FLOW_TAGS";
     /// `LRU_HASH`: [`super::FlowKey`] to [`super::SynMark`].
     pub const SYN_MARKS: &str = "SYN_MARKS";
@@ -314,6 +316,8 @@ pub struct Settings {
     pub depths: [u64; 2],
     /// Number of the last whole state that was compiled into the tables.
     pub generation: u64,
+    /// Of what is in `RESOLVERS`.
+    pub resolvers: Summary,
     /// Answers, and resets, a second on each CPU; over it the packet is dropped.
     pub answers_per_second: u32,
     /// Events a second on each CPU; over it they are left out.
@@ -356,13 +360,19 @@ pub mod client_detail {
     pub const FULL: u32 = 2;
 }
 
-/// Roles of each destination port.
+/// Roles of each destination port, and what else every packet to one with a role is read with.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Ports {
+    /// The last of [`HashKey::terms`], by which a flow finds its line in `FLOW_TAGS`. In front, where BPF reaches it with
+    /// one instruction.
+    pub spot: SpotKey,
     /// [`PORT_DNS`] and the others, by port number.
     pub roles: [u8; 65536],
 }
+
+/// See [`Ports::spot`].
+pub type SpotKey = [u64; 8];
 
 /// DNS over UDP and TCP is read on this port.
 pub const PORT_DNS: u8 = 1;
@@ -611,7 +621,7 @@ const _: () = {
     assert!(size_of::<Policy>() == 64);
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
-    assert!(size_of::<Settings>() == 56);
+    assert!(size_of::<Settings>() == 56 + size_of::<Summary>());
     assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 8 + 256);
     assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
     assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);

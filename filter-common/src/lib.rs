@@ -16,6 +16,7 @@ pub mod frame;
 pub mod layout;
 pub mod name;
 pub mod quic;
+pub mod resolver;
 pub mod stream;
 pub mod tls;
 pub mod traffic;

@@ -15,13 +15,17 @@ use crate::layout::{HashKey, KEY_WORDS, NameKey};
 pub trait SuffixHash {
     /// What it comes to.
     type Key;
-    /// Takes in one word. More than 127 words, which no name has, are left out.
+    /// Takes in one word, in any case. More than 127 words, which no name has, are left out.
     fn word(&mut self, key: &HashKey, word: u64);
     /// The hash of the labels taken in so far, which must be whole.
     fn suffix(&self, key: &HashKey) -> Self::Key;
 }
 
-/// The last lane alone, by which the filter goes; see [`filter`](crate::filter).
+/// The last lane alone, by which the filter goes; see [`filter`](crate::filter). It takes octets that differ in this bit
+/// for the same: that is lower case in one step, and more, which only lets a few names through to the table.
+const ANY_CASE: u64 = 0x2020_2020_2020_2020;
+
+/// See [`ANY_CASE`].
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Lane {
@@ -41,6 +45,7 @@ impl SuffixHash for Lane {
     #[inline(always)]
     fn word(&mut self, key: &HashKey, word: u64) {
         let Some([.., a, b]) = key.terms.get(self.words as usize & (KEY_WORDS - 1)) else { return };
+        let word = word | ANY_CASE;
         let (low, high) = (word & 0xffff_ffff, word >> 32);
         self.sum = self.sum.wrapping_add(a.wrapping_add(low).wrapping_mul(b.wrapping_add(high)));
         self.words = self.words.wrapping_add(1);
@@ -66,9 +71,15 @@ impl Hasher {
     /// Nothing hashed: the root.
     pub const ROOT: Self = Self { lanes: [0; 4], words: 0, pad: 0 };
 
-    /// Takes in one word. More than 127 words, which no name has, are left out.
+    /// Takes in one word as it is. More than 127 words are left out.
     #[inline(always)]
     pub fn word(&mut self, key: &HashKey, word: u64) {
+        self.words(key, word, word);
+    }
+
+    /// Takes in one word, and another into the last lane.
+    #[inline(always)]
+    fn words(&mut self, key: &HashKey, word: u64, last: u64) {
         let Some(terms) = key.terms.get(self.words as usize & (KEY_WORDS - 1)) else { return };
         let (low, high) = (word & 0xffff_ffff, word >> 32);
         let [a0, b0, a1, b1, a2, b2, a3, b3] = *terms;
@@ -76,6 +87,7 @@ impl Hasher {
         *l0 = l0.wrapping_add(a0.wrapping_add(low).wrapping_mul(b0.wrapping_add(high)));
         *l1 = l1.wrapping_add(a1.wrapping_add(low).wrapping_mul(b1.wrapping_add(high)));
         *l2 = l2.wrapping_add(a2.wrapping_add(low).wrapping_mul(b2.wrapping_add(high)));
+        let (low, high) = (last & 0xffff_ffff, last >> 32);
         *l3 = l3.wrapping_add(a3.wrapping_add(low).wrapping_mul(b3.wrapping_add(high)));
         self.words = self.words.wrapping_add(1);
     }
@@ -103,7 +115,7 @@ impl SuffixHash for Hasher {
 
     #[inline(always)]
     fn word(&mut self, key: &HashKey, word: u64) {
-        Self::word(self, key, word);
+        self.words(key, lower8(word), word | ANY_CASE);
     }
 
     #[inline(always)]

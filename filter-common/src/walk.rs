@@ -140,7 +140,7 @@ impl<H: SuffixHash> Walk<H> {
     #[inline(always)]
     fn take(&mut self, key: &HashKey, word: u64, left: u32) -> Next {
         if left >= 8 {
-            self.hasher.word(key, lower8(word));
+            self.hasher.word(key, word);
             self.octets = self.octets.wrapping_add(8);
             self.at = self.at.wrapping_sub(8);
             return Next::More;
@@ -150,7 +150,7 @@ impl<H: SuffixHash> Walk<H> {
             return Next::Empty;
         }
         let unit = 1_u64 << (8 * (left & 7));
-        let label = lower8(word & unit.wrapping_sub(1));
+        let label = word & unit.wrapping_sub(1);
         self.hasher.word(key, label | u64::from(length).wrapping_mul(unit));
         self.octets = 0;
         self.depth = self.depth.wrapping_add(1);
@@ -247,7 +247,7 @@ mod tests {
             let mut wire = vec![label.len() as u8];
             wire.extend(label.iter().map(u8::to_ascii_lowercase));
             for chunk in wire.rchunks(8) {
-                hasher.word(key, chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)));
+                SuffixHash::word(&mut hasher, key, chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)));
             }
         }
         hasher.suffix(key)

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{
 use filter_common::{
     bytes::Bytes,
     frame::{self, Network, TCP, UDP, plain},
-    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC},
+    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, Ports},
     verdict::{Reason, Verdict},
 };
 
@@ -128,22 +128,24 @@ fn plainly(packet: &Packet) -> Option<Reason> {
 /// Why it passes, if that shows before its name or flow is looked up.
 #[inline(always)]
 fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network) -> Option<Reason> {
-    let roles = roles(head.be16(network.l4 + 2)?);
+    let ports = PORTS.get(0)?;
+    let roles = roles(ports, head.be16(network.l4 + 2)?);
     if roles == 0 {
         return Some(Reason::NotWatched);
     }
-    if network.transport == TCP { tcp::passing(head, packet, network, roles) } else { None }
+    if network.transport == TCP { tcp::passing(head, packet, network, roles, &ports.spot) } else { None }
 }
 
 #[inline(always)]
 fn inspect(packet: &Packet, network: Network) -> Result<Outcome, Reason> {
     let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
-    let roles = roles(port);
+    let ports = PORTS.get(0).ok_or(Reason::TableBroken)?;
+    let roles = roles(ports, port);
     if roles == 0 {
         return Err(Reason::NotWatched);
     }
     if network.transport == TCP
-        && let Some(reason) = tcp::passing(packet, packet, &network, roles)
+        && let Some(reason) = tcp::passing(packet, packet, &network, roles, &ports.spot)
     {
         return Err(reason);
     }
@@ -212,12 +214,12 @@ pub fn header_seam(context: *mut xdp_md) -> u32 {
 }
 
 #[inline(always)]
-fn roles(port: u16) -> u8 {
+fn roles(ports: &Ports, port: u16) -> u8 {
     let mut port = usize::from(port);
     // SAFETY: arithmetic only. LLVM leaves the bound of 16 bits out, and the verifier of Linux 6.1 takes a value whose
     // octets were swapped for any.
     unsafe { asm!("{0} &= 65535", inout(reg) port) };
-    PORTS.get(0).and_then(|ports| ports.roles.get(port).copied()).unwrap_or(0)
+    ports.roles.get(port).copied().unwrap_or(0)
 }
 
 /// This CPU's scratch space. XDP programs do not run within each other on one CPU.

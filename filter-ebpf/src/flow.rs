@@ -9,7 +9,7 @@ use filter_common::{
     bytes::Bytes,
     flow::{self, Spot},
     frame::{self, Network},
-    layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
+    layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SpotKey, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
 };
@@ -17,7 +17,7 @@ use filter_common::{
 use crate::{
     clock, filter,
     lookup::Way,
-    maps::{FLOW_TAGS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
+    maps::{FLOW_TAGS, HASH_KEY, NO_STATE, PORTS, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
     packet::{Held, Packet, copy_name, repeat},
     seam,
 };
@@ -25,25 +25,21 @@ use crate::{
 /// Finds the flow's place, and what the tags say of it.
 #[inline(always)]
 pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    scratch.spot = spot(packet, &scratch.network)?;
+    let ports = PORTS.get(0).ok_or(Reason::TableBroken)?;
+    scratch.spot = flow::spot(packet, &scratch.network, &ports.spot).ok_or(Reason::FrameMalformed)?;
     scratch.kinds = kinds(&scratch.spot).map_or(NO_STATE, u32::from);
     Ok(())
 }
 
 /// Whether the tags say that nothing is known of the packet's flow.
 #[inline(always)]
-pub fn is_unknown<B: Bytes>(packet: &B, network: &Network) -> bool {
-    spot(packet, network).is_ok_and(|spot| kinds(&spot).is_none())
-}
-
-#[inline(always)]
-fn spot<B: Bytes>(packet: &B, network: &Network) -> Result<Spot, Reason> {
-    flow::spot(packet, network, hash_key()?).ok_or(Reason::FrameMalformed)
+pub fn is_unknown<B: Bytes>(packet: &B, network: &Network, key: &SpotKey) -> bool {
+    flow::spot(packet, network, key).is_some_and(|spot| kinds(&spot).is_none())
 }
 
 #[inline(always)]
 fn kinds(spot: &Spot) -> Option<u16> {
-    flow::kinds(FLOW_TAGS.get(spot.line).copied().unwrap_or(0), spot.tag)
+    flow::kinds(FLOW_TAGS.get(0)?.get(spot.line as usize).copied()?, spot.tag)
 }
 
 #[inline(always)]
@@ -54,6 +50,13 @@ fn hash_key() -> Result<&'static HashKey, Reason> {
 /// Computes the flow's key.
 #[inline(always)]
 pub fn identify(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
+    if scratch.network.version == 4 && !frame::has_link_words(&scratch.network) {
+        // Nearly all, and the seam is a call.
+        let key = hash_key()?;
+        let whole = flow::begin_key(packet, &scratch.network, packet.interface(), key).ok_or(Reason::FrameMalformed)?;
+        scratch.flow = FlowKey { lanes: whole.suffix(key).lanes };
+        return Ok(());
+    }
     // SAFETY: the context is the program's.
     seam::decode(unsafe { seam::flow_key(packet.raw()) })?;
     // Of a pointer of its own: what a seam wrote is not to be taken for what lay there before.
@@ -118,7 +121,7 @@ const LINK_WORDS: u32 = 6;
 /// Has the tags announce these kinds of state.
 #[inline(always)]
 fn announce(scratch: &Scratch, kinds: u16) {
-    let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) else { return };
+    let Some(line) = tag_line(scratch) else { return };
     // SAFETY: the map's memory. Another CPU may write the line meanwhile; then one flow's state is not found.
     let before = unsafe { *line };
     // SAFETY: as above.
@@ -131,10 +134,19 @@ fn announce(scratch: &Scratch, kinds: u16) {
 /// Has the tags announce nothing.
 #[inline(always)]
 fn withdraw(scratch: &Scratch) {
-    if let Some(line) = FLOW_TAGS.get_ptr_mut(scratch.spot.line) {
+    if let Some(line) = tag_line(scratch) {
         // SAFETY: as in `announce`.
         unsafe { *line = flow::without(*line, scratch.spot.tag) };
     }
+}
+
+/// The flow's line.
+#[inline(always)]
+fn tag_line(scratch: &Scratch) -> Option<*mut u64> {
+    let lines = FLOW_TAGS.get_ptr_mut(0)?;
+    // SAFETY: the map's memory.
+    let line = unsafe { (*lines).get_mut(scratch.spot.line as usize) };
+    line.map(|line| &raw mut *line)
 }
 
 /// Whether the tags announce this kind of state.

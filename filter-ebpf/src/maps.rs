@@ -75,7 +75,7 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(TALLIES_LEN, 0);
 /// See `filter_common::layout::map`.
 #[map]
-pub static FLOW_TAGS: Array<u64> = Array::with_max_entries(LINES, BPF_F_MMAPABLE);
+pub static FLOW_TAGS: Array<[u64; LINES as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static SYN_MARKS: LruHashMap<FlowKey, SynMark> = LruHashMap::with_max_entries(1, 0);

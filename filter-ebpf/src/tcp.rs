@@ -5,7 +5,8 @@ use filter_common::{
     bytes::Bytes,
     flow, frame,
     frame::Network,
-    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_TLS},
+    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_TLS, SpotKey},
+    resolver,
     tls::may_begin,
     verdict::{Reason, Tally},
 };
@@ -15,7 +16,7 @@ use crate::{
     filter::Outcome,
     flow::{find, forget, identify, is_unknown, mark, may_have},
     lookup::Way,
-    maps::{NO_STATE, RESOLVERS, Scratch, tally},
+    maps::{NO_STATE, RESOLVERS, SETTINGS, Scratch, tally},
     packet::{Packet, octets},
     seam, tls,
 };
@@ -29,7 +30,7 @@ pub fn segment_seam(context: *mut xdp_md, roles: u32) -> u32 {
 /// What a segment on a port with these roles comes to that opens and ends nothing, begins no hello, and of whose flow
 /// nothing is known: most are such. `None` for others, and where that cannot be told here.
 #[inline(always)]
-pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8) -> Option<Reason> {
+pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8, key: &SpotKey) -> Option<Reason> {
     let flags = head.be16(network.l4 + 12)?;
     if roles & PORT_TLS == 0 || flags & (SYN | FIN | RST) != 0 {
         return None;
@@ -38,7 +39,7 @@ pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8
         Ok(payload) => payload,
         Err(reason) => return Some(reason),
     };
-    if may_begin(packet, &payload)? || !is_unknown(head, network) { None } else { Some(Reason::TlsNotHello) }
+    if may_begin(packet, &payload)? || !is_unknown(head, network, key) { None } else { Some(Reason::TlsNotHello) }
 }
 
 /// Judges a segment.
@@ -106,6 +107,10 @@ pub fn goes_to_resolver(packet: &Packet, network: &Network) -> Option<bool> {
         let low = packet.be64(at + 32)?;
         [high, low]
     };
+    // The look-up costs a call.
+    if !resolver::may_be_known(&SETTINGS.get(0)?.resolvers, address) {
+        return Some(false);
+    }
     // SAFETY: only whether it is there counts.
     Some(unsafe { RESOLVERS.get(octets(address)) }.is_some())
 }

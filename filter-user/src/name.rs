@@ -9,7 +9,7 @@ use std::{
 use filter_common::{
     filter,
     layout::{HashKey, NameKey, NameTag},
-    name::{Hasher, lower8},
+    name::{Hasher, SuffixHash},
 };
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use thiserror::Error;
@@ -86,12 +86,17 @@ impl Name {
 
     /// Labels, last (top-level) first.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.0.rsplit('.')
+        let mut rest = Some(&*self.0);
+        std::iter::from_fn(move || {
+            let (before, label) = last_label(rest?);
+            rest = before;
+            Some(label)
+        })
     }
 
     /// Number of labels.
     pub fn depth(&self) -> u8 {
-        self.labels().count() as u8
+        1 + self.0.bytes().filter(|octet| *octet == b'.').count() as u8
     }
 
     /// Key of the whole name.
@@ -124,6 +129,13 @@ impl Name {
     pub fn is_below(&self, other: &Name) -> bool {
         self.0.strip_suffix(&*other.0).is_some_and(|rest| rest.ends_with('.'))
     }
+}
+
+/// What stands before the last label of a name, and that label. Labels are too short to look for the dot in many octets at
+/// once, as `rsplit` does.
+pub(crate) fn last_label(name: &str) -> (Option<&str>, &str) {
+    let dot = name.bytes().rposition(|octet| octet == b'.');
+    dot.map_or((None, name), |dot| (Some(&name[..dot]), &name[dot + 1..]))
 }
 
 /// What the tables know a name by.
@@ -167,12 +179,12 @@ impl Lister {
 pub fn hash_label(hasher: &mut Hasher, key: &HashKey, label: &[u8]) {
     let mut chunks = label.rchunks_exact(8);
     for chunk in &mut chunks {
-        let word = chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
-        hasher.word(key, lower8(word));
+        let word = chunk.try_into().map_or(0, u64::from_be_bytes);
+        SuffixHash::word(hasher, key, word);
     }
     // What is left of it, behind its length octet.
     let rest = chunks.remainder().iter().fold(label.len() as u64, |word, octet| word << 8 | u64::from(*octet));
-    hasher.word(key, lower8(rest));
+    SuffixHash::word(hasher, key, rest);
 }
 
 impl fmt::Display for Name {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     deferred::{
         Limits,
-        reader::{self, Watch},
+        reader::{self, Turn, Watch},
         tier::Tier,
     },
     kernel::Kernel,
@@ -29,7 +29,10 @@ pub(super) fn start(kernel: &Kernel) -> Result<(Arc<Watch>, JoinHandle<()>)> {
         reader::run(&mut copies, &tables, &shared, || {
             let mut tier = Tier::new(Limits::default());
             let (tables, counts) = (&*tables, &shared.counts);
-            move |copy| tier.take(copy, tables, counts).map(drop)
+            move |turn| match turn {
+                Turn::Copy(copy) => tier.read(copy, tables, counts).map(drop),
+                Turn::Ends => tier.write(tables, counts),
+            }
         });
     })?;
     Ok((watch, thread))

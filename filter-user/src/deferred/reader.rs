@@ -43,11 +43,20 @@ const NAP: Duration = Duration::from_micros(100);
 /// Failures are told of no more often: packets could make many.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// What the reader hands on.
+#[derive(Clone, Copy)]
+pub enum Turn<'a> {
+    /// A copy.
+    Copy(&'a Deferred),
+    /// There are no more, or many have come: what was found is to be written.
+    Ends,
+}
+
 /// Reads copies until [`Watch::end`]. `begin` makes what takes them, with nothing known; what comes from packets must
 /// not end it, so whatever happens there, it begins anew.
 pub fn run<T>(copies: &mut Copies, tables: &Tables, watch: &Watch, begin: impl Fn() -> T)
 where
-    T: FnMut(&Deferred) -> Result<(), Error>,
+    T: FnMut(Turn<'_>) -> Result<(), Error>,
 {
     let mut priority = Priority::raise();
     while !watch.ends.load(Relaxed) {
@@ -64,7 +73,7 @@ fn work(
     copies: &mut Copies,
     tables: &Tables,
     watch: &Watch,
-    mut take: impl FnMut(&Deferred) -> Result<(), Error>,
+    mut take: impl FnMut(Turn<'_>) -> Result<(), Error>,
     priority: &mut Priority,
 ) {
     let (mut beaten, mut busy) = (None, Instant::now());
@@ -76,20 +85,27 @@ fn work(
             watch.beat.store(now(), Relaxed);
             beaten = Some(Instant::now());
         }
-        let mut unbounded = 0;
-        let taken = copies.drain(|copy| {
-            if let Err(error) = take(copy) {
+        let mut take = |turn: Turn<'_>| {
+            if let Err(error) = take(turn) {
                 watch.counts.failed.fetch_add(1, Relaxed);
                 failure = Some(error);
             }
+        };
+        let mut unbounded = 0;
+        let taken = copies.drain(|copy| {
+            take(Turn::Copy(copy));
             unbounded += 1;
             if unbounded == AT_ONCE {
-                // The rings of many CPUs take longer than either may wait.
+                // The rings of many CPUs take longer than any of these may wait.
                 unbounded = 0;
+                take(Turn::Ends);
                 priority.bound();
                 tables.beat();
             }
         });
+        if unbounded > 0 {
+            take(Turn::Ends);
+        }
         priority.bound();
         if taken > 0 {
             busy = Instant::now();
@@ -107,8 +123,8 @@ fn work(
     }
 }
 
-/// Copies that are read between looks at the time: some 0.3 ms.
-const AT_ONCE: u32 = 64;
+/// Copies that are read between looks at the time, and whose names are written together: some 0.3 ms.
+pub const AT_ONCE: u32 = 64;
 
 /// Milliseconds of a clock that does not go back.
 fn now() -> u64 {

@@ -11,7 +11,7 @@ use super::{
     tcp::Segments,
 };
 use crate::{
-    kernel::{Error, Tables},
+    kernel::{Error, Findings, Tables},
     name::Name,
 };
 
@@ -30,7 +30,7 @@ pub struct Counts {
     pub junk: AtomicU64,
     /// Connections that were forgotten before their name was known.
     pub incomplete: AtomicU64,
-    /// Names that could not be written to the kernel.
+    /// Times that the kernel's tables could not be read or written.
     pub failed: AtomicU64,
 }
 
@@ -39,12 +39,21 @@ pub struct Counts {
 pub struct Tier {
     connections: Connections,
     segments: Segments,
+    /// What is not in the kernel yet.
+    findings: Findings,
+    /// Connections among them that are not counted yet.
+    listed: u64,
 }
 
 impl Tier {
     /// One that knows nothing yet.
     pub fn new(limits: Limits) -> Self {
-        Self { connections: Connections::new(limits), segments: Segments::new(limits) }
+        Self {
+            connections: Connections::new(limits),
+            segments: Segments::new(limits),
+            findings: Findings::default(),
+            listed: 0,
+        }
     }
 
     /// Reads a copy, and has the kernel remember the connection's name; tells a name that orders cover.
@@ -52,6 +61,29 @@ impl Tier {
     /// # Errors
     /// If the kernel's tables cannot be read or written.
     pub fn take(&mut self, copy: &Deferred, tables: &Tables, counts: &Counts) -> Result<Option<Name>, Error> {
+        let name = self.read(copy, tables, counts)?;
+        self.write(tables, counts)?;
+        Ok(name)
+    }
+
+    /// Has the kernel remember the names that were read since the last time.
+    ///
+    /// # Errors
+    /// If the kernel's tables cannot be written.
+    pub fn write(&mut self, tables: &Tables, counts: &Counts) -> Result<(), Error> {
+        let listed = std::mem::take(&mut self.listed);
+        if !self.findings.is_empty() {
+            tables.remember(&mut self.findings)?;
+            counts.listed.fetch_add(listed, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Reads a copy; tells a name that orders cover, and that [`Tier::write`] has the kernel remember.
+    ///
+    /// # Errors
+    /// If the kernel's tables cannot be read or written.
+    pub fn read(&mut self, copy: &Deferred, tables: &Tables, counts: &Counts) -> Result<Option<Name>, Error> {
         let payload = copy.payload.get(..usize::from(copy.len)).unwrap_or_default();
         let is_quic = copy.protocol == Protocol::Quic as u8;
         let connection = if is_quic { copy.connection } else { copy.flow };
@@ -77,15 +109,27 @@ impl Tier {
             Decision::NoName(_) => counts.nameless.fetch_add(is_news.into(), Relaxed),
         };
         match found.decision {
-            // What the kernel has forgotten since, another connection has taken the place of.
-            Decision::Name(name) if tables.is_covered(&name)? && (!found.is_guess || tables.remembers(copy)?) => {
-                tables.remember(copy, &name, found.ids.as_ref())?;
-                counts.listed.fetch_add(is_news.into(), Relaxed);
+            Decision::Name(name)
+                if tables.is_covered(&name)? && (!found.is_guess || self.remembers(copy, tables, counts)?) =>
+            {
+                self.findings.add(copy, &name, found.ids.as_ref());
+                self.listed += u64::from(is_news);
                 Ok(Some(name))
             }
-            Decision::Name(_) | Decision::NoName(_) if is_quic && copy.held == 1 => tables.clear(copy).map(|()| None),
+            Decision::Name(_) | Decision::NoName(_) if is_quic && copy.held == 1 => {
+                // What was found before must not come back.
+                self.write(tables, counts)?;
+                tables.clear(copy).map(|()| None)
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a name is remembered for the connection of a copy. What the kernel has forgotten since, another connection
+    /// has taken the place of.
+    fn remembers(&mut self, copy: &Deferred, tables: &Tables, counts: &Counts) -> Result<bool, Error> {
+        self.write(tables, counts)?;
+        tables.remembers(copy)
     }
 
     fn ended(&self) -> u64 {

@@ -105,6 +105,51 @@ impl fmt::Debug for Copies {
     }
 }
 
+/// Names that the deferred tier has found and that are not in the kernel yet: a system call for each would take as long as
+/// finding it.
+#[derive(Debug, Default)]
+pub struct Findings {
+    names: Vec<(FlowKey, Remembered)>,
+    /// Lines and tags that announce them.
+    tags: Vec<(u32, u16)>,
+}
+
+impl Findings {
+    /// Has the connection of a copy be judged by this name, from [`Tables::remember`] on.
+    pub fn add(&mut self, copy: &Deferred, name: &Name, ids: Option<&Ids>) {
+        let mut remembered: Remembered = plain::zeroed();
+        let text = name.as_str().as_bytes();
+        remembered.name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        remembered.name_len = text.len() as u16;
+        remembered.protocol = copy.protocol;
+        remembered.connection = copy.connection;
+        remembered.seen = boot_time();
+        (remembered.tag, remembered.tag_line) = (copy.tag, copy.tag_line);
+        if copy.protocol == Protocol::Quic as u8 {
+            if let Some(Ids { origin, server }) = ids {
+                (remembered.origin, remembered.origin_len) = (origin.words(), origin.octets().len() as u8);
+                if let Some(server) = server {
+                    (remembered.server, remembered.server_len) = (server.words(), server.octets().len() as u8);
+                }
+            }
+            self.names.push((copy.connection, remembered));
+        } else {
+            remembered.start = copy.start;
+            remembered.len = BEHIND_HELLO;
+        }
+        // By it packets with short headers are found, which show the server's id only.
+        if remembered.protocol != Protocol::Quic as u8 || remembered.server_len > 0 {
+            self.names.push((copy.flow, remembered));
+        }
+        self.tags.push((copy.tag_line, copy.tag));
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
 /// Octets behind a hello that belong to its connection as well, where the name was found too late to stop the hello:
 /// the handshake's end, and a first request.
 const BEHIND_HELLO: u32 = 1 << 16;
@@ -134,7 +179,7 @@ impl Tables {
         let [low, high] = [0, 1].map(|word| self.shared.depths.get(word).map_or(0, |depths| depths.load(Relaxed)));
         let mut listing = Lister::default();
         let mut slot = POLICY_NONE;
-        let last = name.labels().count();
+        let last = usize::from(name.depth());
         for (depth, label) in (1..).zip(name.labels()) {
             let name = listing.push(self.hash_key(), label.as_bytes());
             let bits = if depth & 64 == 0 { low } else { high };
@@ -156,41 +201,22 @@ impl Tables {
         Ok(self.remembered.get(&copy.connection)?.is_some())
     }
 
-    /// Has the program judge the connection of a copy by this name from now on.
+    /// Has the program judge connections by the names that were found for them, and forgets the findings.
     ///
     /// # Errors
-    /// If a map cannot be read or written.
-    pub fn remember(&self, copy: &Deferred, name: &Name, ids: Option<&Ids>) -> Result<(), Error> {
-        let mut remembered: Remembered = plain::zeroed();
-        let text = name.as_str().as_bytes();
-        remembered.name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        remembered.name_len = text.len() as u16;
-        remembered.protocol = copy.protocol;
-        remembered.connection = copy.connection;
-        remembered.seen = boot_time();
-        (remembered.tag, remembered.tag_line) = (copy.tag, copy.tag_line);
-        if copy.protocol == Protocol::Quic as u8 {
-            if let Some(Ids { origin, server }) = ids {
-                (remembered.origin, remembered.origin_len) = (origin.words(), origin.octets().len() as u8);
-                if let Some(server) = server {
-                    (remembered.server, remembered.server_len) = (server.words(), server.octets().len() as u8);
-                }
+    /// If a map cannot be written; the findings are forgotten nevertheless, and a further packet of such a connection
+    /// shows its name again.
+    pub fn remember(&self, findings: &mut Findings) -> Result<(), Error> {
+        let written = self.remembered.set_all(&findings.names);
+        findings.names.clear();
+        // Behind the names, so that the program finds what it looks for. One too many costs a look.
+        for (line, tag) in findings.tags.drain(..) {
+            if let Some(line) = self.shared.tags.get(line) {
+                let announced = |line| flow::with(line, tag, flow::kinds(line, tag).unwrap_or(0) | REMEMBERED);
+                line.update(Release, Relaxed, announced);
             }
-            self.remembered.set(&copy.connection, &remembered)?;
-        } else {
-            remembered.start = copy.start;
-            remembered.len = BEHIND_HELLO;
         }
-        // By it packets with short headers are found, which show the server's id only.
-        if remembered.protocol != Protocol::Quic as u8 || remembered.server_len > 0 {
-            self.remembered.set(&copy.flow, &remembered)?;
-        }
-        // Last, so that the program finds what it looks for.
-        if let Some(line) = self.shared.tags.get(copy.tag_line) {
-            let announced = |line| flow::with(line, copy.tag, flow::kinds(line, copy.tag).unwrap_or(0) | REMEMBERED);
-            line.update(Release, Relaxed, announced);
-        }
-        Ok(())
+        written
     }
 
     /// Lets the QUIC connection of a copy pass that was held, whatever was remembered under the same ids.

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
-use filter_common::layout::map;
+use filter_common::{flow::LINES, layout::map};
 
 use super::{error::Error, sys, tables::Tables};
 
@@ -29,7 +29,7 @@ impl Tables {
     /// If the kernel does not tell.
     pub fn flow_memory(&self) -> Result<Vec<MapMemory>, Error> {
         let maps = [
-            (map::FLOW_TAGS, self.tags.entries(), self.tags.fd()),
+            (map::FLOW_TAGS, LINES, self.tags.fd()),
             (map::SYN_MARKS, self.marks.entries(), self.marks.fd()),
             (map::STREAMS, self.streams.entries(), self.streams.fd()),
             (map::REMEMBERED, self.remembered.entries(), self.remembered.fd()),

@@ -49,7 +49,7 @@ pub use self::{
     attach::{Attached, Mode, detach, status},
     bench::{Bench, Entry, LONG, Packets, SHORT},
     clock::{Clock, ClockWatch},
-    copies::Copies,
+    copies::{Copies, Findings},
     error::{EXIT_LOAD, Error},
     events::{Event, Events},
     flows::FlowMap,

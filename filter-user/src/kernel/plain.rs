@@ -21,8 +21,10 @@ macro_rules! plain {
 // SAFETY: octets.
 unsafe impl<const N: usize> Plain for [u8; N] {}
 
-// The last is a line of the filter, or a name of the benchmark's.
-plain!(u8, u32, u64, [u32; 2], [u64; 8]);
+// SAFETY: words.
+unsafe impl<const N: usize> Plain for [u64; N] {}
+
+plain!(u8, u32, u64, [u32; 2]);
 plain!(
     filter_common::layout::Counter,
     filter_common::layout::Deferred,

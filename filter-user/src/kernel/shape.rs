@@ -64,7 +64,7 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<[u8; 16], u8>(map::OWN_ADDRESSES, HASH, ANY),
     shape::<(), ()>(map::EVENTS, RINGBUF, ANY),
     shape::<u32, u64>(map::TALLIES, PERCPU_ARRAY, TALLIES),
-    shape::<u32, u64>(map::FLOW_TAGS, ARRAY, Entries::Exactly(LINES)),
+    shape::<u32, [u64; LINES as usize]>(map::FLOW_TAGS, ARRAY, ONE),
     shape::<FlowKey, SynMark>(map::SYN_MARKS, LRU_HASH, ANY),
     shape::<FlowKey, Stream>(map::STREAMS, LRU_HASH, ANY),
     shape::<FlowKey, Remembered>(map::REMEMBERED, LRU_HASH, ANY),

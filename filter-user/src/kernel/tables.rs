@@ -13,11 +13,13 @@ use std::{
 };
 
 use filter_common::{
+    flow::LINES,
     layout::{
         Counter, FlowKey, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
-        Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, Stream, SynMark, Target, Tier,
+        Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
         client_detail, map, quic_mode,
     },
+    resolver::{self, Summary},
     verdict::{Reason, Tally},
 };
 use ipnet::IpNet;
@@ -123,7 +125,7 @@ pub struct Tables {
     ports: Table<u32, Ports>,
     counters: PerCpu<Counter>,
     tallies: PerCpu<u64>,
-    pub(super) tags: Table<u32, u64>,
+    pub(super) tags: Table<u32, [u64; LINES as usize]>,
     pub(super) marks: Table<FlowKey, SynMark>,
     pub(super) streams: Table<FlowKey, Stream>,
     pub(super) remembered: Table<FlowKey, Remembered>,
@@ -172,12 +174,12 @@ impl Tables {
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         let (tallies, tallies_name, tally_count) = take(map::TALLIES)?;
         let settings: Table<u32, Settings> = table(take(map::SETTINGS)?);
-        let tags: Table<u32, u64> = table(take(map::FLOW_TAGS)?);
+        let tags: Table<u32, [u64; LINES as usize]> = table(take(map::FLOW_TAGS)?);
         let (key, is_new) = hash_key(&table(take(map::HASH_KEY)?), make_key)?;
         let words = |(fd, name, entries): (OwnedFd, &str, u32)| Words::map(fd.as_fd(), name, entries as usize);
         let shared = Shared {
             depths: Words::map(settings.fd(), map::SETTINGS, DEPTHS)?,
-            tags: Words::map(tags.fd(), map::FLOW_TAGS, tags.entries() as usize)?,
+            tags: Words::map(tags.fd(), map::FLOW_TAGS, LINES as usize)?,
             tier: words(take(map::TIER)?)?,
             asleep: words(take(map::ASLEEP)?)?,
         };
@@ -256,6 +258,7 @@ impl Tables {
         }
         reading.quic.iter().for_each(|port| add(*port, PORT_QUIC));
         reading.encrypted_dns.iter().for_each(|port| add(*port, PORT_ENCRYPTED_DNS));
+        ports.spot = *self.spot_key();
         self.ports.set(&0, &ports)
     }
 
@@ -277,6 +280,11 @@ impl Tables {
 
     pub(super) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let _writing = self.lock();
+        self.write_settings(change)
+    }
+
+    /// The same for who holds the lock.
+    fn write_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let mut settings = self.settings()?;
         change(&mut settings);
         settings.filter_lines = self.names.filter_lines();
@@ -299,7 +307,17 @@ impl Tables {
     /// [`Error::Full`] and others.
     pub fn set_resolvers(&self, addresses: &[IpAddr]) -> Result<(), Error> {
         let _writing = self.lock();
-        set_addresses(&self.resolvers, addresses)
+        // Those that come are in the summary before, and those that go until behind.
+        let mut summary = Summary::default();
+        for address in addresses {
+            let octets = u128::from_be_bytes(mapped(*address));
+            resolver::add(&mut summary, [(octets >> 64) as u64, octets as u64]);
+        }
+        self.write_settings(|settings| {
+            settings.resolvers.iter_mut().zip(summary).for_each(|(known, new)| *known |= new);
+        })?;
+        set_addresses(&self.resolvers, addresses)?;
+        self.write_settings(|settings| settings.resolvers = summary)
     }
 
     /// What is counted beside the reasons, over all CPUs.
@@ -321,8 +339,7 @@ impl Tables {
     /// # Errors
     /// If the map cannot be written.
     pub fn forget_flows(&self) -> Result<(), Error> {
-        let lines: Vec<_> = (0..self.tags.entries()).map(|line| (line, 0)).collect();
-        self.tags.set_all(&lines)
+        self.tags.set(&0, &plain::zeroed())
     }
 
     /// Settings in force, with depths and generation.
@@ -336,6 +353,12 @@ impl Tables {
     /// The key of the name hash. Not to be told: whoever knows it can make names that collide.
     pub fn hash_key(&self) -> &HashKey {
         &self.key
+    }
+
+    /// The key of a flow's place in `FLOW_TAGS`.
+    pub fn spot_key(&self) -> &SpotKey {
+        let [.., spot] = &self.key.terms;
+        spot
     }
 
     /// The node of exactly this name.

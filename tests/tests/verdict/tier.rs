@@ -23,7 +23,7 @@ use filter_common::{
 use filter_user::{
     deferred::{
         Limits,
-        reader::{self, Watch},
+        reader::{self, Turn, Watch},
         tier::Tier,
     },
     kernel::Behaviour,
@@ -66,9 +66,12 @@ fn after_a_failure_the_reader_begins_anew_and_counts_it() {
         scope.spawn(|| {
             reader::run(&mut copies, tables, &watch, || {
                 let (mut tier, fails, counts) = (Tier::new(Limits::default()), &fails, &watch.counts);
-                move |copy| {
+                move |turn| {
                     assert!(!fails.swap(false, Relaxed), "a failure on purpose");
-                    tier.take(copy, tables, counts).map(drop)
+                    match turn {
+                        Turn::Copy(copy) => tier.read(copy, tables, counts).map(drop),
+                        Turn::Ends => tier.write(tables, counts),
+                    }
                 }
             });
         });

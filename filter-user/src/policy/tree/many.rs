@@ -3,7 +3,10 @@
 use std::{hash::RandomState, hint::black_box};
 
 use super::{NodeId, ROOT, Tree, hash};
-use crate::{many, name::Name};
+use crate::{
+    many,
+    name::{Name, last_label},
+};
 
 impl Tree {
     /// The nodes of many names, in any order. Names that end alike come one after the other, so that their parents are in
@@ -65,9 +68,8 @@ impl<'a> Descent<'a> {
     }
 
     fn take_label(&mut self, hasher: &RandomState) {
-        // Labels are too short for what looks for a dot in many octets at once.
-        let dot = self.rest.bytes().rposition(|octet| octet == b'.');
-        (self.rest, self.label) = dot.map_or(("", self.rest), |dot| (&self.rest[..dot], &self.rest[dot + 1..]));
+        let (rest, label) = last_label(self.rest);
+        (self.rest, self.label) = (rest.unwrap_or_default(), label);
         self.hash = hash(hasher, self.at, self.label);
     }
 }

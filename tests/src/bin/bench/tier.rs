@@ -22,7 +22,7 @@ use filter_common::{layout::Deferred, verdict::Tally};
 use filter_user::{
     deferred::{
         Limits,
-        reader::{self, Watch},
+        reader::{self, Turn, Watch},
         tier::Tier,
     },
     kernel::{Bench, Copies, Entry, boot_time},
@@ -125,12 +125,20 @@ fn delay(bench: &Bench, copies: &mut Copies, rate: u32, count: usize) -> Result<
             reader::run(copies, bench.tables(), &watch, || {
                 let mut tier = Tier::new(Limits::default());
                 let (counts, delays, sent) = (&watch.counts, &delays, &sent);
-                move |copy| {
-                    if tier.take(copy, bench.tables(), counts)?.is_some() {
-                        let sent = sent.get(flow(copy)).map_or(0, |sent| sent.load(Relaxed));
-                        delays.borrow_mut().push(boot_time().saturating_sub(sent));
+                let mut found = Vec::new();
+                move |turn| match turn {
+                    Turn::Copy(copy) => {
+                        let name = tier.read(copy, bench.tables(), counts)?;
+                        found.extend(name.and_then(|_| sent.get(flow(copy))));
+                        Ok(())
                     }
-                    Ok(())
+                    Turn::Ends => {
+                        tier.write(bench.tables(), counts)?;
+                        let now = boot_time();
+                        let delay = |sent: &AtomicU64| now.saturating_sub(sent.load(Relaxed));
+                        delays.borrow_mut().extend(found.drain(..).map(delay));
+                        Ok(())
+                    }
                 }
             });
             delays.into_inner()
