@@ -42,8 +42,8 @@ pub fn begin_key<B: Bytes>(bytes: &B, network: &Network, interface: u32, key: &H
     let ports = u64::from(origin) << 32 | u64::from(bytes.be32(network.l4)?);
     let addresses = bytes.be64(network.l3 + if network.version == 4 { 12 } else { 8 })?;
     let mut hasher = Hasher::ROOT;
-    hasher.word(key, ports);
-    hasher.word(key, addresses);
+    hasher.raw_word(key, ports);
+    hasher.raw_word(key, addresses);
     Some(hasher)
 }
 
@@ -63,12 +63,12 @@ pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> F
     let mut hasher = Hasher::ROOT;
     let [a, b, c, d] = flow.lanes;
     let [x, y, z] = id;
-    hasher.word(key, u64::from(a) << 32 | u64::from(b));
-    hasher.word(key, u64::from(c) << 32 | u64::from(d));
-    hasher.word(key, x);
-    hasher.word(key, y);
-    hasher.word(key, z);
-    hasher.word(key, u64::from(id_len));
+    hasher.raw_word(key, u64::from(a) << 32 | u64::from(b));
+    hasher.raw_word(key, u64::from(c) << 32 | u64::from(d));
+    hasher.raw_word(key, x);
+    hasher.raw_word(key, y);
+    hasher.raw_word(key, z);
+    hasher.raw_word(key, u64::from(id_len));
     FlowKey { lanes: hasher.suffix(key).lanes }
 }
 

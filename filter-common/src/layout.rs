@@ -621,7 +621,7 @@ const _: () = {
     assert!(size_of::<Policy>() == 64);
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
-    assert!(size_of::<Settings>() == 56 + size_of::<Summary>());
+    assert!(size_of::<Settings>() == 184);
     assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 8 + 256);
     assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
     assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);

@@ -7,7 +7,10 @@
 //! Each of four lanes is MULTILINEAR-HM (Lemire and Kaser, "Strongly universal string hashing is fast"): the sum of
 //! (key + low half) * (key' + high half) modulo 2^64, of which the upper 32 bits count. The lanes' keys are
 //! independent and random, and what a lane starts from depends on the number of words, so that any two different
-//! names collide with a probability of 2^-128, whoever chose them, as long as the key is secret.
+//! names collide in all of the first three lanes, by which they are known, with a probability of 2^-96, whoever chose
+//! them, as long as the key is secret. The last lane takes octets that differ in one bit for the same ([`ANY_CASE`]); by it
+//! goes the filter alone, which decides only that a name is not listed. Where no name is hashed, nothing is taken for
+//! anything else, and all four lanes count.
 
 use crate::layout::{HashKey, KEY_WORDS, NameKey};
 
@@ -21,11 +24,11 @@ pub trait SuffixHash {
     fn suffix(&self, key: &HashKey) -> Self::Key;
 }
 
-/// The last lane alone, by which the filter goes; see [`filter`](crate::filter). It takes octets that differ in this bit
-/// for the same: that is lower case in one step, and more, which only lets a few names through to the table.
+/// The bit of each octet that the last lane of a name's hash takes as set: lower case in one step. That other octets
+/// than letters are taken for the same, too, only lets a few names through to the table.
 const ANY_CASE: u64 = 0x2020_2020_2020_2020;
 
-/// See [`ANY_CASE`].
+/// The last lane alone, by which the filter goes; see [`filter`](crate::filter).
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Lane {
@@ -71,9 +74,9 @@ impl Hasher {
     /// Nothing hashed: the root.
     pub const ROOT: Self = Self { lanes: [0; 4], words: 0, pad: 0 };
 
-    /// Takes in one word as it is. More than 127 words are left out.
+    /// Takes in one word that is not of a name, as it is. More than 127 words are left out.
     #[inline(always)]
-    pub fn word(&mut self, key: &HashKey, word: u64) {
+    pub fn raw_word(&mut self, key: &HashKey, word: u64) {
         self.words(key, word, word);
     }
 

@@ -93,62 +93,79 @@ pub fn reason(code: u32) -> Reason {
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
     let near = Near(packet);
-    if let Some(reason) = plainly(&packet) {
-        count(reason, near.len());
-        return Outcome::of(reason).action();
-    }
-    let network = match frame::network(&near) {
+    let (judged, len) = match plainly(&packet) {
+        Some(Ok(Read { network, roles })) => (dispatch(&packet, network, roles), near.len()),
+        Some(Err(reason)) => (Err(reason), near.len()),
+        None => judge_any(&packet, &near),
+    };
+    end(&packet, &judged.unwrap_or_else(Outcome::of), len)
+}
+
+/// Judges any frame; also gives its octets.
+#[inline(always)]
+fn judge_any(packet: &Packet, near: &Near) -> (Result<Outcome, Reason>, u32) {
+    let network = match frame::network(near) {
         // There is more around it, or it may go on behind the first buffer.
-        Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(&packet),
+        Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(packet),
         network => network,
     };
     let len = match &network {
         Ok(network) if network.end <= near.len() => near.len(),
         _ => packet.len(),
     };
-    let judged = network.and_then(|network| inspect(&packet, network));
-    let outcome = judged.unwrap_or_else(Outcome::of);
-    count(outcome.reason, len);
-    #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(&packet.context(), "{} octets: reason {}", len, outcome.reason as u32);
-    outcome.action()
+    let read = network.and_then(|network| to_be_read(packet, packet, network));
+    (read.and_then(|Read { network, roles }| dispatch(packet, network, roles)), len)
 }
 
-/// What a frame comes to that is what nearly all are, if it says so by itself.
+/// What is to be read further.
+struct Read {
+    network: Network,
+    /// Of the destination port.
+    roles: u8,
+}
+
+/// What a frame comes to that is what nearly all are.
 #[inline(always)]
-fn plainly(packet: &Packet) -> Option<Reason> {
+fn plainly(packet: &Packet) -> Option<Result<Read, Reason>> {
     let head = Head::<{ plain::IPV4_HEAD }>::of(packet)?;
     if let Some(network) = plain::ipv4(&head) {
-        return passing(&head, packet, &network);
+        return Some(to_be_read(&head, packet, network));
     }
     let head = Head::<{ plain::IPV6_HEAD }>::of(packet)?;
-    passing(&head, packet, &plain::ipv6(&head)?)
+    Some(to_be_read(&head, packet, plain::ipv6(&head)?))
 }
 
-/// Why it passes, if that shows before its name or flow is looked up.
+/// Whether a packet is read further; else why it passes, which shows before its name or flow is looked up. `head` holds
+/// the packet's headers.
 #[inline(always)]
-fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network) -> Option<Reason> {
-    let ports = PORTS.get(0)?;
-    let roles = roles(ports, head.be16(network.l4 + 2)?);
-    if roles == 0 {
-        return Some(Reason::NotWatched);
-    }
-    if network.transport == TCP { tcp::passing(head, packet, network, roles, &ports.spot) } else { None }
-}
-
-#[inline(always)]
-fn inspect(packet: &Packet, network: Network) -> Result<Outcome, Reason> {
-    let port = packet.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
+fn to_be_read<H: Bytes>(head: &H, packet: &Packet, network: Network) -> Result<Read, Reason> {
+    let port = head.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
     let ports = PORTS.get(0).ok_or(Reason::TableBroken)?;
     let roles = roles(ports, port);
     if roles == 0 {
         return Err(Reason::NotWatched);
     }
     if network.transport == TCP
-        && let Some(reason) = tcp::passing(packet, packet, &network, roles, &ports.spot)
+        && let Some(reason) = tcp::passing(head, packet, &network, roles, &ports.spot)
     {
         return Err(reason);
     }
+    Ok(Read { network, roles })
+}
+
+/// Counts, and gives the XDP action.
+#[inline(always)]
+#[cfg_attr(not(feature = "log"), expect(unused_variables, reason = "the packet is for the log"))]
+fn end(packet: &Packet, outcome: &Outcome, len: u32) -> u32 {
+    count(outcome.reason, len);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&packet.context(), "{} octets: reason {}", len, outcome.reason as u32);
+    outcome.action()
+}
+
+/// Has the part of the program read it that its port is for.
+#[inline(always)]
+fn dispatch(packet: &Packet, network: Network, roles: u8) -> Result<Outcome, Reason> {
     scratch()?.network = network;
     let context = packet.raw();
     // SAFETY: the context is the program's.

@@ -102,7 +102,7 @@ unsafe extern "C" fn address_word(index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
     let (scratch, key) = unsafe { (&mut *(*way).scratch, &*(*way).key) };
     let Some(word) = scratch.addresses.get(index as usize) else { return 1 };
-    scratch.hasher.word(key, *word);
+    scratch.hasher.raw_word(key, *word);
     0
 }
 
@@ -111,7 +111,7 @@ unsafe extern "C" fn link_word(index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `address_word`.
     let (scratch, key) = unsafe { (&mut *(*way).scratch, &*(*way).key) };
     let Some(word) = scratch.link.get(index as usize) else { return 1 };
-    scratch.hasher.word(key, *word);
+    scratch.hasher.raw_word(key, *word);
     0
 }
 

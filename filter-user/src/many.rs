@@ -38,7 +38,8 @@ pub(crate) fn sort<T: Ord + Send>(items: &mut [T]) {
 /// Threads for so many things, where it is worth having them and they are to be had.
 fn pool(items: usize) -> Option<&'static ThreadPool> {
     static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
-        let cores = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let cores = available_parallelism().map_or(1, usize::from);
+        let cores = (cores / 2).clamp(2, MOST_THREADS).min(cores);
         let name = |index| format!("many-{index}");
         (cores > 1).then(|| ThreadPoolBuilder::new().num_threads(cores).thread_name(name).build().ok()).flatten()
     });
@@ -48,7 +49,7 @@ fn pool(items: usize) -> Option<&'static ThreadPool> {
 /// Fewer take less time than it takes to wake a thread, or hardly more.
 const MANY: usize = 4096;
 
-/// The other cores have packets to forward.
+/// So many, and half of the cores, but two of two: the others have packets to forward.
 const MOST_THREADS: usize = 4;
 
 /// Parts: some for each thread, so that none waits long for the last.

@@ -114,12 +114,16 @@ impl Tier {
             {
                 self.findings.add(copy, &name, found.ids.as_ref());
                 self.listed += u64::from(is_news);
+                if found.is_guess {
+                    // Before the program has time to find that it is of another connection.
+                    self.write(tables, counts)?;
+                }
                 Ok(Some(name))
             }
             Decision::Name(_) | Decision::NoName(_) if is_quic && copy.held == 1 => {
-                // What was found before must not come back.
-                self.write(tables, counts)?;
-                tables.clear(copy).map(|()| None)
+                // What was found before must not come back; that it could not be written is no reason to hold this one.
+                let written = self.write(tables, counts);
+                tables.clear(copy).and(written).map(|()| None)
             }
             _ => Ok(None),
         }

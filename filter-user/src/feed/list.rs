@@ -248,7 +248,7 @@ impl Rows<'_> {
         let start = all.len();
         all.push_str(text);
         rows.push(Row { line: self.line, reach, name: start..all.len() });
-        if rows.len() == WAITING {
+        if rows.len() == WAITING || all.len() >= WAITING_OCTETS {
             self.take_waiting();
         }
     }
@@ -358,6 +358,8 @@ const MAX_LINE: usize = 1 << 16;
 
 /// Rows that are looked at together.
 const WAITING: usize = 1 << 16;
+/// Octets of them: rows that are no names may be long.
+const WAITING_OCTETS: usize = 4 << 20;
 
 /// Refusals that are told one by one. A page of an error in the place of a list has a row that is none in each line.
 const MOST_REFUSALS: usize = 1000;

@@ -207,7 +207,12 @@ impl Tables {
     /// If a map cannot be written; the findings are forgotten nevertheless, and a further packet of such a connection
     /// shows its name again.
     pub fn remember(&self, findings: &mut Findings) -> Result<(), Error> {
-        let written = self.remembered.set_all(&findings.names);
+        let mut written = self.remembered.set_all(&findings.names);
+        if written.is_err() {
+            // One that cannot be written is not to cost the others.
+            let singly = findings.names.iter().map(|(key, name)| self.remembered.set(key, name));
+            written = singly.fold(Ok(()), Result::and);
+        }
         findings.names.clear();
         // Behind the names, so that the program finds what it looks for. One too many costs a look.
         for (line, tag) in findings.tags.drain(..) {

@@ -333,3 +333,18 @@ fn f1_in_a_long_list_each_bad_row_is_told_with_its_own_line_and_loses_no_other()
     let expected: Vec<_> = refusals.iter().map(|(line, why)| (*line, (*why).to_owned())).collect();
     assert_eq!(refused, expected);
 }
+
+#[test]
+fn f1_rows_that_are_no_names_do_not_pile_up() {
+    let list = list("subtree", Some(Format::Plain));
+    let context = Context { scopes: None, targets: None, guards: Guards::all() };
+    let mut reader = Reader::new("list", &list, &context);
+    let row = "x".repeat(MAX_LINE - 1);
+    let most = WAITING_OCTETS / row.len() + 1;
+    for _ in 0..4 * most {
+        plain::row(&row, &mut reader.rows);
+        let Waiting { text, rows } = &reader.rows.waiting;
+        assert!(rows.len() <= most && text.len() < WAITING_OCTETS);
+    }
+    assert_eq!(reader.rows.refusals.len() + reader.rows.waiting.rows.len(), 4 * most);
+}

@@ -15,7 +15,7 @@ use filter_common::layout::Deferred;
 use filter_user::{
     deferred::{
         Limits,
-        reader::AT_ONCE,
+        reader::TOGETHER,
         tier::{Counts, Tier},
     },
     kernel::{Bench, Copies, Entry, Error, Findings},
@@ -105,7 +105,7 @@ fn tier(bench: &Bench, size: &Size, copied: &[Deferred]) -> Result<Spread> {
 /// Nanoseconds for one, where they come as many at once as the reader writes names together.
 fn each(copied: &[Deferred], mut work: impl FnMut(&[Deferred]) -> Result<(), Error>) -> Result<f64> {
     let begun = Instant::now();
-    for copies in copied.chunks(AT_ONCE as usize) {
+    for copies in copied.chunks(TOGETHER as usize) {
         work(copies)?;
     }
     Ok(begun.elapsed().as_nanos() as f64 / copied.len() as f64)
