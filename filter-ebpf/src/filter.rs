@@ -93,17 +93,18 @@ pub fn reason(code: u32) -> Reason {
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
     let near = Near(packet);
-    let (judged, len) = match plainly(&packet) {
-        Some(Ok(Read { network, roles })) => (dispatch(&packet, network, roles), near.len()),
-        Some(Err(reason)) => (Err(reason), near.len()),
-        None => judge_any(&packet, &near),
+    // Its octets before anything is answered in its place.
+    let (read, len) = match plainly(&packet) {
+        Some(read) => (read, near.len()),
+        None => read_any(&packet, &near),
     };
+    let judged = read.and_then(|Read { network, roles }| dispatch(&packet, network, roles));
     end(&packet, &judged.unwrap_or_else(Outcome::of), len)
 }
 
-/// Judges any frame; also gives its octets.
+/// What any frame comes to so far, and its octets.
 #[inline(always)]
-fn judge_any(packet: &Packet, near: &Near) -> (Result<Outcome, Reason>, u32) {
+fn read_any(packet: &Packet, near: &Near) -> (Result<Read, Reason>, u32) {
     let network = match frame::network(near) {
         // There is more around it, or it may go on behind the first buffer.
         Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(packet),
@@ -113,8 +114,7 @@ fn judge_any(packet: &Packet, near: &Near) -> (Result<Outcome, Reason>, u32) {
         Ok(network) if network.end <= near.len() => near.len(),
         _ => packet.len(),
     };
-    let read = network.and_then(|network| to_be_read(packet, packet, network));
-    (read.and_then(|Read { network, roles }| dispatch(packet, network, roles)), len)
+    (network.and_then(|network| to_be_read(packet, packet, network)), len)
 }
 
 /// What is to be read further.
