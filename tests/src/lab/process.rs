@@ -143,10 +143,10 @@ impl Process {
     /// Sends it a signal and waits until it has ended.
     ///
     /// # Errors
-    /// It does not end within ten seconds; it is killed then.
+    /// It does not end within half a minute; it is killed then. A process whose disk is slow or broken ends late.
     pub fn stop(&mut self, signal: i32) -> Result<ExitStatus> {
         send(self.child.id() as i32, signal);
-        super::eventually(Duration::from_secs(10), || self.child.try_wait()?.context("still runs"))
+        super::eventually(Duration::from_secs(30), || self.child.try_wait()?.context("still runs"))
             .inspect_err(|_| end(&mut self.child))
     }
 }
