@@ -11,8 +11,8 @@ use crate::{
     name::Hasher,
 };
 
-/// A flow's place in `FLOW_TAGS`, by [`Ports::spot`](crate::layout::Ports::spot). It leaves interface, link and tunnel out: flows with one place are looked up more often,
-/// and told apart by their keys.
+/// A flow's place in `FLOW_TAGS`, by [`Ports::spot`](crate::layout::Ports::spot). It leaves interface, link and tunnel
+/// out: flows with one place are looked up more often, and told apart by their keys.
 #[inline(always)]
 pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &SpotKey) -> Option<Spot> {
     let [t0, t1, t2, t3, t4, t5, t6, t7] = key;

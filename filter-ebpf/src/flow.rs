@@ -33,8 +33,8 @@ pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
 
 /// Whether the tags say that nothing is known of the packet's flow.
 #[inline(always)]
-pub fn is_unknown<B: Bytes>(packet: &B, network: &Network, key: &SpotKey) -> bool {
-    flow::spot(packet, network, key).is_some_and(|spot| kinds(&spot).is_none())
+pub fn is_unknown<H: Bytes>(head: &H, network: &Network, key: &SpotKey) -> bool {
+    flow::spot(head, network, key).is_some_and(|spot| kinds(&spot).is_none())
 }
 
 #[inline(always)]

@@ -17,6 +17,26 @@ use filter_common::{
 
 use crate::seam;
 
+/// The integers of [`Bytes`], by the `read` of a type.
+macro_rules! in_network_order {
+    () => {
+        #[inline(always)]
+        fn be16(&self, at: u32) -> Option<u16> {
+            self.read(at).map(u16::from_be)
+        }
+
+        #[inline(always)]
+        fn be32(&self, at: u32) -> Option<u32> {
+            self.read(at).map(u32::from_be)
+        }
+
+        #[inline(always)]
+        fn be64(&self, at: u32) -> Option<u64> {
+            self.read(at).map(u64::from_be)
+        }
+    };
+}
+
 /// The packet that the program runs for.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -193,20 +213,7 @@ impl Bytes for Whole {
         self.0.len()
     }
 
-    #[inline(always)]
-    fn be16(&self, at: u32) -> Option<u16> {
-        self.read(at).map(u16::from_be)
-    }
-
-    #[inline(always)]
-    fn be32(&self, at: u32) -> Option<u32> {
-        self.read(at).map(u32::from_be)
-    }
-
-    #[inline(always)]
-    fn be64(&self, at: u32) -> Option<u64> {
-        self.read(at).map(u64::from_be)
-    }
+    in_network_order!();
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
@@ -268,20 +275,7 @@ impl Bytes for Packet {
         unsafe { bpf_xdp_get_buff_len(self.context) as u32 }
     }
 
-    #[inline(always)]
-    fn be16(&self, at: u32) -> Option<u16> {
-        self.read(at).map(u16::from_be)
-    }
-
-    #[inline(always)]
-    fn be32(&self, at: u32) -> Option<u32> {
-        self.read(at).map(u32::from_be)
-    }
-
-    #[inline(always)]
-    fn be64(&self, at: u32) -> Option<u64> {
-        self.read(at).map(u64::from_be)
-    }
+    in_network_order!();
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
@@ -302,6 +296,13 @@ impl Bytes for Packet {
 #[derive(Clone, Copy)]
 pub struct Near(pub Packet);
 
+impl Near {
+    #[inline(always)]
+    fn read<T: Integer>(&self, at: u32) -> Option<T> {
+        self.0.read(at)
+    }
+}
+
 impl Bytes for Near {
     #[inline(always)]
     fn len(&self) -> u32 {
@@ -309,20 +310,7 @@ impl Bytes for Near {
         unsafe { ((*self.0.context).data_end as usize).wrapping_sub((*self.0.context).data as usize) as u32 }
     }
 
-    #[inline(always)]
-    fn be16(&self, at: u32) -> Option<u16> {
-        self.0.be16(at)
-    }
-
-    #[inline(always)]
-    fn be32(&self, at: u32) -> Option<u32> {
-        self.0.be32(at)
-    }
-
-    #[inline(always)]
-    fn be64(&self, at: u32) -> Option<u64> {
-        self.0.be64(at)
-    }
+    in_network_order!();
 
     #[inline(always)]
     fn copy(&self, at: u32, len: u32, buffer: &mut Buffer, to: u32) -> bool {
@@ -366,20 +354,7 @@ impl<const N: u32> Bytes for Head<N> {
         self.len
     }
 
-    #[inline(always)]
-    fn be16(&self, at: u32) -> Option<u16> {
-        self.read(at).map(u16::from_be)
-    }
-
-    #[inline(always)]
-    fn be32(&self, at: u32) -> Option<u32> {
-        self.read(at).map(u32::from_be)
-    }
-
-    #[inline(always)]
-    fn be64(&self, at: u32) -> Option<u64> {
-        self.read(at).map(u64::from_be)
-    }
+    in_network_order!();
 
     /// Nothing is answered from here.
     #[inline(always)]
@@ -420,20 +395,7 @@ impl Bytes for Held {
         Self::START + HELD as u32
     }
 
-    #[inline(always)]
-    fn be16(&self, at: u32) -> Option<u16> {
-        self.read(at).map(u16::from_be)
-    }
-
-    #[inline(always)]
-    fn be32(&self, at: u32) -> Option<u32> {
-        self.read(at).map(u32::from_be)
-    }
-
-    #[inline(always)]
-    fn be64(&self, at: u32) -> Option<u64> {
-        self.read(at).map(u64::from_be)
-    }
+    in_network_order!();
 
     /// Nothing is answered from here.
     #[inline(always)]

@@ -49,7 +49,7 @@ fn pool(items: usize) -> Option<&'static ThreadPool> {
 /// Fewer take less time than it takes to wake a thread, or hardly more.
 const MANY: usize = 4096;
 
-/// So many, and half of the cores, but two of two: the others have packets to forward.
+/// So many, or half of the cores where that is less, but two where there are two: the others have packets to forward.
 const MOST_THREADS: usize = 4;
 
 /// Parts: some for each thread, so that none waits long for the last.

@@ -4,12 +4,10 @@
 //! milliseconds or not at all, so the oldest gives way, and entries end at a fixed age. A client over its bounds loses
 //! its own oldest ones, so that no one's flood takes another's place before the whole table is full.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::VecDeque;
 
 use filter_common::layout::FlowKey;
+use hashbrown::HashMap;
 
 /// Bounds of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Table<S> {
     limits: Limits,
-    entries: Entries<S>,
+    entries: HashMap<FlowKey, Entry<S>>,
     /// By age. An element whose entry is gone, or is another, counts for nothing.
     order: VecDeque<(FlowKey, u64)>,
     clients: HashMap<Client, Usage>,
@@ -71,25 +69,6 @@ struct Usage {
     order: VecDeque<(FlowKey, u64)>,
 }
 
-type Entries<S> = HashMap<FlowKey, Entry<S>, BuildHasherDefault<KeyHasher>>;
-
-/// A key is a keyed hash itself, so any of its octets will do.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, octets: &[u8]) {
-        for chunk in octets.chunks(8) {
-            let word = chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
-            self.0 = self.0.rotate_left(32) ^ word;
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// The /32 or /64 of a client.
 type Client = [u8; 16];
 
@@ -97,7 +76,7 @@ impl<S> Table<S> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            entries: HashMap::default(),
+            entries: HashMap::new(),
             order: VecDeque::new(),
             clients: HashMap::new(),
             octets: 0,
@@ -221,7 +200,7 @@ impl<S> Table<S> {
 }
 
 /// Drops elements that count for nothing, before they pile up.
-fn trim<S>(order: &mut VecDeque<(FlowKey, u64)>, most: usize, entries: &Entries<S>) {
+fn trim<S>(order: &mut VecDeque<(FlowKey, u64)>, most: usize, entries: &HashMap<FlowKey, Entry<S>>) {
     if order.len() > 2 * most {
         order.retain(|(key, id)| entries.get(key).is_some_and(|entry| entry.id == *id));
     }

@@ -5,6 +5,7 @@
 //! program and links are pinned under `<pin root>/v<LAYOUT_VERSION>/` and go on without this process. Trust: the
 //! pin folder is root's, but what lies in it may come from another version, so each map's shape is compared.
 
+mod addresses;
 mod apply;
 mod attach;
 mod bench;

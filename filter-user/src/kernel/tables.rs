@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     sync::Mutex,
@@ -19,7 +19,6 @@ use filter_common::{
         Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
         client_detail, map, quic_mode,
     },
-    resolver::{self, Summary},
     verdict::{Reason, Tally},
 };
 use ipnet::IpNet;
@@ -129,11 +128,11 @@ pub struct Tables {
     pub(super) marks: Table<FlowKey, SynMark>,
     pub(super) streams: Table<FlowKey, Stream>,
     pub(super) remembered: Table<FlowKey, Remembered>,
-    resolvers: Table<[u8; 16], u8>,
+    pub(super) resolvers: Table<[u8; 16], u8>,
     pub(super) cleared: Table<FlowKey, u64>,
     pub(super) targets: Table<u32, Target>,
     pub(super) target_devices: Table<u32, [u32; 2]>,
-    own_addresses: Table<[u8; 16], u8>,
+    pub(super) own_addresses: Table<[u8; 16], u8>,
     events: (OwnedFd, u32),
     pub(super) shared: Shared,
     pub(super) key: Box<HashKey>,
@@ -284,40 +283,12 @@ impl Tables {
     }
 
     /// The same for who holds the lock.
-    fn write_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
+    pub(super) fn write_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let mut settings = self.settings()?;
         change(&mut settings);
         settings.filter_lines = self.names.filter_lines();
         settings.buckets = self.names.buckets();
         self.settings.set(&0, &settings)
-    }
-
-    /// Sets the host's own addresses, writing what differs.
-    ///
-    /// # Errors
-    /// [`Error::Full`] and others.
-    pub fn set_own_addresses(&self, addresses: &[IpAddr]) -> Result<(), Error> {
-        let _writing = self.lock();
-        set_addresses(&self.own_addresses, addresses)
-    }
-
-    /// Sets the known public resolvers, writing what differs.
-    ///
-    /// # Errors
-    /// [`Error::Full`] and others.
-    pub fn set_resolvers(&self, addresses: &[IpAddr]) -> Result<(), Error> {
-        let _writing = self.lock();
-        // Those that come are in the summary before, and those that go until behind.
-        let mut summary = Summary::default();
-        for address in addresses {
-            let octets = u128::from_be_bytes(mapped(*address));
-            resolver::add(&mut summary, [(octets >> 64) as u64, octets as u64]);
-        }
-        self.write_settings(|settings| {
-            settings.resolvers.iter_mut().zip(summary).for_each(|(known, new)| *known |= new);
-        })?;
-        set_addresses(&self.resolvers, addresses)?;
-        self.write_settings(|settings| settings.resolvers = summary)
     }
 
     /// What is counted beside the reasons, over all CPUs.
@@ -503,26 +474,6 @@ fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
     plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
     table.set(&0, &key)?;
     Ok(key)
-}
-
-/// IPv4 as `::ffff:a.b.c.d`.
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address).octets(),
-        IpAddr::V6(address) => Ipv6Addr::octets(&address),
-    }
-}
-
-fn set_addresses(table: &Table<[u8; 16], u8>, addresses: &[IpAddr]) -> Result<(), Error> {
-    let mut add: HashMap<[u8; 16], u8> = addresses.iter().map(|address| (mapped(*address), 1)).collect();
-    let mut gone = Vec::new();
-    table.for_each(|address, _| {
-        if add.remove(&address).is_none() {
-            gone.push(address);
-        }
-    })?;
-    table.set_all(&add.into_iter().collect::<Vec<_>>())?;
-    table.delete_all(&gone)
 }
 
 /// Words of [`Settings::depths`], which come first.

@@ -1,5 +1,7 @@
 //! D6 and others: what names cannot be seen is counted.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use cordon_tests::{
     harness::{Filter, Run, Setup},
     order::order,
@@ -8,9 +10,12 @@ use cordon_tests::{
         quic::{Client, crypto},
     },
 };
-use filter_common::verdict::{
-    Reason::{self, NotListed, NotWatched, QuicNoTier, QuicVersion, Reset, TcpSyn, TlsNoSni},
-    Tally,
+use filter_common::{
+    resolver::{self, Summary},
+    verdict::{
+        Reason::{self, NotListed, NotWatched, QuicNoTier, QuicVersion, Reset, TcpSyn, TlsNoSni},
+        Tally,
+    },
 };
 use filter_user::kernel::TlsPorts;
 
@@ -90,6 +95,34 @@ fn d6_connections_to_known_resolvers() {
         back.set_source(known.destination());
         back.set_destination(other.destination());
         assert_eq!(judge(&filter, &back, syn(443), &[], TcpSyn), []);
+    }
+}
+
+/// A look-up is spared by a summary in which addresses share bits.
+#[test]
+fn d6_addresses_that_share_a_bit_with_a_known_resolver_are_others() {
+    let filter = filter(Setup::default());
+    let words = |address: Ipv4Addr| [0, 0xffff_0000_0000 | u64::from(address.to_bits())];
+    let known = Ipv4Addr::new(9, 9, 9, 9);
+    let mut summary = Summary::default();
+    resolver::add(&mut summary, words(known));
+    let twin =
+        (0x0a00_0000..).map(Ipv4Addr::from_bits).find(|address| resolver::may_be_known(&summary, words(*address)));
+    let twin = twin.unwrap();
+    let counted = || {
+        [known, twin].map(|address| {
+            let mut ip = Ip::v4();
+            ip.set_destination(address.into());
+            judge(&filter, &ip, syn(443), &[], TcpSyn) == [(Tally::Doh, 1)]
+        })
+    };
+    assert_eq!(counted(), [true, false]);
+    for (resolvers, expected) in
+        [(&[twin][..], [false, true]), (&[known, twin], [true, true]), (&[], [false, false]), (&[known], [true, false])]
+    {
+        let resolvers: Vec<IpAddr> = resolvers.iter().map(|address| (*address).into()).collect();
+        filter.kernel().tables().set_resolvers(&resolvers).unwrap();
+        assert_eq!(counted(), expected, "{resolvers:?}");
     }
 }
 

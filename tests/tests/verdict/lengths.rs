@@ -3,7 +3,7 @@
 use cordon_tests::{
     harness::{Filter, xdp},
     order::order,
-    packet::{Edns, Extension, Fragment, Hello, Ip, Packet, QINQ, Query, Transport, VLAN, patched},
+    packet::{Edns, Extension, Fragment, Hello, Ip, Packet, QINQ, Query, Transport, VLAN, flag, patched},
 };
 use filter_common::verdict::Reason;
 
@@ -72,6 +72,31 @@ fn t20_packets_that_end_at_every_octet() {
             let transport = Transport::Raw(packet.transport.protocol());
             let cut = Packet { transport, payload: header[..octets].to_vec(), ..packet.clone() };
             filter.expect(&cut, Reason::FrameMalformed);
+        }
+    }
+}
+
+/// What most frames are: acknowledgements and data, down to those that end with their TCP header.
+#[test]
+fn t20_segments_in_mid_connection_of_every_length() {
+    let filter = filter();
+    let timestamps = [1, 1, 8, 10, 0, 1, 2, 3, 4, 5, 6, 7];
+    for (ip, options) in Ip::both().into_iter().flat_map(|ip| [(ip.clone(), &[][..]), (ip, &timestamps)]) {
+        for (port, octets) in [443, 80].into_iter().flat_map(|port| (0..40).map(move |octets| (port, octets))) {
+            let transport = Transport::tcp(port).flags(flag::ACK).options(options);
+            let packet = Packet::new(ip.clone(), transport, vec![0x17; octets]);
+            let reason = match (port, octets) {
+                (80, _) => Reason::NotWatched,
+                (_, 0) => Reason::NoPayload,
+                _ => Reason::TlsNotHello,
+            };
+            for frame in [packet.build(), packet.padded(6).build()] {
+                filter.expect_frame(&frame, reason);
+                // Another class of traffic (RFC 2474, RFC 3168), and then what is not a plain header any more.
+                let class: [u8; 2] = if ip.is_v4() { [0x45, 0xba] } else { [0x6b, 0xa0] };
+                filter.expect_frame(&patched(&frame, 14, &class), reason);
+                filter.expect_frame(&patched(&frame, 14, &[0x05]), Reason::FrameMalformed);
+            }
         }
     }
 }

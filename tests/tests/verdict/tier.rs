@@ -95,6 +95,51 @@ fn after_a_failure_the_reader_begins_anew_and_counts_it() {
     assert_eq!((run.reason, &run.tallies[..]), (Reason::QuicNoTier, &[(Tally::NoTier, 1)][..]));
 }
 
+/// The reader writes the names of several copies together.
+#[test]
+fn every_connection_of_many_at_once_is_stopped_or_not() {
+    const CONNECTIONS: u8 = 70;
+
+    let filter = Filter::new([&order("o", ["example.com"]).quic(Action::Drop)]);
+    let firsts: Vec<_> = (0..CONNECTIONS)
+        .map(|n| {
+            let name = if n % 3 == 0 { "www.example.org" } else { "www.example.com" };
+            let hello = crypto(0, &Hello::new(name).handshake());
+            (n % 3 != 0, datagram_over(Ip::v4(), &Client::new(&[n; 8], &[n; 8]).initial(&hello)))
+        })
+        .collect();
+    let mut copies = filter.kernel().copies().expect("rings");
+    let tables = filter.kernel().tables();
+    for (_, first) in &firsts {
+        tables.beat();
+        assert_eq!(filter.run_in_kernel(first).tallies, [(Tally::Copied, 1)]);
+    }
+    let watch = Watch::default();
+    thread::scope(|scope| {
+        let _ends = Ends(&watch);
+        scope.spawn(|| {
+            reader::run(&mut copies, tables, &watch, || {
+                let (mut tier, counts) = (Tier::new(Limits::default()), &watch.counts);
+                move |turn| match turn {
+                    Turn::Copy(copy) => tier.read(copy, tables, counts).map(drop),
+                    Turn::Ends => tier.write(tables, counts),
+                }
+            });
+        });
+        let listed = firsts.iter().filter(|(is_listed, _)| *is_listed).count() as u64;
+        eventually("all are written", || watch.status().listed == listed);
+        eventually("all are read", || watch.status().decided == u64::from(CONNECTIONS));
+        for (is_listed, first) in &firsts {
+            tables.beat();
+            let reason = if *is_listed { Reason::Dropped } else { Reason::QuicCopied };
+            assert_eq!(filter.run_in_kernel(first).reason, reason);
+        }
+        let status = watch.status();
+        let others = [status.undecided, status.nameless, status.junk, status.incomplete, status.failed];
+        assert_eq!((status.restarts, status.decided, status.listed, others), (0, 70, listed, [0; 5]));
+    });
+}
+
 /// As the kernel counts it, and what becomes of the Initial by `without_tier`.
 #[test]
 fn what_is_not_copied_is_counted_and_meets_the_fallback() {
