@@ -1,6 +1,9 @@
 //! `cargo xtask test`: every test there is, and how many.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 
@@ -21,7 +24,7 @@ pub fn all(full: bool) -> Result<()> {
     if !corpus {
         println!("\nSKIPPING the tests on real captures: ../shared/corpus is not there.\n");
     }
-    let settings: &[(&str, &str)] = if full { &[("CORDON_TEST_FULL", "1"), ("PROPTEST_CASES", "4096")] } else { &[] };
+    let mut settings = if full { vec![("CORDON_TEST_FULL", "1"), ("PROPTEST_CASES", "4096")] } else { vec![] };
 
     let mut totals = Totals::default();
     let mut succeeded = true;
@@ -31,7 +34,10 @@ pub fn all(full: bool) -> Result<()> {
     default.envs(settings.iter().copied());
     succeeded &= sh::run_lines(&mut default, |line| totals.line(line))?;
     let mut privileged = sh::cargo(["test", "--no-fail-fast", "--package", "cordon-tests"]);
-    sh::run_built_as_root(&mut privileged, settings)?;
+    // One more than there are processors: most of these wait more than they compute.
+    let threads = (available_parallelism()?.get() + 1).to_string();
+    settings.push(("RUST_TEST_THREADS", &threads));
+    sh::run_built_as_root(&mut privileged, &settings)?;
     succeeded &= sh::run_lines(&mut privileged, |line| totals.line(line))?;
 
     for what in &totals.skipped {

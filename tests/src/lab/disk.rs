@@ -30,6 +30,7 @@ impl Lab {
         let image = self.folder().join(format!("{name}.ext4"));
         File::create(&image)?.set_len(megabytes << 20)?;
         process::done(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "4096"]).arg(&image))?;
+        Disk::share(folder)?;
         Disk::mount(image, folder)
     }
 }
@@ -39,6 +40,15 @@ impl Disk {
         fs::create_dir_all(folder)?;
         process::done(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(folder))?;
         Ok(Self { image, mounted: folder.to_owned() })
+    }
+
+    /// Lets what is unmounted from a folder be unmounted in other mount namespaces as well. Each program in a network
+    /// namespace has one (`ip netns exec`), those of other labs too, and a file system that is left in one of them is
+    /// not let go of.
+    fn share(folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        process::done(Command::new("mount").arg("--bind").args([folder, folder]))?;
+        process::done(Command::new("mount").arg("--make-shared").arg(folder))
     }
 
     /// Fills it to the last octet.
@@ -79,9 +89,10 @@ impl Disk {
     pub fn fail(&self) -> Result<()> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let on = |line: &&str| line.split(' ').nth(1) == self.mounted.to_str();
-        let device = mounts.lines().find(on).and_then(|line| line.split(' ').next()).context("not mounted")?;
-        let device = Path::new(device).file_name().unwrap_or_default();
-        let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
+        // The last, which lies over what was there before.
+        let device = mounts.lines().rfind(on).and_then(|line| line.split(' ').next()).context("not mounted")?;
+        let device = device.strip_prefix("/dev/").filter(|device| device.starts_with("loop"));
+        let trigger = Path::new("/sys/fs/ext4").join(device.context("not ours")?).join("trigger_fs_error");
         fs::write(&trigger, "1").with_context(|| trigger.display().to_string())?;
         let probe = File::create(self.mounted.join("probe"));
         ensure!(probe.is_err_and(|error| error.raw_os_error() == Some(libc::EROFS)), "the disk can still be written");

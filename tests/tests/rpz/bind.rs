@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -84,19 +85,46 @@ controls {{ }};
         Ok(Self { process, server })
     }
 
-    /// What becomes of queries of a zone's client, by name.
+    /// What becomes of queries of zones' clients, by name. Some ask at once, since most of the time is spent in waiting
+    /// for answers that do not come; not all, or the server's socket overflows.
     ///
     /// # Errors
     /// The server has ended, or answers what is no DNS message.
-    pub fn ask(&mut self, zone: usize, names: &BTreeSet<String>, qtype: u16) -> Result<BTreeMap<String, Outcome>> {
+    pub fn ask(&mut self, asked: &[Asked]) -> Result<Vec<BTreeMap<String, Outcome>>> {
         self.process.still_runs()?;
-        let mut answers: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), Outcome::Dropped)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        for some in names.chunks(50) {
-            answers.extend(ask(self.server, zone, some, qtype, 3)?);
+        let server = self.server;
+        let mut answers = Vec::new();
+        for some in asked.chunks(4) {
+            thread::scope(|scope| {
+                let threads: Vec<_> = some.iter().map(|asked| scope.spawn(move || outcomes(server, asked))).collect();
+                for thread in threads {
+                    answers.push(thread.join().expect("a thread that asks")?);
+                }
+                anyhow::Ok(())
+            })?;
         }
         Ok(answers)
     }
+}
+
+/// Names that a zone's client asks for.
+pub struct Asked {
+    /// The zone's number.
+    pub zone: usize,
+    /// The names.
+    pub names: BTreeSet<String>,
+    /// QTYPE.
+    pub qtype: u16,
+}
+
+fn outcomes(server: SocketAddr, asked: &Asked) -> Result<BTreeMap<String, Outcome>> {
+    let Asked { zone, names, qtype } = asked;
+    let mut answers: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), Outcome::Dropped)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for some in names.chunks(50) {
+        answers.extend(ask(server, *zone, some, *qtype, 3)?);
+    }
+    Ok(answers)
 }
 
 /// The address that a zone's client asks from.

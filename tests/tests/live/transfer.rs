@@ -9,7 +9,6 @@ use cordon_tests::{
 };
 use serde_json::Value;
 
-#[path = "live_transfer/fleet.rs"]
 mod fleet;
 
 /// Longest that a change may take to be enforced.
