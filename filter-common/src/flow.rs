@@ -1,6 +1,6 @@
 //! Flows: their keys, and the tags that tell cheaply whether a flow may have state.
 //!
-//! State: a line of `FLOW_TAGS` is eight octets, and holds the tags of up to four flows, the latest in the lowest. A
+//! State: a line of [`Flows::tags`](crate::layout::Flows::tags) is eight octets, and holds the tags of up to four flows, the latest in the lowest. A
 //! mid-connection packet looks at its flow's line, and only if its tag is there into the maps. Trust: addresses and
 //! ports are a sender's to choose, so tags and keys are hashed with the installation's random key.
 
@@ -11,24 +11,25 @@ use crate::{
     name::Hasher,
 };
 
-/// A flow's place in `FLOW_TAGS`, by [`Ports::spot`](crate::layout::Ports::spot). It leaves interface, link and tunnel
-/// out: flows with one place are looked up more often, and told apart by their keys.
+/// A flow's place among the tags, by [`Flows::spot`](crate::layout::Flows::spot). It leaves transport, interface, link
+/// and tunnel out: flows with one place are looked up more often, and told apart by their keys.
 #[inline(always)]
 pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &SpotKey) -> Option<Spot> {
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = key;
-    let ports = u64::from(network.transport) << 32 | u64::from(bytes.be32(network.l4)?);
-    let ports = ports.wrapping_add(*t1) | 1;
+    let [t0, t1, t2, t3, t4, t5, t6, _] = key;
     let at = network.l3;
-    // NH (Black et al., UMAC) over pairs of words, one by one: the stack is short.
+    // NH (Black et al., UMAC) over pairs of words, one by one: the stack is short. Octets as a processor of the BPF target
+    // has them: to swap them is one more instruction for each word. An even number and an odd one are odd.
+    let ports = (u64::from(bytes.be32(network.l4)?.swap_bytes()) << 1).wrapping_add(*t1);
     let sum = if network.version == 4 {
-        bytes.be64(at + 12)?.wrapping_add(*t0).wrapping_mul(ports)
+        bytes.be64(at + 12)?.swap_bytes().wrapping_add(*t0).wrapping_mul(ports)
     } else {
-        let mut sum = bytes.be64(at + 8)?.wrapping_add(*t0).wrapping_mul(ports);
-        let source = bytes.be64(at + 16)?.wrapping_add(*t2);
-        sum ^= source.wrapping_mul(bytes.be64(at + 24)?.wrapping_add(*t3) | 1);
-        sum ^ bytes.be64(at + 32)?.wrapping_add(*t4).wrapping_mul(*t5 | 1)
+        let mut sum = bytes.be64(at + 8)?.swap_bytes().wrapping_add(*t0).wrapping_mul(ports);
+        let source = bytes.be64(at + 16)?.swap_bytes().wrapping_add(*t2);
+        sum ^= source.wrapping_mul(bytes.be64(at + 24)?.swap_bytes().wrapping_add(*t3));
+        sum ^ bytes.be64(at + 32)?.swap_bytes().wrapping_add(*t4).wrapping_mul(*t5)
     };
-    let sum = (sum ^ sum >> 29).wrapping_mul(*t6 | 1) ^ *t7;
+    // Addresses and ports that follow each other must not lie side by side.
+    let sum = (sum ^ sum >> 29).wrapping_mul(*t6);
     let tag = (sum >> 37) as u16 & TAG;
     Some(Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 })
 }
@@ -72,7 +73,7 @@ pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> F
     FlowKey { lanes: hasher.suffix(key).lanes }
 }
 
-/// A flow's place in `FLOW_TAGS`.
+/// A flow's place among the tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Spot {
@@ -84,7 +85,7 @@ pub struct Spot {
     pub pad: u16,
 }
 
-/// Lines of `FLOW_TAGS`: 64 KiB, which stay in a core's cache.
+/// Lines of tags: 64 KiB, which stay in a core's cache.
 pub const LINES: u32 = 1 << 13;
 
 /// State of a kind that a tag announces beside its flow: a hello or DNS message in progress.
@@ -105,6 +106,12 @@ pub fn kinds(line: u64, tag: u16) -> Option<u16> {
     }
     let stream = if line & lane >> 1 != 0 { STREAM } else { 0 };
     Some(if line & lane != 0 { REMEMBERED | stream } else { stream })
+}
+
+/// Whether a line says anything of a flow.
+#[inline(always)]
+pub fn holds(line: u64, tag: u16) -> bool {
+    all_lanes_with(line, tag) != 0
 }
 
 /// The tags of a line with their kinds, the latest first.
@@ -163,12 +170,18 @@ fn put(line: u64, lanes: u64, entry: u64) -> u64 {
     line & !mask | entry.wrapping_mul(unit)
 }
 
-/// The top bit of each lane that holds this tag, the lowest first.
+/// The top bit of the lowest lane that holds this tag.
 #[inline(always)]
 fn lanes_with(line: u64, tag: u16) -> u64 {
-    let differs = line & (EACH * TAG as u64) ^ EACH.wrapping_mul(u64::from(tag));
-    let lanes = !differs.wrapping_add(EACH * 0x7fff) & EACH << 15;
+    let lanes = all_lanes_with(line, tag);
     lanes & lanes.wrapping_neg()
+}
+
+/// The top bit of each lane that holds this tag.
+#[inline(always)]
+fn all_lanes_with(line: u64, tag: u16) -> u64 {
+    let differs = line & (EACH * TAG as u64) ^ EACH.wrapping_mul(u64::from(tag));
+    !differs.wrapping_add(EACH * 0x7fff) & EACH << 15
 }
 
 #[cfg(test)]
@@ -192,6 +205,7 @@ mod tests {
                 }
                 for known in &held {
                     prop_assert_eq!(kinds(line, *known), Some(0), "{:x}", line);
+                    prop_assert!(holds(line, *known));
                 }
             }
         }
@@ -206,6 +220,7 @@ mod tests {
             prop_assert_eq!(kinds(line, tag), Some(kind << 14));
             let line = without(line, tag);
             prop_assert_eq!(kinds(line, tag), None);
+            prop_assert!(!holds(line, tag));
             for other in others {
                 prop_assert_eq!(kinds(line, other), Some(STREAM));
             }

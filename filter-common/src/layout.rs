@@ -4,10 +4,10 @@
 //! on one machine; addresses are in network order, as they lie in the packet. A change here needs a new
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
-use crate::resolver::Summary;
+use crate::{flow::LINES, resolver::Summary};
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -55,8 +55,8 @@ pub mod map {
     pub const SCOPES_V6: &str = "SCOPES_V6";
     /// `ARRAY` of one [`super::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
-    /// `ARRAY` of one [`super::Ports`].
-    pub const PORTS: &str = "PORTS";
+    /// `ARRAY` of one [`super::Flows`].
+    pub const FLOWS: &str = "FLOWS";
     /// `ARRAY` of one [`super::HashKey`].
     pub const HASH_KEY: &str = "HASH_KEY";
     /// `PERCPU_ARRAY`: reason to [`super::Counter`].
@@ -71,8 +71,6 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PERCPU_ARRAY` of `u64`: [`Tally`](crate::verdict::Tally) to a number.
     pub const TALLIES: &str = "TALLIES";
-    /// `ARRAY` of one `[u64; flow::LINES]`: which flows may have state; see `flow`.
-    pub const FLOW_TAGS: &str = "FLOW_TAGS";
     /// `LRU_HASH`: [`super::FlowKey`] to [`super::SynMark`].
     pub const SYN_MARKS: &str = "SYN_MARKS";
     /// `LRU_HASH`: [`super::FlowKey`] to [`super::Stream`].
@@ -94,7 +92,7 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
 
     /// Maps that are pinned and outlive the daemon.
-    pub const PINNED: [&str; 24] = [
+    pub const PINNED: [&str; 23] = [
         NAMES,
         NAME_FILTER,
         POLICIES,
@@ -103,7 +101,7 @@ pub mod map {
         SCOPES_V4,
         SCOPES_V6,
         SETTINGS,
-        PORTS,
+        FLOWS,
         HASH_KEY,
         COUNTERS,
         TARGETS,
@@ -111,7 +109,6 @@ pub mod map {
         OWN_ADDRESSES,
         EVENTS,
         TALLIES,
-        FLOW_TAGS,
         SYN_MARKS,
         STREAMS,
         REMEMBERED,
@@ -360,18 +357,20 @@ pub mod client_detail {
     pub const FULL: u32 = 2;
 }
 
-/// Roles of each destination port, and what else every packet to one with a role is read with.
+/// What a packet in mid-connection is read with: together, so that it is one look-up.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Ports {
-    /// The last of [`HashKey::terms`], by which a flow finds its line in `FLOW_TAGS`. In front, where BPF reaches it with
-    /// one instruction.
+pub struct Flows {
+    /// [`HashKey::spot`], by which a flow finds its line. In front, where BPF reaches it with one
+    /// instruction.
     pub spot: SpotKey,
+    /// Which flows may have state; see [`flow`](crate::flow).
+    pub tags: [u64; LINES as usize],
     /// [`PORT_DNS`] and the others, by port number.
     pub roles: [u8; 65536],
 }
 
-/// See [`Ports::spot`].
+/// See [`Flows::spot`]. All of them are odd.
 pub type SpotKey = [u64; 8];
 
 /// DNS over UDP and TCP is read on this port.
@@ -485,13 +484,13 @@ pub struct Remembered {
     pub server_len: u8,
     /// Zero.
     pub pad: u8,
-    /// Tag of the flow in `FLOW_TAGS`, so that it is known which tags have a name.
+    /// Tag of the flow in [`Flows::tags`], so that it is known which tags have a name.
     pub tag: u16,
     /// QUIC: destination connection id that the client chose; see `quic::id_words`.
     pub origin: [u64; 3],
     /// QUIC: the one that the server chose. Short headers show only this one, and not its length.
     pub server: [u64; 3],
-    /// Line of the flow in `FLOW_TAGS`.
+    /// Line of the flow in [`Flows::tags`].
     pub tag_line: u32,
     /// Zero.
     pub pad2: u32,
@@ -539,7 +538,7 @@ pub struct Deferred {
     pub sequence: u32,
     /// TCP: sequence number of the connection's or hello's first octet.
     pub start: u32,
-    /// Line of `FLOW_TAGS`, and tag in it, of the flow.
+    /// Line of [`Flows::tags`], and tag in it, of the flow.
     pub tag_line: u32,
     /// See [`Deferred::tag_line`].
     pub tag: u16,
@@ -565,6 +564,14 @@ pub struct HashKey {
     pub terms: [[u64; 8]; KEY_WORDS],
     /// What a lane starts from, by the number of words hashed.
     pub start: [[u64; 4]; KEY_WORDS],
+}
+
+impl HashKey {
+    /// What no name needs: see [`Flows::spot`].
+    pub fn spot(&self) -> SpotKey {
+        let [.., last] = self.terms;
+        last.map(|term| term | 1)
+    }
 }
 
 /// Where redirected packets go.

@@ -307,7 +307,7 @@ tallies! {
     OverBudget = "over_budget",
     /// Packets that were not: the ring was full.
     RingFull = "ring_full",
-    /// Flows whose tag in `FLOW_TAGS` gave way to another flow's: what is kept of them is not found any more, and their
+    /// Flows whose tag in `FLOWS` gave way to another flow's: what is kept of them is not found any more, and their
     /// packets are judged by themselves.
     TagsDisplaced = "tags_displaced",
 }

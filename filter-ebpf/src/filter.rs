@@ -9,12 +9,12 @@ use aya_ebpf::bindings::{
 use filter_common::{
     bytes::Bytes,
     frame::{self, Network, TCP, UDP, plain},
-    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, Ports},
+    layout::{Flows, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC},
     verdict::{Reason, Verdict},
 };
 
 use crate::{
-    maps::{COUNTERS, PORTS, SCRATCH, Scratch},
+    maps::{COUNTERS, FLOWS, SCRATCH, Scratch},
     packet::{Head, Near, Packet},
     seam, tcp,
 };
@@ -92,19 +92,21 @@ pub fn reason(code: u32) -> Reason {
 /// Judges, counts, and gives the XDP action.
 #[inline(always)]
 pub fn judge(packet: Packet) -> u32 {
+    // Before anything else, since a look-up takes the registers from what is at hand.
+    let Some(flows) = FLOWS.get(0) else { return end(&packet, &Outcome::of(Reason::TableBroken), packet.len()) };
     let near = Near(packet);
     // Its octets before anything is answered in its place.
-    let (read, len) = match plainly(&packet) {
+    let (read, len) = match plainly(&packet, flows) {
         Some(read) => (read, near.len()),
-        None => read_any(&packet, &near),
+        None => read_any(&packet, &near, flows),
     };
-    let judged = read.and_then(|Read { network, roles }| dispatch(&packet, network, roles));
+    let judged = read.and_then(|read| dispatch(&packet, read));
     end(&packet, &judged.unwrap_or_else(Outcome::of), len)
 }
 
 /// What any frame comes to so far, and its octets.
 #[inline(always)]
-fn read_any(packet: &Packet, near: &Near) -> (Result<Read, Reason>, u32) {
+fn read_any(packet: &Packet, near: &Near, flows: &Flows) -> (Result<Read, Reason>, u32) {
     let network = match frame::network(near) {
         // There is more around it, or it may go on behind the first buffer.
         Err(Reason::Encapsulated | Reason::FrameMalformed) => unwrapped(packet),
@@ -114,43 +116,43 @@ fn read_any(packet: &Packet, near: &Near) -> (Result<Read, Reason>, u32) {
         Ok(network) if network.end <= near.len() => near.len(),
         _ => packet.len(),
     };
-    (network.and_then(|network| to_be_read(packet, packet, network)), len)
+    (network.and_then(|network| to_be_read(packet, packet, network, flows)), len)
 }
 
-/// What is to be read further.
+/// What is to be read further, its network header being in [`Scratch::network`].
 struct Read {
-    network: Network,
+    transport: u8,
     /// Of the destination port.
     roles: u8,
 }
 
 /// What a frame comes to that is what nearly all are.
 #[inline(always)]
-fn plainly(packet: &Packet) -> Option<Result<Read, Reason>> {
+fn plainly(packet: &Packet, flows: &Flows) -> Option<Result<Read, Reason>> {
     let head = Head::<{ plain::IPV4_HEAD }>::of(packet)?;
     if let Some(network) = plain::ipv4(&head) {
-        return Some(to_be_read(&head, packet, network));
+        return Some(to_be_read(&head, packet, network, flows));
     }
     let head = Head::<{ plain::IPV6_HEAD }>::of(packet)?;
-    Some(to_be_read(&head, packet, plain::ipv6(&head)?))
+    Some(to_be_read(&head, packet, plain::ipv6(&head)?, flows))
 }
 
 /// Whether a packet is read further; else why it passes, which shows before its name or flow is looked up. `head` holds
 /// the packet's headers.
 #[inline(always)]
-fn to_be_read<H: Bytes>(head: &H, packet: &Packet, network: Network) -> Result<Read, Reason> {
+fn to_be_read<H: Bytes>(head: &H, packet: &Packet, network: Network, flows: &Flows) -> Result<Read, Reason> {
     let port = head.be16(network.l4 + 2).ok_or(Reason::FrameMalformed)?;
-    let ports = PORTS.get(0).ok_or(Reason::TableBroken)?;
-    let roles = roles(ports, port);
+    let roles = roles(flows, port);
     if roles == 0 {
         return Err(Reason::NotWatched);
     }
     if network.transport == TCP
-        && let Some(reason) = tcp::passing(head, packet, &network, roles, &ports.spot)
+        && let Some(reason) = tcp::passing(head, packet, &network, roles, flows)
     {
         return Err(reason);
     }
-    Ok(Read { network, roles })
+    scratch()?.network = network;
+    Ok(Read { transport: network.transport, roles })
 }
 
 /// Counts, and gives the XDP action.
@@ -165,12 +167,11 @@ fn end(packet: &Packet, outcome: &Outcome, len: u32) -> u32 {
 
 /// Has the part of the program read it that its port is for.
 #[inline(always)]
-fn dispatch(packet: &Packet, network: Network, roles: u8) -> Result<Outcome, Reason> {
-    scratch()?.network = network;
+fn dispatch(packet: &Packet, Read { transport, roles }: Read) -> Result<Outcome, Reason> {
     let context = packet.raw();
     // SAFETY: the context is the program's.
     let code = unsafe {
-        match network.transport {
+        match transport {
             UDP if roles & PORT_DNS != 0 => seam::dns_query(context),
             UDP if roles & (PORT_QUIC | PORT_ENCRYPTED_DNS) != 0 => seam::quic_datagram(context, roles.into()),
             TCP => seam::tcp_segment(context, roles.into()),
@@ -231,12 +232,13 @@ pub fn header_seam(context: *mut xdp_md) -> u32 {
 }
 
 #[inline(always)]
-fn roles(ports: &Ports, port: u16) -> u8 {
+fn roles(flows: &Flows, port: u16) -> u8 {
     let mut port = usize::from(port);
     // SAFETY: arithmetic only. LLVM leaves the bound of 16 bits out, and the verifier of Linux 6.1 takes a value whose
     // octets were swapped for any.
-    unsafe { asm!("{0} &= 65535", inout(reg) port) };
-    ports.roles.get(port).copied().unwrap_or(0)
+    unsafe { asm!("{0} &= 65535", inout(reg) port, options(pure, nomem, nostack, preserves_flags)) };
+    // SAFETY: there are as many.
+    unsafe { *flows.roles.get_unchecked(port) }
 }
 
 /// This CPU's scratch space. XDP programs do not run within each other on one CPU.

@@ -1,6 +1,6 @@
 //! What is remembered of a flow between packets: that it was opened, a message in progress, a name.
 //!
-//! State: `FLOW_TAGS` says cheaply whether there is anything; `SYN_MARKS`, `STREAMS` and `REMEMBERED` hold it, each
+//! State: the tags in `FLOWS` say cheaply whether there is anything; `SYN_MARKS`, `STREAMS` and `REMEMBERED` hold it, each
 //! bounded, so that what is lost to pressure lets packets pass and never stops one. Trust: anyone can make state for
 //! any flow by forged packets; so a remembered name binds to sequence numbers or to a connection id.
 
@@ -9,7 +9,7 @@ use filter_common::{
     bytes::Bytes,
     flow::{self, Spot},
     frame::{self, Network},
-    layout::{FlowKey, HashKey, REMEMBERED_IDLE, Remembered, SpotKey, SynMark},
+    layout::{FlowKey, Flows, HashKey, REMEMBERED_IDLE, Remembered, SynMark},
     quic::{self, MAX_CONNECTION_ID, MIN_SERVER_ID},
     verdict::{Protocol, Reason, Tally},
 };
@@ -17,7 +17,7 @@ use filter_common::{
 use crate::{
     clock, filter,
     lookup::Way,
-    maps::{FLOW_TAGS, HASH_KEY, NO_STATE, PORTS, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
+    maps::{FLOWS, HASH_KEY, NO_STATE, REMEMBERED, STREAMS, SYN_MARKS, Scratch, tally},
     packet::{Held, Packet, copy_name, repeat},
     seam,
 };
@@ -25,21 +25,23 @@ use crate::{
 /// Finds the flow's place, and what the tags say of it.
 #[inline(always)]
 pub fn find(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
-    let ports = PORTS.get(0).ok_or(Reason::TableBroken)?;
-    scratch.spot = flow::spot(packet, &scratch.network, &ports.spot).ok_or(Reason::FrameMalformed)?;
-    scratch.kinds = kinds(&scratch.spot).map_or(NO_STATE, u32::from);
+    let flows = FLOWS.get(0).ok_or(Reason::TableBroken)?;
+    scratch.spot = flow::spot(packet, &scratch.network, &flows.spot).ok_or(Reason::FrameMalformed)?;
+    let kinds = line(flows, &scratch.spot).and_then(|line| flow::kinds(line, scratch.spot.tag));
+    scratch.kinds = kinds.map_or(NO_STATE, u32::from);
     Ok(())
 }
 
 /// Whether the tags say that nothing is known of the packet's flow.
 #[inline(always)]
-pub fn is_unknown<H: Bytes>(head: &H, network: &Network, key: &SpotKey) -> bool {
-    flow::spot(head, network, key).is_some_and(|spot| kinds(&spot).is_none())
+pub fn is_unknown<H: Bytes>(head: &H, network: &Network, flows: &Flows) -> bool {
+    let Some(spot) = flow::spot(head, network, &flows.spot) else { return false };
+    line(flows, &spot).is_some_and(|line| !flow::holds(line, spot.tag))
 }
 
 #[inline(always)]
-fn kinds(spot: &Spot) -> Option<u16> {
-    flow::kinds(FLOW_TAGS.get(0)?.get(spot.line as usize).copied()?, spot.tag)
+fn line(flows: &Flows, spot: &Spot) -> Option<u64> {
+    flows.tags.get(spot.line as usize).copied()
 }
 
 #[inline(always)]
@@ -143,9 +145,12 @@ fn withdraw(scratch: &Scratch) {
 /// The flow's line.
 #[inline(always)]
 fn tag_line(scratch: &Scratch) -> Option<*mut u64> {
-    let lines = FLOW_TAGS.get_ptr_mut(0)?;
+    let flows = FLOWS.get_ptr_mut(0)?;
     // SAFETY: the map's memory.
-    let line = unsafe { (*lines).get_mut(scratch.spot.line as usize) };
+    let line = unsafe {
+        let lines = &raw mut (*flows).tags;
+        (*lines).get_mut(scratch.spot.line as usize)
+    };
     line.map(|line| &raw mut *line)
 }
 

@@ -11,10 +11,10 @@ use filter_common::{
     dns::{Question, Starts},
     edns::Records,
     filter::Line,
-    flow::{LINES, Spot},
+    flow::Spot,
     frame::{Network, Payload},
     layout::{
-        Counter, Deferred, Event, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, NameTag, Order, Policy, Ports,
+        Counter, Deferred, Event, FlowKey, Flows, HashKey, Hits, MAX_CPUS, NameBucket, NameTag, Order, Policy,
         Remembered, Settings, Stream, SynMark, Target, Tier,
     },
     name::{Hasher, Lane},
@@ -51,7 +51,7 @@ pub static SCOPES_V6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
-pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
+pub static FLOWS: Array<Flows> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static HASH_KEY: Array<HashKey> = Array::with_max_entries(1, 0);
@@ -73,9 +73,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// See `filter_common::layout::map`.
 #[map]
 pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(TALLIES_LEN, 0);
-/// See `filter_common::layout::map`.
-#[map]
-pub static FLOW_TAGS: Array<[u64; LINES as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// See `filter_common::layout::map`.
 #[map]
 pub static SYN_MARKS: LruHashMap<FlowKey, SynMark> = LruHashMap::with_max_entries(1, 0);
@@ -156,7 +153,7 @@ pub struct Scratch {
     pub choice: Choice,
     /// 1: the packet is not counted as the orders'.
     pub is_uncounted: u32,
-    /// The flow's place in `FLOW_TAGS`.
+    /// The flow's place among the tags.
     pub spot: Spot,
     /// IPv6 addresses behind their first eight octets, once the flow's key was needed.
     pub addresses: [u64; 3],

@@ -5,7 +5,7 @@ use filter_common::{
     bytes::Bytes,
     flow, frame,
     frame::Network,
-    layout::{PORT_DNS, PORT_ENCRYPTED_DNS, PORT_TLS, SpotKey},
+    layout::{Flows, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_TLS},
     resolver,
     tls::may_begin,
     verdict::{Reason, Tally},
@@ -30,7 +30,7 @@ pub fn segment_seam(context: *mut xdp_md, roles: u32) -> u32 {
 /// What a segment on a port with these roles comes to that opens and ends nothing, begins no hello, and of whose flow
 /// nothing is known: most are such. `None` for others, and where that cannot be told here.
 #[inline(always)]
-pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8, key: &SpotKey) -> Option<Reason> {
+pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8, flows: &Flows) -> Option<Reason> {
     let flags = head.be16(network.l4 + 12)?;
     if roles & PORT_TLS == 0 || flags & (SYN | FIN | RST) != 0 {
         return None;
@@ -39,7 +39,7 @@ pub fn passing<H: Bytes>(head: &H, packet: &Packet, network: &Network, roles: u8
         Ok(payload) => payload,
         Err(reason) => return Some(reason),
     };
-    if may_begin(packet, &payload)? || !is_unknown(head, network, key) { None } else { Some(Reason::TlsNotHello) }
+    if may_begin(packet, &payload)? || !is_unknown(head, network, flows) { None } else { Some(Reason::TlsNotHello) }
 }
 
 /// Judges a segment.
@@ -59,14 +59,22 @@ fn segment(way: &mut Way, roles: u8) -> Result<Outcome, Reason> {
     if roles & (PORT_TLS | PORT_DNS) == 0 {
         return Err(Reason::NotWatched);
     }
-    let payload = frame::tcp(packet, &scratch.network);
-    if flags & (SYN | FIN | RST) != 0 && (opens || payload.is_err()) {
-        turn(packet, scratch, opens, payload.is_err())?;
-    }
-    scratch.payload = match payload {
-        Err(Reason::NoPayload) if opens => return Err(Reason::TcpSyn),
-        payload => payload?,
+    // Into its place at once: in registers, a payload that is not there would hold what the verifier minds.
+    let lack = match frame::tcp(packet, &scratch.network) {
+        Ok(payload) => {
+            scratch.payload = payload;
+            None
+        }
+        Err(reason) => Some(reason),
     };
+    if flags & (SYN | FIN | RST) != 0 && (opens || lack.is_some()) {
+        turn(packet, scratch, opens, lack.is_some())?;
+    }
+    match lack {
+        Some(Reason::NoPayload) if opens => return Err(Reason::TcpSyn),
+        Some(reason) => return Err(reason),
+        None => {}
+    }
     if roles & PORT_TLS != 0 { tls::segment(way) } else { dns::segment(way) }
 }
 

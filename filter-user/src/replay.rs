@@ -165,7 +165,7 @@ impl Replay<'_> {
     ) -> Result<()> {
         let mut frames = 0;
         // Captures have nothing to do with each other.
-        self.kernel.tables().forget_flows()?;
+        self.kernel.tables().forget_flows();
         if let Some(lockstep) = &mut self.lockstep {
             lockstep.forget();
         }

@@ -133,7 +133,7 @@ impl Filter {
         let tables = kernel.tables();
         let reading =
             Reading { dns: dns_ports.clone(), tls: tls_ports.clone(), quic: quic_ports.clone(), ..Reading::default() };
-        tables.set_ports(&reading).expect("ports");
+        tables.set_ports(&reading);
         let behaviour = Behaviour { answers_per_second, events_per_second: 0, ech_sample, ..Behaviour::default() };
         tables.set_behaviour(&behaviour).expect("behaviour");
         tables.set_scopes(&bits).expect("scopes");
@@ -270,7 +270,7 @@ impl Filter {
 
     /// Forgets what is known of flows.
     pub fn forget_flows(&self) {
-        self.kernel.tables().forget_flows().expect("tags");
+        self.kernel.tables().forget_flows();
     }
 
     /// What is counted beside the reasons.

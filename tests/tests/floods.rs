@@ -152,7 +152,7 @@ fn stale(filter: &Filter) -> f64 {
         // Sources and ports that no flood has.
         frame[26..30].copy_from_slice(&[198, 18 | a & 1, b, c]);
         frame[34..36].copy_from_slice(&[0x80 | b & 0x7f, d]);
-        let spot = spot(&Slice(&frame), &network, tables.spot_key()).expect("a good frame");
+        let spot = spot(&Slice(&frame), &network, &tables.spot_key()).expect("a good frame");
         kinds(lines[spot.line as usize], spot.tag).is_some()
     });
     hits.count() as f64 / FLOWS as f64
@@ -196,7 +196,7 @@ fn o06_tags_that_give_way_are_counted() {
     for n in 0..FLOWS {
         let frame = &flow.frames(n)[0];
         filter.kernel().run(frame, 1).expect("the kernel takes the frame");
-        let spot = spot(&Slice(frame), &network, tables.spot_key()).expect("a good frame");
+        let spot = spot(&Slice(frame), &network, &tables.spot_key()).expect("a good frame");
         let line = &mut lines[spot.line as usize];
         // A SYN ends what the tag announced before.
         *line = without(*line, spot.tag);

@@ -472,7 +472,7 @@ impl Engine {
     fn settings(&mut self) -> Result<()> {
         let Config { ports, events, answers_per_second, quic, resolvers, .. } = &self.config;
         let tables = self.enforcer.tables();
-        tables.set_ports(&ports.clone().reading())?;
+        tables.set_ports(&ports.clone().reading());
         tables.set_resolvers(&Vec::from_iter(resolvers.iter().copied()))?;
         tables.set_behaviour(&Behaviour {
             answers_per_second: *answers_per_second,

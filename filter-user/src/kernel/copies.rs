@@ -216,7 +216,7 @@ impl Tables {
         findings.names.clear();
         // Behind the names, so that the program finds what it looks for. One too many costs a look.
         for (line, tag) in findings.tags.drain(..) {
-            if let Some(line) = self.shared.tags.get(line) {
+            if let Some(line) = self.shared.tags(line) {
                 let announced = |line| flow::with(line, tag, flow::kinds(line, tag).unwrap_or(0) | REMEMBERED);
                 line.update(Release, Relaxed, announced);
             }

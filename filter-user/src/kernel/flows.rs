@@ -51,9 +51,9 @@ impl Tables {
         Ok([entries(&self.marks)?, entries(&self.streams)?, entries(&self.remembered)?])
     }
 
-    /// The lines of `FLOW_TAGS`.
+    /// The lines of tags.
     pub fn flow_tags(&self) -> Vec<u64> {
-        (0..flow::LINES).map_while(|line| self.shared.tags.get(line)).map(|line| line.load(Relaxed)).collect()
+        (0..flow::LINES).map_while(|line| self.shared.tags(line)).map(|line| line.load(Relaxed)).collect()
     }
 
     /// Takes away the names that no packet has met for so long that they hold no more, their tags, and the tags of names
@@ -105,7 +105,7 @@ impl Tables {
     /// Has the tags of a line no longer announce a name, if they are as they were: else it may be a new one's. A message
     /// in progress, or a mark, is left to the program.
     fn withdraw_name(&self, at: u32, tag: u16, before: u64) {
-        let Some(line) = self.shared.tags.get(at) else { return };
+        let Some(line) = self.shared.tags(at) else { return };
         let others = |line| flow::entries(line).filter(|(other, _)| *other != tag).collect::<Vec<_>>();
         line.update(Relaxed, Relaxed, |line| match flow::kinds(line, tag) {
             // Other tags of the line were withdrawn before this one.

@@ -29,7 +29,7 @@ impl Tables {
     /// If the kernel does not tell.
     pub fn flow_memory(&self) -> Result<Vec<MapMemory>, Error> {
         let maps = [
-            (map::FLOW_TAGS, LINES, self.tags.fd()),
+            (map::FLOWS, LINES, self.flows.fd()),
             (map::SYN_MARKS, self.marks.entries(), self.marks.fd()),
             (map::STREAMS, self.streams.entries(), self.streams.fd()),
             (map::REMEMBERED, self.remembered.entries(), self.remembered.fd()),

@@ -35,7 +35,7 @@ plain!(
     filter_common::layout::NameBucket,
     filter_common::layout::Order,
     filter_common::layout::Policy,
-    filter_common::layout::Ports,
+    filter_common::layout::Flows,
     filter_common::layout::PrefixV4,
     filter_common::layout::PrefixV6,
     filter_common::layout::Remembered,

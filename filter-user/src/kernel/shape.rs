@@ -8,9 +8,8 @@ use std::{
 
 use filter_common::{
     filter::Line,
-    flow::LINES,
     layout::{
-        Counter, FlowKey, HashKey, Hits, MAX_CPUS, NameBucket, Order, Policy, Ports, PrefixV4, PrefixV6, Remembered,
+        Counter, FlowKey, Flows, HashKey, Hits, MAX_CPUS, NameBucket, Order, Policy, PrefixV4, PrefixV6, Remembered,
         Settings, Stream, SynMark, Target, Tier, map,
     },
     verdict::{Reason, Tally},
@@ -55,7 +54,7 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<PrefixV4, u64>(map::SCOPES_V4, LPM_TRIE, ANY),
     shape::<PrefixV6, u64>(map::SCOPES_V6, LPM_TRIE, ANY),
     shape::<u32, Settings>(map::SETTINGS, ARRAY, ONE),
-    shape::<u32, Ports>(map::PORTS, ARRAY, ONE),
+    shape::<u32, Flows>(map::FLOWS, ARRAY, ONE),
     shape::<u32, HashKey>(map::HASH_KEY, ARRAY, ONE),
     shape::<u32, Counter>(map::COUNTERS, PERCPU_ARRAY, REASONS),
     shape::<u32, Target>(map::TARGETS, ARRAY, ANY),
@@ -64,7 +63,6 @@ const SHAPES: [Shape; map::PINNED.len()] = [
     shape::<[u8; 16], u8>(map::OWN_ADDRESSES, HASH, ANY),
     shape::<(), ()>(map::EVENTS, RINGBUF, ANY),
     shape::<u32, u64>(map::TALLIES, PERCPU_ARRAY, TALLIES),
-    shape::<u32, [u64; LINES as usize]>(map::FLOW_TAGS, ARRAY, ONE),
     shape::<FlowKey, SynMark>(map::SYN_MARKS, LRU_HASH, ANY),
     shape::<FlowKey, Stream>(map::STREAMS, LRU_HASH, ANY),
     shape::<FlowKey, Remembered>(map::REMEMBERED, LRU_HASH, ANY),

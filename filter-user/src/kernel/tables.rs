@@ -9,14 +9,20 @@ use std::{
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, Release},
+        },
+    },
 };
 
 use filter_common::{
     flow::LINES,
     layout::{
-        Counter, FlowKey, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC, PORT_TLS,
-        Policy, Ports, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
+        Counter, FlowKey, Flows, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC,
+        PORT_TLS, Policy, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
         client_detail, map, quic_mode,
     },
     verdict::{Reason, Tally},
@@ -102,14 +108,22 @@ impl Default for Behaviour {
     }
 }
 
-/// What the deferred tier shares with the program without system calls.
+/// What is shared with the program without system calls.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Of `SETTINGS`, those at its beginning: the depths.
     pub depths: Words,
-    pub tags: Words,
+    /// As [`Flows`] has them.
+    flows: Words,
     pub tier: Words,
     pub asleep: Words,
+}
+
+impl Shared {
+    /// A line of tags, if there are so many.
+    pub fn tags(&self, line: u32) -> Option<&AtomicU64> {
+        if line < LINES { self.flows.get(TAGS + line) } else { None }
+    }
 }
 
 /// The maps. All methods take `&self`, and may be called from several threads.
@@ -121,10 +135,9 @@ pub struct Tables {
     scopes_v4: Table<PrefixV4, u64>,
     scopes_v6: Table<PrefixV6, u64>,
     settings: Table<u32, Settings>,
-    ports: Table<u32, Ports>,
     counters: PerCpu<Counter>,
     tallies: PerCpu<u64>,
-    pub(super) tags: Table<u32, [u64; LINES as usize]>,
+    pub(super) flows: Table<u32, Flows>,
     pub(super) marks: Table<FlowKey, SynMark>,
     pub(super) streams: Table<FlowKey, Stream>,
     pub(super) remembered: Table<FlowKey, Remembered>,
@@ -173,12 +186,12 @@ impl Tables {
         let (counters, counters_name, reasons) = take(map::COUNTERS)?;
         let (tallies, tallies_name, tally_count) = take(map::TALLIES)?;
         let settings: Table<u32, Settings> = table(take(map::SETTINGS)?);
-        let tags: Table<u32, [u64; LINES as usize]> = table(take(map::FLOW_TAGS)?);
+        let flows: Table<u32, Flows> = table(take(map::FLOWS)?);
         let (key, is_new) = hash_key(&table(take(map::HASH_KEY)?), make_key)?;
         let words = |(fd, name, entries): (OwnedFd, &str, u32)| Words::map(fd.as_fd(), name, entries as usize);
         let shared = Shared {
             depths: Words::map(settings.fd(), map::SETTINGS, DEPTHS)?,
-            tags: Words::map(tags.fd(), map::FLOW_TAGS, LINES as usize)?,
+            flows: Words::map(flows.fd(), map::FLOWS, size_of::<Flows>() / size_of::<u64>())?,
             tier: words(take(map::TIER)?)?,
             asleep: words(take(map::ASLEEP)?)?,
         };
@@ -190,10 +203,9 @@ impl Tables {
             scopes_v4: table(take(map::SCOPES_V4)?),
             scopes_v6: table(take(map::SCOPES_V6)?),
             settings,
-            ports: table(take(map::PORTS)?),
             counters: PerCpu::new(counters, counters_name, reasons)?,
             tallies: PerCpu::new(tallies, tallies_name, tally_count)?,
-            tags,
+            flows,
             shared,
             marks: table(take(map::SYN_MARKS)?),
             streams: table(take(map::STREAMS)?),
@@ -237,14 +249,14 @@ impl Tables {
     }
 
     /// Sets the ports that are read.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub fn set_ports(&self, reading: &Reading) -> Result<(), Error> {
+    pub fn set_ports(&self, reading: &Reading) {
         let _writing = self.lock();
-        let mut ports: Ports = plain::zeroed();
+        // Before the roles: without these, it is not in use.
+        let key = self.shared.flows.iter().zip(self.spot_key());
+        key.for_each(|(word, key)| word.store(key, Release));
+        let mut roles = vec![0_u8; PORTS];
         let mut add = |port: u16, role| {
-            if let Some(roles) = ports.roles.get_mut(usize::from(port)) {
+            if let Some(roles) = roles.get_mut(usize::from(port)) {
                 *roles |= role;
             }
         };
@@ -257,8 +269,10 @@ impl Tables {
         }
         reading.quic.iter().for_each(|port| add(*port, PORT_QUIC));
         reading.encrypted_dns.iter().for_each(|port| add(*port, PORT_ENCRYPTED_DNS));
-        ports.spot = *self.spot_key();
-        self.ports.set(&0, &ports)
+        let (words, _) = roles.as_chunks();
+        for (word, roles) in self.shared.flows.iter().skip(ROLES).zip(words) {
+            word.store(u64::from_ne_bytes(*roles), Release);
+        }
     }
 
     /// Sets rates and modes; depths and generation stay as they are.
@@ -306,11 +320,8 @@ impl Tables {
     }
 
     /// Has the program look for no state of any flow that it knows now.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub fn forget_flows(&self) -> Result<(), Error> {
-        self.tags.set(&0, &plain::zeroed())
+    pub fn forget_flows(&self) {
+        (0..LINES).filter_map(|line| self.shared.tags(line)).for_each(|line| line.store(0, Relaxed));
     }
 
     /// Settings in force, with depths and generation.
@@ -326,10 +337,9 @@ impl Tables {
         &self.key
     }
 
-    /// The key of a flow's place in `FLOW_TAGS`.
-    pub fn spot_key(&self) -> &SpotKey {
-        let [.., spot] = &self.key.terms;
-        spot
+    /// The key of a flow's place among the tags.
+    pub fn spot_key(&self) -> SpotKey {
+        self.key.spot()
     }
 
     /// The node of exactly this name.
@@ -478,4 +488,10 @@ fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
 
 /// Words of [`Settings::depths`], which come first.
 const DEPTHS: usize = 2;
+/// The first word of [`Flows::tags`].
+const TAGS: u32 = (std::mem::offset_of!(Flows, tags) / size_of::<u64>()) as u32;
+/// The first word of [`Flows::roles`].
+const ROLES: usize = std::mem::offset_of!(Flows, roles) / size_of::<u64>();
+/// Ports that there are.
+const PORTS: usize = 1 << 16;
 const _: () = assert!(std::mem::offset_of!(Settings, depths) == 0 && size_of::<Tier>() == size_of::<u64>());

@@ -71,7 +71,7 @@ impl Prepared {
             tables.set_scopes(&scopes)?;
         }
         tables.apply(&self.changes, &clock)?;
-        tables.set_ports(&options.reading)?;
+        tables.set_ports(&options.reading);
         tables.set_behaviour(&Behaviour {
             answers_per_second: u32::MAX,
             events_per_second: u32::MAX,

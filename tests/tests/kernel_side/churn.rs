@@ -123,7 +123,7 @@ const PART: usize = 2000;
 fn names_policies_and_scopes_change_under_traffic() {
     let kernel = Kernel::ephemeral(&Capacity { names: 6 * NAMES, ..CAPACITY }).unwrap();
     let tables = kernel.tables();
-    tables.set_ports(&Reading::default()).unwrap();
+    tables.set_ports(&Reading::default());
     let listed = Kind::new("listed", Some(DROP), Some(true));
     let observed = Kind::new("observed", Some(PASS), Some(true));
     let elsewhere = Kind::new("elsewhere", Some(PASS), Some(true));
@@ -245,7 +245,7 @@ fn a_name_is_stopped_at_once_however_much_the_filter_holds_of_others() {
     const BATCH: u32 = 500;
     let kernel = Kernel::ephemeral(&Capacity { names: 2 * BATCH, ..CAPACITY }).unwrap();
     let tables = kernel.tables();
-    tables.set_ports(&Reading::default()).unwrap();
+    tables.set_ports(&Reading::default());
     let depths = [1 << 2 | 1 << 3, 0];
     let text = |round, n: u32| format!("r{round}n{n}.{}", ["example", "co.example"][n as usize % 2]);
     let texts = |round: u32| (0..BATCH).map(move |n| text(round, n));

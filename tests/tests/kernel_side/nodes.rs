@@ -68,7 +68,7 @@ fn state(names: impl IntoIterator<Item = String>, order_slot: u32, policy_slot: 
 
 fn kernel(capacity: &Capacity) -> Kernel {
     let kernel = Kernel::ephemeral(capacity).unwrap();
-    kernel.tables().set_ports(&Reading::default()).unwrap();
+    kernel.tables().set_ports(&Reading::default());
     let behaviour = Behaviour {
         answers_per_second: u32::MAX,
         events_per_second: u32::MAX,

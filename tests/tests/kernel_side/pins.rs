@@ -72,7 +72,7 @@ fn without_pins_there_are_no_tables_to_open() {
 #[test]
 fn without_a_pin_root_nothing_is_pinned_and_nothing_attached() {
     let kernel = Kernel::ephemeral(&CAPACITY).unwrap();
-    kernel.tables().set_ports(&Reading::default()).unwrap();
+    kernel.tables().set_ports(&Reading::default());
     let attached = kernel.attach("lo", filter_user::kernel::Mode::Generic, false);
     assert!(matches!(attached, Err(Error::Missing(_))));
 }

@@ -21,7 +21,7 @@ pub fn run(bench: &Bench, listed: &[String], size: &Size, report: &mut Report) -
     rows.short("SYN", |flow| Packet::new(from(flow), Transport::tcp(443).flags(SYN), Vec::new()).build())?;
     // Of other flows: the tags are full of those that were opened.
     rows.short("mid-connection data, tags full", |flow| data(flow | OTHERS))?;
-    bench.tables().forget_flows()?;
+    bench.tables().forget_flows();
     let listed = listed.first().context("a listed name")?;
     for (what, name) in [("not listed", "www.shop.example.org"), ("listed", listed)] {
         let query = framed(&Query::new(name).build());
@@ -31,15 +31,15 @@ pub fn run(bench: &Bench, listed: &[String], size: &Size, report: &mut Report) -
         let halves = (Half(0, 53, head.to_vec()), Half(20, 53, tail.to_vec()));
         let title = format!("DNS over TCP in two, {what}, mean");
         rows.short_of(2, &title, |index| half(&halves, index))?;
-        bench.tables().forget_flows()?;
+        bench.tables().forget_flows();
     }
     for (what, name) in [("not listed", "www.shop.example.org"), ("listed", listed)] {
         let halves = halves(name);
         rows.long(&format!("split hello, {what}, 1st half"), |flow| halves.0.build(flow))?;
-        bench.tables().forget_flows()?;
+        bench.tables().forget_flows();
         let [hot, honest] = rows.measure_long(2, |index| half(&halves, index))?;
         rows.table.row(format!("split hello, {what}, mean of both"), [hot, honest]);
-        bench.tables().forget_flows()?;
+        bench.tables().forget_flows();
     }
     memory(bench, report)
 }
@@ -61,7 +61,7 @@ pub fn split(rows: &mut Rows<'_>, file: &OrderFile) -> Result<()> {
             half(pair, index)
         })?;
         rows.table.row(format!("split hello, {what}, both together"), [hot.times(2.0), honest.times(2.0)]);
-        rows.bench.tables().forget_flows()?;
+        rows.bench.tables().forget_flows();
     }
     Ok(())
 }

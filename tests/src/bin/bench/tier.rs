@@ -46,7 +46,7 @@ pub fn run(bench: &Bench, copies: &mut Copies, listed: &[String], size: &Size, r
     let mut random = Random::new(0x9000);
     for (rate, most) in [(1, size.idle), (10_000, 30_000), (50_000, usize::MAX)] {
         let count = most.min(size.long as usize);
-        bench.tables().forget_flows()?;
+        bench.tables().forget_flows();
         let frames = (0..count as u32).map(|flow| {
             let name = random.of(listed).to_owned();
             initial(flow, &mut random, &name)
@@ -70,7 +70,7 @@ fn initial(flow: u32, random: &mut Random, name: &str) -> Vec<u8> {
 
 /// What a program takes that copies each Initial. The ring is emptied before it is full.
 pub fn copying(bench: &Bench, copies: &mut Copies, size: &Size, entry: Entry) -> Result<Spread> {
-    bench.tables().forget_flows()?;
+    bench.tables().forget_flows();
     let mut random = Random::new(0x9000);
     let frames = (0..size.long.min(COPIED)).map(|flow| initial(flow, &mut random, "www.example.org"));
     bench.long().set(frames).context("putting the packets")?;
