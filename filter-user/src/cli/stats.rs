@@ -52,7 +52,7 @@ fn text(stats: &Stats) -> String {
         text.push_str(&table(&rows));
     }
     text.push('\n');
-    text.push_str(&hidden_text(&stats.hidden));
+    text.push_str(&hidden_text(&stats.hidden, stats.tier.as_ref()));
     if !stats.tallies.is_empty() {
         let mut rows = vec![["beside", "times"].map(str::to_owned).to_vec()];
         rows.extend(stats.tallies.iter().map(|TallyCount { what, count }| vec![what.clone(), count.to_string()]));
@@ -78,15 +78,8 @@ fn text(stats: &Stats) -> String {
 }
 
 /// What no order can reach, in plain words.
-fn hidden_text(hidden: &Hidden) -> String {
-    let encrypted = match hidden.hellos_searched {
-        0 => "none searched yet".to_owned(),
-        searched => {
-            let share = hidden.hellos_encrypted as f64 / searched as f64 * 100.0;
-            format!("{} of {searched} ({share:.1} %)", hidden.hellos_encrypted)
-        }
-    };
-    let rows = [
+fn hidden_text(hidden: &Hidden, tier: Option<&TierStatus>) -> String {
+    let mut rows = vec![
         ("what names cannot be seen", "times".to_owned()),
         ("DNS over TLS: connections opened", hidden.dns_over_tls.to_string()),
         ("DNS over QUIC: first packets", hidden.dns_over_quic.to_string()),
@@ -94,14 +87,28 @@ fn hidden_text(hidden: &Hidden) -> String {
         ("QUIC to known public resolvers: first packets", hidden.resolver_quic.to_string()),
         ("TLS hellos without a name", hidden.hellos_without_name.to_string()),
         ("QUIC packets of other versions than 1 and 2", hidden.quic_versions.to_string()),
-        (&format!("TLS hellos with an encrypted one inside, of one in {}", hidden.searched_one_in), encrypted),
     ];
-    table(&rows.map(|(what, times)| vec![what.to_owned(), times]))
+    let tls = format!("TLS hellos with an encrypted one inside, of one in {}", hidden.searched_one_in);
+    rows.push((&tls, share(hidden.hellos_encrypted, hidden.hellos_searched)));
+    let quic = tier.map(|tier| {
+        let TierStatus { searched, encrypted, searched_one_in, .. } = tier;
+        let what = format!("QUIC hellos with an encrypted one inside, of one in {searched_one_in}");
+        (what, share(*encrypted, *searched))
+    });
+    rows.extend(quic.as_ref().map(|(what, times)| (what.as_str(), times.clone())));
+    table(&rows.iter().map(|(what, times)| vec![(*what).to_owned(), times.clone()]).collect::<Vec<_>>())
+}
+
+fn share(some: u64, all: u64) -> String {
+    match all {
+        0 => "none searched yet".to_owned(),
+        all => format!("{some} of {all} ({:.1} %)", some as f64 / all as f64 * 100.0),
+    }
 }
 
 /// The deferred tier, in a line.
 pub(super) fn tier_text(tier: &TierStatus) -> String {
-    let TierStatus { alive, restarts, decided, listed, undecided, nameless, junk, incomplete, failed } = tier;
+    let TierStatus { alive, restarts, decided, listed, undecided, nameless, junk, incomplete, failed, .. } = tier;
     let life = if *alive { "alive" } else { "NO SIGN OF LIFE" };
     let mut text = format!(
         "deferred tier: {life}; {decided} connections with a name, {listed} of them listed, {nameless} without one, \

@@ -53,6 +53,12 @@ pub struct TierStatus {
     pub junk: u64,
     /// Connections that were forgotten before their name was known.
     pub incomplete: u64,
+    /// QUIC ClientHellos that it searched for Encrypted Client Hello, one in `searched_one_in`.
+    pub searched: u64,
+    /// Of these, those that have it.
+    pub encrypted: u64,
+    /// See `searched`.
+    pub searched_one_in: u64,
     /// Names that could not be written to the kernel.
     pub failed: u64,
 }

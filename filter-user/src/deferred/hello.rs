@@ -39,13 +39,23 @@ impl Hello {
         Self { reader: StreamReader { record_left: u32::MAX, ..StreamReader::hello() }, name: Vec::new() }
     }
 
+    /// Looks for an Encrypted Client Hello, too.
+    pub fn searched(self) -> Self {
+        Self { reader: self.reader.searched(), ..self }
+    }
+
+    /// Whether there is one, as far as was read.
+    pub fn has_ech(&self) -> bool {
+        self.reader.has_ech()
+    }
+
     /// From where the kernel is on.
     pub fn resumed(stream: &layout::Stream) -> Self {
         let held = usize::from(stream.reader.name_have);
         Self { reader: stream.reader, name: stream.held.get(..held).unwrap_or_default().to_vec() }
     }
 
-    /// Reads on. Not to be called again after it has come to an end.
+    /// Reads on; behind the name, to the end of the extensions. Not to be called again after that.
     pub fn read(&mut self, octets: &[u8]) -> Progress {
         let window = Window(octets);
         let mut segment = Segment { at: BEFORE as u32, end: (BEFORE + octets.len()) as u32 };

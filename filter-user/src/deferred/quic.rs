@@ -5,4 +5,4 @@ mod frames;
 mod keys;
 mod packet;
 
-pub use connections::{ConnectionId, Connections, Found, Ids};
+pub use connections::{ConnectionId, Connections, Found, Ids, SEARCHED_ONE_IN, Searched};

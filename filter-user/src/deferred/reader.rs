@@ -15,7 +15,7 @@ use std::{
 
 use filter_common::layout::{Deferred, TIER_DEAD};
 
-use super::{priority::Priority, tier::Counts};
+use super::{priority::Priority, quic::SEARCHED_ONE_IN, tier::Counts};
 use crate::{
     control::api::TierStatus,
     kernel::{Copies, Error, Tables},
@@ -146,7 +146,8 @@ impl Watch {
 
     /// For reports.
     pub fn status(&self) -> TierStatus {
-        let Counts { decided, listed, undecided, nameless, junk, incomplete, failed } = &self.counts;
+        let Counts { decided, listed, undecided, nameless, junk, incomplete, searched, encrypted, failed } =
+            &self.counts;
         let read = |count: &AtomicU64| count.load(Relaxed);
         TierStatus {
             alive: now().saturating_sub(read(&self.beat)) < DEAD.as_millis() as u64,
@@ -157,6 +158,9 @@ impl Watch {
             nameless: read(nameless),
             junk: read(junk),
             incomplete: read(incomplete),
+            searched: read(searched),
+            encrypted: read(encrypted),
+            searched_one_in: SEARCHED_ONE_IN,
             failed: read(failed),
         }
     }

@@ -56,8 +56,13 @@ impl Stream {
         self.waiting.iter().map(|piece| piece.octets.len() + size_of::<Piece>()).sum()
     }
 
-    /// Takes octets that begin at `at`. Where octets came before, the first ones count. Not to be called again after
-    /// the name is known.
+    /// Whether an Encrypted Client Hello was read.
+    pub fn has_ech(&self) -> bool {
+        self.hello.has_ech()
+    }
+
+    /// Takes octets that begin at `at`. Where octets came before, the first ones count. Called again with the same, it
+    /// reads on behind the name, to the end of the extensions.
     pub fn put(&mut self, at: u32, octets: &[u8]) -> Known {
         let Some(end) = at.checked_add(octets.len() as u32).filter(|end| *end <= self.limit) else {
             return Known::NoName(NoName::TooLong);

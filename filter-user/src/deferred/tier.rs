@@ -7,7 +7,7 @@ use filter_common::{layout::Deferred, verdict::Protocol};
 
 use super::{
     Copied, Decision, Limits, NoName,
-    quic::{Connections, Found},
+    quic::{Connections, Found, Searched},
     tcp::Segments,
 };
 use crate::{
@@ -30,6 +30,10 @@ pub struct Counts {
     pub junk: AtomicU64,
     /// Connections that were forgotten before their name was known.
     pub incomplete: AtomicU64,
+    /// QUIC ClientHellos that were searched for an Encrypted Client Hello.
+    pub searched: AtomicU64,
+    /// Of these, those that have one.
+    pub encrypted: AtomicU64,
     /// Times that the kernel's tables could not be read or written.
     pub failed: AtomicU64,
 }
@@ -100,6 +104,9 @@ impl Tier {
             Found { decision, ids: None, is_guess: false }
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
+        let Searched { hellos, encrypted } = self.connections.searched();
+        counts.searched.store(hellos, Relaxed);
+        counts.encrypted.store(encrypted, Relaxed);
         // Further copies of a connection whose name is known are not counted again.
         let is_news = self.ended() > ended;
         match found.decision {

@@ -3,9 +3,13 @@
 use cordon_tests::packet::{
     Hello,
     quic::{Client, crypto},
+    server_name,
 };
 use filter_common::verdict::Reason;
-use filter_user::deferred::{Decision, Junk, Limits, NoName, quic::ConnectionId};
+use filter_user::deferred::{
+    Decision, Junk, Limits, NoName,
+    quic::{ConnectionId, SEARCHED_ONE_IN, Searched},
+};
 use proptest::prelude::*;
 use rustls::quic::Version;
 
@@ -398,4 +402,69 @@ proptest! {
         }
         prop_assert_eq!(last, named(NAME));
     }
+}
+
+/// T16: that there is an Encrypted Client Hello is counted, in a sample: whether its octets come before the name's or
+/// behind, with them or in a later Initial, in order or not. The name is told at once all the same.
+#[test]
+fn t16_encrypted_hellos_are_counted() {
+    let ech = |kind| (kind, vec![0x42; 700]);
+    let rest = || (21, vec![0; 400]);
+    let cases = [
+        (Hello::with_extensions([ech(0xfe0d), server_name(NAME), rest()]), 1),
+        (Hello::with_extensions([server_name(NAME), rest(), ech(0xfe0d)]), 1),
+        (Hello::with_extensions([ech(0xfe0c), server_name(NAME), rest()]), 0),
+    ];
+    for (hello, encrypted) in cases {
+        let hello = hello.handshake();
+        let name_end = hello.windows(NAME.len()).position(|octets| octets == NAME.as_bytes()).unwrap() + NAME.len();
+        let searched = |hellos| Searched { hellos, encrypted: encrypted * hellos };
+        // The first is searched, and then one in so many.
+        let mut engine = Engine::new();
+        let mut last = 0;
+        for connection in 0..=SEARCHED_ONE_IN {
+            engine.connection = connection as u32;
+            let mut client = client();
+            let (one, two) = hello.split_at(name_end.min(900));
+            let frames = [crypto(0, one), crypto(one.len(), two)];
+            let whole = client.initial(&frames.concat());
+            assert!(whole.len() < 2048);
+            assert_eq!(engine.read(&whole), named(NAME));
+            last += u64::from(connection % SEARCHED_ONE_IN == 0);
+            assert_eq!(engine.connections.searched(), searched(last), "{connection}");
+        }
+        // In two Initials, of which one ends with the name, in either order; and only the one with the name.
+        let mut client = client();
+        let parts = [0, 1].map(|part| {
+            let octets = if part == 0 { &hello[..name_end] } else { &hello[name_end..] };
+            client.initial(&crypto(part * name_end, octets))
+        });
+        let [one, two] = &parts;
+        let mut engine = Engine::new();
+        assert_eq!([one, two, one].map(|part| engine.read(part)), [named(NAME), named(NAME), named(NAME)]);
+        assert_eq!((engine.connections.searched(), engine.connections.ended()), (searched(1), 1));
+        let mut engine = Engine::new();
+        assert_eq!([two, one].map(|part| engine.read(part)), [Decision::Undecided, named(NAME)]);
+        assert_eq!((engine.connections.searched(), engine.connections.ended()), (searched(1), 1));
+        let mut engine = Engine::new();
+        assert_eq!([one, one].map(|part| engine.read(part)), [named(NAME), named(NAME)]);
+        assert_eq!((engine.connections.searched(), engine.connections.ended()), (searched(0), 1));
+    }
+}
+
+/// What waits for the end of a hello whose name is known counts as its client's.
+#[test]
+fn t16_a_search_takes_no_more_memory_than_its_client_may_have() {
+    let limits = Limits { client_octets: 4000, ..Limits::default() };
+    let mut engine = Engine::with(limits);
+    let hello = Hello::with_extensions([server_name(NAME), (21, vec![0; 3000])]).handshake();
+    for connection in 0..64 * SEARCHED_ONE_IN as u32 {
+        engine.connection = connection;
+        let mut client = client();
+        assert_eq!(engine.read(&client.initial(&crypto(0, &hello[..200]))), named(NAME));
+        // Behind a gap.
+        assert_eq!(engine.read(&client.initial(&crypto(1000, &hello[1000..2000]))), named(NAME));
+        assert!(engine.connections.waiting() <= limits.client_octets, "{}", engine.connections.waiting());
+    }
+    assert_eq!(engine.connections.searched(), Searched::default());
 }

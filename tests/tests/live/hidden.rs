@@ -72,6 +72,7 @@ zone "." {{ type primary; file "root.zone"; }};"#
     assert!(line("DNS over TLS: connections opened")?.ends_with(" 2"), "{text}");
     assert!(line("TLS to known public resolvers: connections opened")?.ends_with(" 2"), "{text}");
     assert!(line("TLS hellos with an encrypted one inside, of one in 256")?.ends_with("none searched yet"), "{text}");
+    assert!(line("QUIC hellos with an encrypted one inside, of one in 16")?.ends_with("none searched yet"), "{text}");
     let mut filter = filter;
     filter.stop(libc::SIGKILL)?;
     assert_eq!(filter.json(&["stats"])?["hidden"], expected(2, 2, 4));

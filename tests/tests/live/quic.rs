@@ -142,10 +142,13 @@ fn with_hold_a_first_connection_waits_for_one_retransmission() -> Result<()> {
 fn chromium_over_http_3() -> Result<()> {
     let lab = Lab::new()?;
     let server = lab.quic_server()?;
-    let _filter = Filter::start(&lab, &orders())?;
+    let filter = Filter::start(&lab, &orders())?;
     for family in Family::BOTH {
         let page = lab.browse_quic(family, "other.example")?;
         assert!(page.document.contains("reached other.example by HTTP/3"), "{family}: {page:?}");
+        // The first hello of all is searched; Chromium sends an encrypted one with each (GREASE).
+        let tier = &filter.json(&["stats"])?["tier"];
+        assert!(tier["searched"].as_u64() >= Some(1) && tier["encrypted"] == tier["searched"], "{tier}");
 
         let page = lab.browse_quic(family, "drop.example")?;
         assert!(!page.document.contains("reached"), "{family}: {page:?}");

@@ -9,6 +9,7 @@
 use filter_common::{
     bytes::Slice,
     quic::{MAX_CONNECTION_ID, id_words},
+    verdict::Reason,
 };
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
         reassembly::{Known, Stream},
         table::Table,
     },
-    frames,
+    frames::{self, Crypto},
     keys::{Keys, Opened},
     packet::{Initial, handshake, initials},
 };
@@ -29,9 +30,25 @@ use crate::name::Name;
 pub struct Connections {
     table: Table<Vec<Attempt>>,
     ended: u64,
+    /// Attempts that there were.
+    begun: u64,
+    ech: Searched,
     /// The packet that is being opened.
     packet: Vec<u8>,
 }
+
+/// ClientHellos that were searched for an Encrypted Client Hello (RFC 9849): one in [`SEARCHED_ONE_IN`], as far as they
+/// came to the end of their extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// All of them.
+    pub hellos: u64,
+    /// Those that have one, genuine or GREASE.
+    pub encrypted: u64,
+}
+
+/// See [`Searched`]. To search a hello takes the Initials behind the one that has the name.
+pub const SEARCHED_ONE_IN: u64 = 16;
 
 #[derive(Debug)]
 struct Attempt {
@@ -76,12 +93,22 @@ struct Reading {
     /// The largest packet number.
     largest: Option<u64>,
     stream: Stream,
+    /// Whether it is searched for an Encrypted Client Hello.
+    is_searched: bool,
+    /// What was found, while the search goes on.
+    known: Option<Result<Name, NoName>>,
 }
 
 impl Connections {
     /// None.
     pub fn new(limits: Limits) -> Self {
-        Self { table: Table::new(limits), ended: 0, packet: Vec::with_capacity(2048) }
+        Self {
+            table: Table::new(limits),
+            ended: 0,
+            begun: 0,
+            ech: Searched::default(),
+            packet: Vec::with_capacity(2048),
+        }
     }
 
     /// Reads a datagram.
@@ -129,6 +156,11 @@ impl Connections {
         self.ended
     }
 
+    /// What was found of encrypted hellos.
+    pub fn searched(&self) -> Searched {
+        self.ech
+    }
+
     /// Connections that were forgotten before their name was known: for want of room, or because it did not come.
     pub fn incomplete(&self) -> u64 {
         self.table.incomplete
@@ -140,7 +172,7 @@ impl Connections {
         if let Some(attempts) = attempts {
             let known = attempts.iter_mut().rev().find_map(|attempt| {
                 let was_open = attempt.is_open();
-                let found = attempt.read(initial, &mut self.packet)?;
+                let found = attempt.read(initial, &mut self.packet, &mut self.ech)?;
                 Some((found, was_open && !attempt.is_open()))
             });
             if let Some((found, ends)) = known {
@@ -151,7 +183,10 @@ impl Connections {
                 return found;
             }
         }
-        let Some((attempt, found)) = Attempt::begin(initial, &mut self.packet) else { return Found::junk(Junk::Tag) };
+        let is_searched = self.begun.is_multiple_of(SEARCHED_ONE_IN);
+        let begun = Attempt::begin(initial, is_searched, &mut self.packet, &mut self.ech);
+        let Some((attempt, found)) = begun else { return Found::junk(Junk::Tag) };
+        self.begun += 1;
         self.ended += u64::from(!attempt.is_open());
         self.add(copied, attempt);
         found
@@ -207,27 +242,34 @@ impl Connections {
 
 impl Attempt {
     /// The attempt that a packet begins, under the keys of its own destination id (RFC 9001 5.2).
-    fn begin(initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<(Self, Found)> {
+    fn begin(
+        initial: &Initial<'_>,
+        is_searched: bool,
+        packet: &mut Vec<u8>,
+        ech: &mut Searched,
+    ) -> Option<(Self, Found)> {
         let keys = Keys::new(initial.version, initial.dcid)?;
         let opened = open(&keys, initial, None, packet)?;
         let ids = Ids { origin: ConnectionId::new(initial.dcid)?, server: None };
         let reading = Reading {
             keys: vec![(initial.version, keys)],
             largest: None,
-            stream: Stream::new(Hello::bare(), MAX_CRYPTO),
+            stream: Stream::new(if is_searched { Hello::bare().searched() } else { Hello::bare() }, MAX_CRYPTO),
+            is_searched,
+            known: None,
         };
         let mut attempt =
             Self { ids, is_guessed: false, follows_forgotten: false, state: State::Reading(Box::new(reading)) };
-        let decision = attempt.take(&opened, packet);
+        let decision = attempt.take(&opened, packet, ech);
         Some((attempt, Found::sure(decision, ids)))
     }
 
     /// Reads a packet if it belongs to this attempt.
-    fn read(&mut self, initial: &Initial<'_>, packet: &mut Vec<u8>) -> Option<Found> {
+    fn read(&mut self, initial: &Initial<'_>, packet: &mut Vec<u8>, ech: &mut Searched) -> Option<Found> {
         let origin = self.ids.origin;
         let is_same = origin.octets() == initial.dcid;
         let opened = match &mut self.state {
-            State::Done(known) if is_same => return Some(Found::sure(done(known), self.ids)),
+            State::Done(_) if is_same => return Some(Found::sure(self.decision(), self.ids)),
             // Under another destination id: the server's, or that of another attempt.
             State::Done(_) => open(&Keys::new(initial.version, origin.octets())?, initial, None, packet),
             State::Reading(reading) => {
@@ -241,7 +283,7 @@ impl Attempt {
                 if !is_same {
                     (self.ids.server, self.is_guessed) = (ConnectionId::new(initial.dcid), false);
                 }
-                Some(Found::sure(self.take(&opened, packet), self.ids))
+                Some(Found::sure(self.take(&opened, packet, ech), self.ids))
             }
             // Its own keys would be the same.
             None if is_same => Some(Found::junk(Junk::Tag)),
@@ -250,35 +292,35 @@ impl Attempt {
     }
 
     /// Takes in the frames of an opened packet.
-    fn take(&mut self, opened: &Opened, packet: &[u8]) -> Decision {
-        let reading = match &mut self.state {
-            State::Reading(reading) => reading,
-            State::Done(known) => return done(known),
-        };
+    fn take(&mut self, opened: &Opened, packet: &[u8], ech: &mut Searched) -> Decision {
+        let State::Reading(reading) = &mut self.state else { return self.decision() };
         reading.largest = reading.largest.max(Some(opened.number));
         for crypto in frames::crypto(packet.get(opened.head..opened.end).unwrap_or_default()) {
-            let at = u32::try_from(crypto.offset).unwrap_or(u32::MAX);
-            let known = match reading.stream.put(at, crypto.octets) {
-                Known::Nothing => continue,
-                Known::Name(name) => Ok(name),
-                Known::NoName(why) => Err(why),
-            };
-            let decision = done(&known);
-            self.state = State::Done(known);
-            return decision;
+            if let Some(known) = reading.take(&crypto, ech) {
+                self.state = State::Done(known);
+                break;
+            }
         }
-        Decision::Undecided
+        self.decision()
     }
 
     fn decision(&self) -> Decision {
+        match self.known() {
+            None => Decision::Undecided,
+            Some(Ok(name)) => Decision::Name(name.clone()),
+            Some(Err(why)) => Decision::NoName(*why),
+        }
+    }
+
+    fn known(&self) -> Option<&Result<Name, NoName>> {
         match &self.state {
-            State::Reading(_) => Decision::Undecided,
-            State::Done(known) => done(known),
+            State::Reading(reading) => reading.known.as_ref(),
+            State::Done(known) => Some(known),
         }
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.state, State::Reading(_))
+        self.known().is_none()
     }
 
     fn weight(&self) -> usize {
@@ -290,19 +332,35 @@ impl Attempt {
 }
 
 impl Reading {
+    /// Takes in a frame; tells what the connection has for a name once nothing more is to be read.
+    fn take(&mut self, crypto: &Crypto<'_>, ech: &mut Searched) -> Option<Result<Name, NoName>> {
+        let at = u32::try_from(crypto.offset).unwrap_or(u32::MAX);
+        loop {
+            let found = match self.stream.put(at, crypto.octets) {
+                Known::Nothing => return None,
+                Known::Name(name) => Ok(name),
+                Known::NoName(why) => Err(why),
+            };
+            let is_end = found.is_err();
+            if self.is_searched && found == Err(NoName::Hello(Reason::TlsNoSni)) {
+                ech.hellos += 1;
+                ech.encrypted += u64::from(self.stream.has_ech());
+            }
+            // What comes behind a name is no other.
+            let known = self.known.take().unwrap_or(found);
+            if is_end || !self.is_searched {
+                return Some(known);
+            }
+            self.known = Some(known);
+        }
+    }
+
     /// Keys for packets of this version, which follow from the same destination id in all of them (RFC 9369 4.1).
     fn keys_of(&mut self, version: u32, dcid: &ConnectionId) -> Option<&Keys> {
         if !self.keys.iter().any(|(known, _)| *known == version) {
             self.keys.push((version, Keys::new(version, dcid.octets())?));
         }
         self.keys.iter().find(|(known, _)| *known == version).map(|(_, keys)| keys)
-    }
-}
-
-fn done(known: &Result<Name, NoName>) -> Decision {
-    match known {
-        Ok(name) => Decision::Name(name.clone()),
-        Err(why) => Decision::NoName(*why),
     }
 }
 
