@@ -1,35 +1,38 @@
 //! Flows: their keys, and the tags that tell cheaply whether a flow may have state.
 //!
-//! State: a line of [`Flows::tags`](crate::layout::Flows::tags) is eight octets, and holds the tags of up to four flows, the latest in the lowest. A
-//! mid-connection packet looks at its flow's line, and only if its tag is there into the maps. Trust: addresses and
-//! ports are a sender's to choose, so tags and keys are hashed with the installation's random key.
+//! State: a line of [`Flows::tags`](crate::layout::Flows::tags) is eight octets, and holds the tags of up to four flows,
+//! the latest in the lowest. A mid-connection packet looks at its flow's line, and only if its tag is there into the
+//! maps. Trust: addresses and ports are a sender's to choose, so tags and keys are hashed with the installation's random
+//! key.
 
 use crate::{
     bytes::Bytes,
-    frame::Network,
+    frame::{Network, TCP},
     layout::{FlowKey, HashKey, SpotKey},
     name::Hasher,
 };
 
-/// A flow's place among the tags, by [`Flows::spot`](crate::layout::Flows::spot). It leaves transport, interface, link
-/// and tunnel out: flows with one place are looked up more often, and told apart by their keys.
+/// A flow's place among the tags, by [`Flows::spot`](crate::layout::Flows::spot). It leaves interface, link and tunnel
+/// out: flows with one place are looked up more often, and told apart by their keys.
 #[inline(always)]
 pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &SpotKey) -> Option<Spot> {
-    let [t0, t1, t2, t3, t4, t5, t6, _] = key;
+    let [t0, t1, t2, t3, t4, t5, ..] = key;
     let at = network.l3;
-    // NH (Black et al., UMAC) over pairs of words, one by one: the stack is short. Octets as a processor of the BPF target
-    // has them: to swap them is one more instruction for each word. An even number and an odd one are odd.
-    let ports = (u64::from(bytes.be32(network.l4)?.swap_bytes()) << 1).wrapping_add(*t1);
+    // Octets as a processor of the BPF target has them: to swap them is one more instruction for each word. TCP and UDP
+    // (17) differ in the bits of TCP. All factors are odd, so that no bit of a word is lost.
+    let ports = u64::from(bytes.be32(network.l4)?.swap_bytes()) << 3 | u64::from(network.transport & TCP);
+    let ports = ports.wrapping_add(*t1);
     let sum = if network.version == 4 {
         bytes.be64(at + 12)?.swap_bytes().wrapping_add(*t0).wrapping_mul(ports)
     } else {
         let mut sum = bytes.be64(at + 8)?.swap_bytes().wrapping_add(*t0).wrapping_mul(ports);
-        let source = bytes.be64(at + 16)?.swap_bytes().wrapping_add(*t2);
-        sum ^= source.wrapping_mul(bytes.be64(at + 24)?.swap_bytes().wrapping_add(*t3));
-        sum ^ bytes.be64(at + 32)?.swap_bytes().wrapping_add(*t4).wrapping_mul(*t5)
+        // One by one: the stack is short.
+        sum = sum.wrapping_add(bytes.be64(at + 16)?.swap_bytes().wrapping_mul(*t2));
+        sum = sum.wrapping_add(bytes.be64(at + 24)?.swap_bytes().wrapping_mul(*t3));
+        sum.wrapping_add(bytes.be64(at + 32)?.swap_bytes().wrapping_mul(*t4))
     };
     // Addresses and ports that follow each other must not lie side by side.
-    let sum = (sum ^ sum >> 29).wrapping_mul(*t6);
+    let sum = (sum ^ sum >> 29).wrapping_mul(*t5);
     let tag = (sum >> 37) as u16 & TAG;
     Some(Spot { line: (sum >> 51) as u32, tag: if tag == 0 { 1 } else { tag }, pad: 0 })
 }
@@ -190,8 +193,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{bytes::Slice, frame::UDP};
 
     proptest! {
+        #[test]
+        fn every_bit_of_addresses_ports_and_transport_tells_flows_apart(
+            key: SpotKey, octets: [u8; 60], at in 8_usize..44, bit in 0..8
+        ) {
+            let key = key.map(|term| term | 1);
+            for (version, addresses, l4) in [(4, 12..20, 20), (6, 8..40, 40)] {
+                let place = |transport, octets: &[u8; 60]| {
+                    let network = Network { l3: 0, l4, end: 60, version, transport, ..Network::default() };
+                    spot(&Slice(octets), &network, &key).unwrap()
+                };
+                let tcp = place(TCP, &octets);
+                prop_assert_ne!(tcp, place(UDP, &octets));
+                let mut other = octets;
+                other[at] ^= 1_u8 << bit;
+                let is_other = addresses.contains(&at) || (l4 as usize..l4 as usize + 4).contains(&at);
+                prop_assert_eq!(tcp != place(TCP, &other), is_other);
+            }
+        }
+
         #[test]
         fn a_line_holds_the_last_four_flows(tags in prop::collection::vec(1..TAG, 1..12)) {
             let mut line = 0;

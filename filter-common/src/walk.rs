@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(LAYOUT_VERSION, 8, "take the figures anew");
         assert_eq!(found, ([844249789, 1174545403, 1793529946, 3630124298], 886260, (4, 68157444), 437873));
         let lanes = [3811735856, 1017445531, 102298626, 1105663117];
-        assert_eq!((spot.line, spot.tag, flow, known), (7552, 10194, lanes, Some((0, 4194304))));
+        assert_eq!((spot.line, spot.tag, flow, known), (4118, 11629, lanes, Some((0, 4194304))));
     }
 
     #[test]
