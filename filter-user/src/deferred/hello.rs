@@ -14,6 +14,8 @@ use crate::name::{MAX_LABEL, MAX_NAME, Name};
 pub struct Hello {
     reader: StreamReader,
     name: Vec<u8>,
+    /// How it ended.
+    end: Option<Reason>,
 }
 
 /// What is known after a portion.
@@ -30,13 +32,13 @@ pub enum Progress {
 impl Hello {
     /// In TLS records.
     pub fn in_records() -> Self {
-        Self { reader: StreamReader::hello(), name: Vec::new() }
+        Self::of(StreamReader::hello(), Vec::new())
     }
 
     /// By itself, as QUIC's CRYPTO frames carry it (RFC 9001 4.1.3).
     pub fn bare() -> Self {
         // A record that has no end.
-        Self { reader: StreamReader { record_left: u32::MAX, ..StreamReader::hello() }, name: Vec::new() }
+        Self::of(StreamReader { record_left: u32::MAX, ..StreamReader::hello() }, Vec::new())
     }
 
     /// Looks for an Encrypted Client Hello, too.
@@ -52,11 +54,18 @@ impl Hello {
     /// From where the kernel is on.
     pub fn resumed(stream: &layout::Stream) -> Self {
         let held = usize::from(stream.reader.name_have);
-        Self { reader: stream.reader, name: stream.held.get(..held).unwrap_or_default().to_vec() }
+        Self::of(stream.reader, stream.held.get(..held).unwrap_or_default().to_vec())
     }
 
-    /// Reads on; behind the name, to the end of the extensions. Not to be called again after that.
+    fn of(reader: StreamReader, name: Vec<u8>) -> Self {
+        Self { reader, name, end: None }
+    }
+
+    /// Reads on; behind the name, to the end of the extensions, which it tells from then on.
     pub fn read(&mut self, octets: &[u8]) -> Progress {
+        if let Some(reason) = self.end {
+            return Progress::Nothing(reason);
+        }
         let window = Window(octets);
         let mut segment = Segment { at: BEFORE as u32, end: (BEFORE + octets.len()) as u32 };
         let mut is_named = false;
@@ -72,6 +81,7 @@ impl Hello {
                 Step::Stop(reason) => break Some(reason),
             }
         };
+        self.end = end;
         match end {
             Some(Reason::TlsSniDuplicate) => Progress::Nothing(Reason::TlsSniDuplicate),
             _ if is_named => host_name(&self.name).map_or(Progress::Nothing(Reason::TlsSniInvalid), Progress::Name),

@@ -173,7 +173,7 @@ impl<S> Table<S> {
                 return;
             }
             let Some((key, id)) = usage.order.pop_front() else { return };
-            if self.entries.get(&key).is_some_and(|entry| entry.is_open || entry.octets > 0) {
+            if self.entries.get(&key).is_some_and(|entry| entry.is_open) {
                 self.evict(&key, id);
             }
         }

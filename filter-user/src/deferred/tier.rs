@@ -92,7 +92,7 @@ impl Tier {
         let is_quic = copy.protocol == Protocol::Quic as u8;
         let connection = if is_quic { copy.connection } else { copy.flow };
         let copied = Copied { time: copy.time, connection, client: copy.client, payload };
-        let ended = self.ended();
+        let (ended, searched) = (self.ended(), self.connections.searched());
         let found = if is_quic {
             self.connections.read(&copied)
         } else {
@@ -105,8 +105,8 @@ impl Tier {
         };
         counts.incomplete.store(self.connections.incomplete() + self.segments.incomplete(), Relaxed);
         let Searched { hellos, encrypted } = self.connections.searched();
-        counts.searched.store(hellos, Relaxed);
-        counts.encrypted.store(encrypted, Relaxed);
+        counts.searched.fetch_add(hellos - searched.hellos, Relaxed);
+        counts.encrypted.fetch_add(encrypted - searched.encrypted, Relaxed);
         // Further copies of a connection whose name is known are not counted again.
         let is_news = self.ended() > ended;
         match found.decision {

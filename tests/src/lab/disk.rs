@@ -42,9 +42,8 @@ impl Disk {
         Ok(Self { image, mounted: folder.to_owned() })
     }
 
-    /// Lets what is unmounted from a folder be unmounted in other mount namespaces as well. Each program in a network
-    /// namespace has one (`ip netns exec`), those of other labs too, and a file system that is left in one of them is
-    /// not let go of.
+    /// Lets what is unmounted from a folder be unmounted in other mount namespaces as well. Programs of a lab's client
+    /// have one of their own, those of other labs too, and a file system that is left in one of them is not let go of.
     fn share(folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
         process::done(Command::new("mount").arg("--bind").args([folder, folder]))?;
@@ -133,6 +132,7 @@ impl Disk {
                 }
             }
         }
+        Self::share(folder)?;
         Self::mount(image.to_owned(), folder)
     }
 }

@@ -189,7 +189,9 @@ impl Lab {
         command.arg(format!("--net={}", self.namespaces.path(host).display())).arg("--");
         if host == Host::Client {
             let [resolver, switch] = [servers::RESOLVER, servers::NAME_SWITCH].map(|file| self.folder().join(file));
-            command.args(["unshare", "--mount", "--", "sh", "-c", ENTER_CLIENT, "sh"]).args([resolver, switch]);
+            command
+                .args(["unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", ENTER_CLIENT, "sh"])
+                .args([resolver, switch]);
         }
         command.arg(program).current_dir(self.folder());
         command

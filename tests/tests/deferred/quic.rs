@@ -452,19 +452,26 @@ fn t16_encrypted_hellos_are_counted() {
     }
 }
 
-/// What waits for the end of a hello whose name is known counts as its client's.
+/// What waits for the end of a hello whose name is known counts as nobody's, and is little: over that, the search ends,
+/// and the name stays known.
 #[test]
-fn t16_a_search_takes_no_more_memory_than_its_client_may_have() {
-    let limits = Limits { client_octets: 4000, ..Limits::default() };
-    let mut engine = Engine::with(limits);
-    let hello = Hello::with_extensions([server_name(NAME), (21, vec![0; 3000])]).handshake();
-    for connection in 0..64 * SEARCHED_ONE_IN as u32 {
-        engine.connection = connection;
+fn t16_a_search_keeps_little() {
+    let limits = Limits { client_octets: 1, ..Limits::default() };
+    let hello = Hello::with_extensions([server_name(NAME), (21, vec![0; 9000])]).handshake();
+    for (pieces, hellos) in [(3, 1), (5, 0)] {
+        let mut engine = Engine::with(limits);
         let mut client = client();
-        assert_eq!(engine.read(&client.initial(&crypto(0, &hello[..200]))), named(NAME));
-        // Behind a gap.
-        assert_eq!(engine.read(&client.initial(&crypto(1000, &hello[1000..2000]))), named(NAME));
-        assert!(engine.connections.waiting() <= limits.client_octets, "{}", engine.connections.waiting());
+        let mut read = |from: usize, to: usize| engine.read(&client.initial(&crypto(from, &hello[from..to])));
+        assert_eq!(read(0, 200), named(NAME));
+        for piece in 1..=pieces {
+            assert_eq!(read(1000 * piece, 1000 * piece + 1000), named(NAME));
+        }
+        assert_eq!(read(200, 1000), named(NAME));
+        for piece in pieces + 1..9 {
+            assert_eq!(read(1000 * piece, 1000 * piece + 1000), named(NAME));
+        }
+        assert_eq!(read(9000, hello.len()), named(NAME));
+        assert_eq!(engine.connections.searched(), Searched { hellos, encrypted: 0 }, "{pieces}");
+        assert_eq!((engine.connections.len(), engine.connections.waiting()), (1, 0));
     }
-    assert_eq!(engine.connections.searched(), Searched::default());
 }

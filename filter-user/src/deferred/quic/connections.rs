@@ -50,6 +50,9 @@ pub struct Searched {
 /// See [`Searched`]. To search a hello takes the Initials behind the one that has the name.
 pub const SEARCHED_ONE_IN: u64 = 16;
 
+/// Octets that wait for others before them, beyond which a search is given up: of all connections together some 4 MiB.
+const MAX_WAITING: usize = 4096;
+
 #[derive(Debug)]
 struct Attempt {
     ids: Ids,
@@ -298,8 +301,15 @@ impl Attempt {
         for crypto in frames::crypto(packet.get(opened.head..opened.end).unwrap_or_default()) {
             if let Some(known) = reading.take(&crypto, ech) {
                 self.state = State::Done(known);
-                break;
+                return self.decision();
             }
+        }
+        // What waits for the rest of a search counts as nobody's, so that no one's connection is forgotten for it.
+        if let State::Reading(reading) = &mut self.state
+            && reading.stream.weight() > MAX_WAITING
+            && let Some(known) = reading.known.take()
+        {
+            self.state = State::Done(known);
         }
         self.decision()
     }
@@ -325,8 +335,8 @@ impl Attempt {
 
     fn weight(&self) -> usize {
         match &self.state {
-            State::Reading(reading) => reading.stream.weight(),
-            State::Done(_) => 0,
+            State::Reading(reading) if reading.known.is_none() => reading.stream.weight(),
+            State::Reading(_) | State::Done(_) => 0,
         }
     }
 }
