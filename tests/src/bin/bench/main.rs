@@ -106,7 +106,7 @@ const FULL: Size = Size {
     long: 1 << 17,
     rounds: 7,
     repeat: 100_000,
-    changes: 100,
+    changes: 200,
     idle: 20,
 };
 
