@@ -104,7 +104,7 @@ const TOP: u64 = 1 << 63;
 /// What a line says of a flow: `None` for nothing, else its kinds; none of them for a SYN mark.
 #[inline(always)]
 pub fn kinds(line: u64, tag: u16) -> Option<u16> {
-    let lane = lanes_with(line, tag);
+    let lane = lane_with(line, tag);
     if lane == 0 {
         return None;
     }
@@ -115,7 +115,7 @@ pub fn kinds(line: u64, tag: u16) -> Option<u16> {
 /// Whether a line says anything of a flow.
 #[inline(always)]
 pub fn holds(line: u64, tag: u16) -> bool {
-    all_lanes_with(line, tag) != 0
+    lanes_with(line, tag) != 0
 }
 
 /// The tags of a line with their kinds, the latest first.
@@ -129,11 +129,11 @@ pub fn entries(line: u64) -> impl Iterator<Item = (u16, u16)> {
 #[inline(always)]
 pub fn with(line: u64, tag: u16, kinds: u16) -> u64 {
     let entry = u64::from(tag | kinds);
-    let known = lanes_with(line, tag);
+    let known = lane_with(line, tag);
     if known != 0 {
         return put(line, known, entry);
     }
-    let empty = lanes_with(line, 0);
+    let empty = lane_with(line, 0);
     let fleeting = !line & EACH << 15;
     let lane = if empty != 0 {
         empty
@@ -155,20 +155,19 @@ pub fn with(line: u64, tag: u16, kinds: u16) -> u64 {
 /// Whether [`with`] takes another flow's place.
 #[inline(always)]
 pub fn displaces(line: u64, tag: u16) -> bool {
-    lanes_with(line, tag) == 0 && lanes_with(line, 0) == 0
+    lane_with(line, tag) == 0 && lane_with(line, 0) == 0
 }
 
 /// The line without the flow.
 #[inline(always)]
 pub fn without(line: u64, tag: u16) -> u64 {
-    let lane = lanes_with(line, tag);
+    let lane = lane_with(line, tag);
     if lane == 0 { line } else { put(line, lane, 0) }
 }
 
-/// Writes into the lowest of these lanes.
+/// Writes into this lane.
 #[inline(always)]
-fn put(line: u64, lanes: u64, entry: u64) -> u64 {
-    let lane = lanes & lanes.wrapping_neg();
+fn put(line: u64, lane: u64, entry: u64) -> u64 {
     let unit = lane >> 15;
     let mask = unit.wrapping_mul(0xffff);
     line & !mask | entry.wrapping_mul(unit)
@@ -176,14 +175,14 @@ fn put(line: u64, lanes: u64, entry: u64) -> u64 {
 
 /// The top bit of the lowest lane that holds this tag.
 #[inline(always)]
-fn lanes_with(line: u64, tag: u16) -> u64 {
-    let lanes = all_lanes_with(line, tag);
+fn lane_with(line: u64, tag: u16) -> u64 {
+    let lanes = lanes_with(line, tag);
     lanes & lanes.wrapping_neg()
 }
 
 /// The top bit of each lane that holds this tag.
 #[inline(always)]
-fn all_lanes_with(line: u64, tag: u16) -> u64 {
+fn lanes_with(line: u64, tag: u16) -> u64 {
     let differs = line & (EACH * TAG as u64) ^ EACH.wrapping_mul(u64::from(tag));
     !differs.wrapping_add(EACH * 0x7fff) & EACH << 15
 }

@@ -361,8 +361,7 @@ pub mod client_detail {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Flows {
-    /// [`HashKey::spot`], by which a flow finds its line. In front, where BPF reaches it with one
-    /// instruction.
+    /// [`HashKey::spot`], by which a flow finds its line. In front, where BPF reaches it with one instruction.
     pub spot: SpotKey,
     /// Which flows may have state; see [`flow`](crate::flow).
     pub tags: [u64; LINES as usize],

@@ -475,3 +475,26 @@ fn t16_a_search_keeps_little() {
         assert_eq!((engine.connections.len(), engine.connections.waiting()), (1, 0));
     }
 }
+
+/// Hellos that never end take a bounded number of searches, until they are too old.
+#[test]
+fn t16_searches_are_few_at_once() {
+    const AT_ONCE: u64 = 512;
+    let hello = Hello::new(NAME).handshake();
+    let mut engine = Engine::new();
+    for connection in 0..AT_ONCE * SEARCHED_ONE_IN {
+        engine.connection = connection as u32;
+        let up_to_name = &hello[..hello.len() - 1];
+        assert_eq!(engine.read(&client().initial(&crypto(0, up_to_name))), named(NAME));
+    }
+    let whole = |engine: &mut Engine| {
+        for _ in 0..SEARCHED_ONE_IN {
+            engine.connection += 1;
+            assert_eq!(engine.read(&client().initial(&crypto(0, &hello))), named(NAME));
+        }
+        engine.connections.searched().hellos
+    };
+    assert_eq!(whole(&mut engine), 0);
+    engine.time += Limits::default().age + 1;
+    assert_eq!(whole(&mut engine), 1);
+}

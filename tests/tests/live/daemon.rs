@@ -10,6 +10,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use cordon_tests::lab::{ACCESS_INTERFACE, Family, Filter, Host, Lab, address, eventually, order};
 use jiff::Timestamp;
 
+use super::support::{assert_reached, assert_stopped};
+
 /// Longest that a change of an order file may take to be enforced.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -176,18 +178,6 @@ fn another_program_is_not_disturbed() -> Result<()> {
     // Taking the filter off an interface where it is not leaves the other there.
     filter.cordon(&["detach", ACCESS_INTERFACE])?;
     assert_eq!(program(&lab)?, Some(theirs));
-    Ok(())
-}
-
-fn assert_stopped(lab: &Lab, name: &str) -> Result<()> {
-    let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &["+tries=1", "+time=5"])?;
-    ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
-    Ok(())
-}
-
-fn assert_reached(lab: &Lab, name: &str) -> Result<()> {
-    let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &["+tries=1", "+time=5"])?;
-    ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
     Ok(())
 }
 

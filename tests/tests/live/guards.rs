@@ -3,8 +3,10 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cordon_tests::lab::{Family, Filter, Lab, address, eventually, order};
+use cordon_tests::lab::{Filter, Lab, eventually, order};
 use serde_json::{Value, json};
+
+use super::support::{assert_reached, assert_stopped};
 
 /// Longest that a change of an order file may take to be enforced.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -280,16 +282,4 @@ fn write(lab: &Lab, file: &str, text: &[u8]) -> Result<()> {
     let draft = path.with_extension("draft");
     fs::write(&draft, text)?;
     Ok(fs::rename(&draft, &path)?)
-}
-
-fn assert_stopped(lab: &Lab, name: &str) -> Result<()> {
-    let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &["+tries=1", "+time=5"])?;
-    ensure!(answer.status.as_deref() == Some("NXDOMAIN"), "{name}: {answer}");
-    Ok(())
-}
-
-fn assert_reached(lab: &Lab, name: &str) -> Result<()> {
-    let answer = lab.dig(Family::V4, address::CLIENT, name, "A", &["+tries=1", "+time=5"])?;
-    ensure!(answer.answer == [address::WEB[0]], "{name}: {answer}");
-    Ok(())
 }

@@ -16,6 +16,7 @@ mod quic;
 mod replay;
 mod resolver;
 mod rpz;
+mod support;
 mod tickets;
 mod tls;
 mod traffic;

@@ -6,6 +6,8 @@
 //! an attempt only what is right under that one's keys. The server's id is shown by a packet that is right under an
 //! attempt's keys, or, where a client without a source id of its own sends none, guessed from a Handshake packet.
 
+use std::sync::Arc;
+
 use filter_common::{
     bytes::Slice,
     quic::{MAX_CONNECTION_ID, id_words},
@@ -33,6 +35,8 @@ pub struct Connections {
     /// Attempts that there were.
     begun: u64,
     ech: Searched,
+    /// Held by each search that goes on.
+    searches: Arc<()>,
     /// The packet that is being opened.
     packet: Vec<u8>,
 }
@@ -50,7 +54,9 @@ pub struct Searched {
 /// See [`Searched`]. To search a hello takes the Initials behind the one that has the name.
 pub const SEARCHED_ONE_IN: u64 = 16;
 
-/// Octets that wait for others before them, beyond which a search is given up: of all connections together some 4 MiB.
+/// Searches that go on at once; what would be one more is not searched. Most end with the Initial that they begin with.
+const MAX_SEARCHES: usize = 512;
+/// Octets that wait for others before them, beyond which a search is given up: of all together 2 MiB.
 const MAX_WAITING: usize = 4096;
 
 #[derive(Debug)]
@@ -96,8 +102,8 @@ struct Reading {
     /// The largest packet number.
     largest: Option<u64>,
     stream: Stream,
-    /// Whether it is searched for an Encrypted Client Hello.
-    is_searched: bool,
+    /// Whether it is searched for an Encrypted Client Hello; see [`Connections::searches`].
+    search: Option<Arc<()>>,
     /// What was found, while the search goes on.
     known: Option<Result<Name, NoName>>,
 }
@@ -110,6 +116,7 @@ impl Connections {
             ended: 0,
             begun: 0,
             ech: Searched::default(),
+            searches: Arc::default(),
             packet: Vec::with_capacity(2048),
         }
     }
@@ -186,8 +193,9 @@ impl Connections {
                 return found;
             }
         }
-        let is_searched = self.begun.is_multiple_of(SEARCHED_ONE_IN);
-        let begun = Attempt::begin(initial, is_searched, &mut self.packet, &mut self.ech);
+        let is_chosen = self.begun.is_multiple_of(SEARCHED_ONE_IN) && Arc::strong_count(&self.searches) <= MAX_SEARCHES;
+        let search = is_chosen.then(|| Arc::clone(&self.searches));
+        let begun = Attempt::begin(initial, search, &mut self.packet, &mut self.ech);
         let Some((attempt, found)) = begun else { return Found::junk(Junk::Tag) };
         self.begun += 1;
         self.ended += u64::from(!attempt.is_open());
@@ -247,7 +255,7 @@ impl Attempt {
     /// The attempt that a packet begins, under the keys of its own destination id (RFC 9001 5.2).
     fn begin(
         initial: &Initial<'_>,
-        is_searched: bool,
+        search: Option<Arc<()>>,
         packet: &mut Vec<u8>,
         ech: &mut Searched,
     ) -> Option<(Self, Found)> {
@@ -257,8 +265,8 @@ impl Attempt {
         let reading = Reading {
             keys: vec![(initial.version, keys)],
             largest: None,
-            stream: Stream::new(if is_searched { Hello::bare().searched() } else { Hello::bare() }, MAX_CRYPTO),
-            is_searched,
+            stream: Stream::new(if search.is_some() { Hello::bare().searched() } else { Hello::bare() }, MAX_CRYPTO),
+            search,
             known: None,
         };
         let mut attempt =
@@ -352,13 +360,14 @@ impl Reading {
                 Known::NoName(why) => Err(why),
             };
             let is_end = found.is_err();
-            if self.is_searched && found == Err(NoName::Hello(Reason::TlsNoSni)) {
+            let is_searched = self.search.is_some();
+            if is_searched && found == Err(NoName::Hello(Reason::TlsNoSni)) {
                 ech.hellos += 1;
                 ech.encrypted += u64::from(self.stream.has_ech());
             }
             // What comes behind a name is no other.
             let known = self.known.take().unwrap_or(found);
-            if is_end || !self.is_searched {
+            if is_end || !is_searched {
                 return Some(known);
             }
             self.known = Some(known);
