@@ -53,6 +53,13 @@ impl Question {
         Ok(Self { at: name, name, end: payload.end, labels: 0 })
     }
 
+    /// One whose labels were read, so many with so many octets, up to the root's.
+    #[inline(always)]
+    pub fn read(payload: &Payload, octets: u32, labels: u32) -> Self {
+        let name = payload.start + HEADER;
+        Self { at: name + octets, name, end: payload.end, labels }
+    }
+
     /// Reads one label (RFC 1035 3.1). At most 128 steps come to an end.
     #[inline(always)]
     pub fn step<B: Bytes>(&mut self, bytes: &B, starts: &mut Starts) -> Step {
@@ -95,4 +102,5 @@ impl Question {
     }
 }
 
-const CLASS_IN: u32 = 1;
+/// The class of the Internet (RFC 1035 3.2.4).
+pub const CLASS_IN: u32 = 1;

@@ -6,8 +6,15 @@
 //! up: such a word is marked as crowded, and what comes later lies at the same place in the line that the hash of its
 //! own name chooses, which is then looked at as well.
 //!
-//! The hash is one lane of `name::Hasher`, so that the other lanes need not be computed for names that end here. It
-//! decides only that a name is *not* listed.
+//! Its hash decides only that a name is *not* listed, so that it may be one that costs little: different names may have
+//! the same, and an octet is taken for another that differs from it in the bit that tells upper from lower case. Each
+//! label is hashed by itself, so that this can be done in any order; the hashes of labels, last label first, are that
+//! of the name.
+
+use crate::{
+    layout::{FilterKey, HashKey},
+    name::SuffixHash,
+};
 
 /// Words of a line.
 pub const WORDS: usize = 8;
@@ -29,6 +36,94 @@ pub struct Key {
     /// Hash of the name.
     pub own: u32,
 }
+
+/// The octets of a word by which a label is hashed: letters of either case are the same.
+pub const ANY_CASE: u64 = !0x2020_2020_2020_2020;
+
+/// A name's hash on its way, last label first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Suffix(u64);
+
+impl Suffix {
+    /// No label: the root.
+    pub const ROOT: Self = Self(0);
+
+    /// With a label before it whose words' products with their factors come to `sum`.
+    #[inline(always)]
+    pub const fn below(self, sum: u64, key: &FilterKey) -> Self {
+        // What is in the upper octets comes down, to go into all of the next product.
+        Self(self.0.swap_bytes().wrapping_add(sum).wrapping_mul(key.label))
+    }
+
+    /// What counts of it.
+    #[inline(always)]
+    pub const fn hash(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// A name's hash on its way, word by word.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Words {
+    suffix: Suffix,
+    /// Of the label that is not whole.
+    sum: u64,
+    /// Words of it.
+    words: u32,
+    pad: u32,
+}
+
+impl Words {
+    /// Nothing hashed: the root.
+    pub const ROOT: Self = Self { suffix: Suffix::ROOT, sum: 0, words: 0, pad: 0 };
+}
+
+impl SuffixHash for Words {
+    type Key = u32;
+
+    #[inline(always)]
+    fn word(&mut self, key: &HashKey, octets: u64) {
+        let Some(factor) = key.filter.words.get(self.words as usize & (LABEL_WORDS - 1)) else { return };
+        self.sum = self.sum.wrapping_add((octets & ANY_CASE).wrapping_mul(*factor));
+        self.words = self.words.wrapping_add(1);
+    }
+
+    /// The length does not count.
+    #[inline(always)]
+    fn first_word(&mut self, key: &HashKey, octets: u64, _length: u64) {
+        self.word(key, octets);
+        self.suffix = self.suffix.below(self.sum, &key.filter);
+        self.sum = 0;
+        self.words = 0;
+    }
+
+    #[inline(always)]
+    fn suffix(&self, _key: &HashKey) -> u32 {
+        self.suffix.hash()
+    }
+}
+
+/// By the length of a label: of the last eight octets, and the eight before them, those of the label in [`ANY_CASE`].
+pub static MASKS: [[u64; 2]; 64] = {
+    let mut masks = [[0; 2]; 64];
+    let mut length = 1;
+    while length < 64 {
+        masks[length] = [up_to(length), up_to(length.saturating_sub(8))];
+        length += 1;
+    }
+    masks
+};
+
+/// The last so many octets of a word, or all of them.
+const fn up_to(octets: usize) -> u64 {
+    let all = if octets < 8 { (1 << (8 * octets)) - 1 } else { u64::MAX };
+    all & ANY_CASE
+}
+
+/// Words of a label: 63 octets.
+pub const LABEL_WORDS: usize = 8;
 
 /// The line, of so many, that a hash chooses.
 #[inline(always)]

@@ -42,7 +42,7 @@ pub fn spot<B: Bytes>(bytes: &B, network: &Network, key: &SpotKey) -> Option<Spo
 /// that [`link_words`](crate::frame::link_words) gives. Takes in the first two; [`more_addresses`] come next. The number
 /// of words tells the four forms apart: 2, 5, 8 or 11; and a connection's, with 6.
 #[inline(always)]
-pub fn begin_key<B: Bytes>(bytes: &B, network: &Network, interface: u32, key: &HashKey) -> Option<Hasher> {
+pub fn begin_key<B: Bytes>(bytes: &B, network: &Network, interface: u32, key: &HashKey) -> Option<Hasher<4>> {
     let origin = interface ^ u32::from(network.transport) << 24;
     let ports = u64::from(origin) << 32 | u64::from(bytes.be32(network.l4)?);
     let addresses = bytes.be64(network.l3 + if network.version == 4 { 12 } else { 8 })?;
@@ -74,7 +74,7 @@ pub fn connection(flow: &FlowKey, id: [u64; 3], id_len: u32, key: &HashKey) -> F
     hasher.raw_word(key, y);
     hasher.raw_word(key, z);
     hasher.raw_word(key, u64::from(id_len));
-    FlowKey { lanes: hasher.suffix(key).lanes }
+    FlowKey { lanes: hasher.lanes(key) }
 }
 
 /// A flow's place among the tags.

@@ -4,10 +4,10 @@
 //! on one machine; addresses are in network order, as they lie in the packet. A change here needs a new
 //! [`LAYOUT_VERSION`], which is part of the pin path.
 
-use crate::{flow::LINES, resolver::Summary};
+use crate::{filter::LABEL_WORDS, flow::LINES, resolver::Summary};
 
 /// Version of everything in this module. Maps of another version are refused, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 /// Longest name: 127 labels (RFC 1035 2.3.4: 255 octets on the wire).
 pub const MAX_LABELS: usize = 127;
@@ -119,28 +119,11 @@ pub mod map {
     ];
 }
 
-/// Keyed hash of a name or of a suffix of it; see `name::Hasher`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NameKey {
-    /// Upper halves of the four lanes, lane 0 first.
-    pub lanes: [u32; 4],
-}
-
-impl NameKey {
-    /// What `NAMES` keeps of it.
-    #[inline(always)]
-    pub const fn tag(&self) -> NameTag {
-        let [a, b, c, _] = self.lanes;
-        NameTag { lanes: [a, b, c] }
-    }
-}
-
-/// The 96 bits of a [`NameKey`] by which a name is known in `NAMES`.
+/// What a name is known by in `NAMES`: keyed hash of 96 bits of its labels; see `name::Hasher`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameTag {
-    /// Lanes 0 to 2 of the key.
+    /// Upper halves of the lanes, lane 0 first.
     pub lanes: [u32; 3],
 }
 
@@ -311,6 +294,8 @@ pub struct PrefixV6 {
 pub struct Settings {
     /// Bit d (of 128): some node has d labels. Only those suffixes are looked up.
     pub depths: [u64; 2],
+    /// [`HashKey::filter`], which most names need alone.
+    pub filter: FilterKey,
     /// Number of the last whole state that was compiled into the tables.
     pub generation: u64,
     /// Of what is in `RESOLVERS`.
@@ -563,6 +548,26 @@ pub struct HashKey {
     pub terms: [[u64; 8]; KEY_WORDS],
     /// What a lane starts from, by the number of words hashed.
     pub start: [[u64; 4]; KEY_WORDS],
+    /// Of the filter's hash.
+    pub filter: FilterKey,
+}
+
+/// Key of the hash by which the filter goes; see `filter::Suffix`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterKey {
+    /// By a label's words, the last first. All are odd.
+    pub words: [u64; LABEL_WORDS],
+    /// By which each label's hash goes into the name's.
+    pub label: u64,
+}
+
+impl FilterKey {
+    /// From random numbers: factors that lose no bit.
+    pub fn of(random: [u64; LABEL_WORDS + 1]) -> Self {
+        let [words @ .., label] = random.map(|factor| factor | 1);
+        Self { words, label }
+    }
 }
 
 impl HashKey {
@@ -620,18 +625,18 @@ pub struct Event {
 }
 
 const _: () = {
-    assert!(size_of::<NameKey>() == 16);
+    assert!(size_of::<NameTag>() == 12);
     assert!(size_of::<Node>() == 8);
     assert!(size_of::<NameBucket>() == 64 && core::mem::offset_of!(NameBucket, reach) == 60);
     assert!(size_of::<PolicyEntry>() == 8);
     assert!(size_of::<Policy>() == 64);
     assert!(size_of::<Order>() == 8 * 3 + 4 + 4 + 4 + 4 + 16 + 64);
     assert!(core::mem::offset_of!(Order, text) == 56);
-    assert!(size_of::<Settings>() == 184);
+    assert!(size_of::<Settings>() == 256);
     assert!(size_of::<Remembered>() == 8 + 8 + 16 + 8 + 24 + 24 + 8 + 256);
     assert!(size_of::<Deferred>() == 8 + 3 * 16 + 3 * 4 + 4 + 8 + COPY);
     assert!(size_of::<StreamReader>() == 48 && size_of::<Stream>() == 8 + 48 + HELD);
-    assert!(size_of::<HashKey>() == 12 * 1024);
+    assert!(size_of::<HashKey>() == 12 * 1024 + 72);
     assert!(size_of::<Target>() == 16);
     assert!(size_of::<Event>() == 8 + 8 + 4 + 4 + 16 + 4 + 4 + 256);
 };

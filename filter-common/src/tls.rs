@@ -40,6 +40,9 @@ pub struct ServerName {
 /// Extensions that are read before the rest is let pass.
 pub const MAX_EXTENSIONS: u32 = 128;
 
+/// Extensions that [`Extensions::name_at_once`] reads.
+pub const AT_ONCE: u32 = 20;
+
 /// Whether a payload may begin a ClientHello, by its first octet: for all others, [`Extensions::begin`] comes to
 /// [`Reason::TlsNotHello`].
 #[inline(always)]
@@ -132,6 +135,56 @@ impl Extensions {
         payload.end.wrapping_sub(at) == 6
             && bytes.be32(at).is_some_and(|head| head & 0xffff_00ff == 0x1403_0000)
             && bytes.be16(at + 4) == Some(0x0101)
+    }
+
+    /// Finds the name of a hello in one go, where it lies in the first record of a segment that begins with it, among the
+    /// first [`AT_ONCE`] extensions; most hellos are such. Comes to the same as [`Extensions::begin`], steps up to
+    /// server_name, and [`Extensions::host_name`]. `None` says that it is to be read by these.
+    #[inline(always)]
+    pub fn name_at_once<B: Bytes>(bytes: &B, payload: &Payload) -> Option<(Self, ServerName, Payload)> {
+        let Payload { start, end: segment } = *payload;
+        let head = bytes.be64(start)?;
+        // Handshake, version 3.x; ClientHello.
+        if head & 0xffff_0000_00ff_0000 != 0x1603_0000_0001_0000 {
+            return None;
+        }
+        let record = start + 5 + (head >> 24) as u16 as u32;
+        let hello_end = start + 9 + ((head as u16 as u32) << 8 | u32::from(bytes.be16(start + 8)? >> 8));
+        let session = u32::from(bytes.be16(start + 43)? >> 8);
+        if session > 32 {
+            return None;
+        }
+        let mut at = start + 44 + session;
+        at += 2 + u32::from(bytes.be16(at)?);
+        at += 1 + u32::from(bytes.be16(at)? >> 8);
+        let end = at + 2 + u32::from(bytes.be16(at)?);
+        at += 2;
+        if end > hello_end {
+            return None;
+        }
+        for _ in 0..AT_ONCE {
+            let head = bytes.be32(at)?;
+            let (kind, content, len) = (head >> 16, at + 4, head & 0xffff);
+            at = content + len;
+            if at > end {
+                return None;
+            }
+            if kind != SERVER_NAME {
+                continue;
+            }
+            let lengths = bytes.be64(content)?;
+            let (list, kind, name) = ((lengths >> 48) as u32, lengths >> 40 & 0xff, (lengths >> 24) as u16 as u32);
+            let (name_start, name_end) = (content + 5, content + 5 + name);
+            let is_name = list + 2 == len && name + 3 == list && kind == 0 && name != 0 && name <= MAX_NAME;
+            let is_here = name_end <= record && name_end <= segment;
+            // Without a trailing dot.
+            if !is_name || !is_here || bytes.be64(name_end - 8)? & 0xff == u64::from(b'.') {
+                return None;
+            }
+            let extensions = Self { start, at, end, record, segment };
+            return Some((extensions, ServerName { at: content, len }, Payload { start: name_start, end: name_end }));
+        }
+        None
     }
 
     /// Where the hello starts, in a segment that [`Extensions::begin`] found to begin one.
@@ -228,3 +281,99 @@ const HANDSHAKE: u16 = 22;
 const WARNING: u16 = 1;
 const CLIENT_HELLO: u32 = 1;
 const SERVER_NAME: u32 = 0;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bytes::Slice;
+
+    const START: usize = 54;
+
+    /// A segment with a hello: other extensions before the name, and one behind it.
+    fn segment(name: &[u8], others: &[usize]) -> Vec<u8> {
+        let mut extensions = Vec::new();
+        let mut extension = |kind: u16, content: &[u8]| {
+            extensions.extend(kind.to_be_bytes());
+            extensions.extend((content.len() as u16).to_be_bytes());
+            extensions.extend(content);
+        };
+        others.iter().for_each(|len| extension(43, &vec![7; *len]));
+        let len = name.len() as u16;
+        let mut content = [(len + 3).to_be_bytes(), [0, (len >> 8) as u8]].concat();
+        content.push(len as u8);
+        content.extend(name);
+        extension(0, &content);
+        extension(51, &[9; 40]);
+        let mut hello = vec![3, 3];
+        hello.extend([1; 32]);
+        hello.push(32);
+        hello.extend([2; 32]);
+        hello.extend([0, 6, 1, 2, 3, 4, 5, 6, 1, 0]);
+        hello.extend((extensions.len() as u16).to_be_bytes());
+        hello.extend(extensions);
+        let mut segment = vec![0xee; START];
+        segment.extend([22, 3, 1]);
+        segment.extend((hello.len() as u16 + 4).to_be_bytes());
+        segment.extend([1, 0]);
+        segment.extend((hello.len() as u16).to_be_bytes());
+        segment.extend(hello);
+        segment
+    }
+
+    fn by_steps(bytes: &Slice<'_>, payload: &Payload) -> Option<(Extensions, ServerName, Payload)> {
+        let mut extensions = Extensions::begin(bytes, payload).ok()?;
+        for _ in 0..MAX_EXTENSIONS {
+            match extensions.step(bytes) {
+                Step::More => {}
+                Step::Stop(_) => return None,
+                Step::ServerName(name) => {
+                    let host = extensions.host_name(bytes, &name).ok()?;
+                    return Some((extensions, name, host));
+                }
+            }
+        }
+        None
+    }
+
+    fn both(frame: &[u8]) -> [Option<(Extensions, ServerName, Payload)>; 2] {
+        let payload = Payload { start: START as u32, end: frame.len() as u32 };
+        [Extensions::name_at_once(&Slice(frame), &payload), by_steps(&Slice(frame), &payload)]
+    }
+
+    #[test]
+    fn most_names_are_found_at_once() {
+        for others in [&[][..], &[0], &[3, 0, 500], &[1; 19]] {
+            let [at_once, steps] = both(&segment(b"www.example.com", others));
+            assert!(at_once.is_some() && at_once == steps, "{others:?}");
+        }
+        for frame in [segment(b"www.example.com", &[1; 20]), segment(b"example.com.", &[])] {
+            let [at_once, steps] = both(&frame);
+            assert!(at_once.is_none() && steps.is_some());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_at_once_is_what_steps_find(
+            name in prop::collection::vec(any::<u8>(), 0..40),
+            others in prop::collection::vec(0_usize..30, 0..4),
+            changes in prop::collection::vec((START..START + 260, any::<u8>()), 0..4),
+            cut in 0_usize..400,
+        ) {
+            let mut frame = segment(&name, &others);
+            for (at, octet) in changes {
+                if let Some(place) = frame.get_mut(at) {
+                    *place = octet;
+                }
+            }
+            frame.truncate(START + cut);
+            let [at_once, steps] = both(&frame);
+            prop_assert!(at_once.is_none() || at_once == steps, "{:?} {:?}", at_once, steps);
+        }
+    }
+}

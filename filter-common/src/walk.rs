@@ -3,15 +3,16 @@
 use crate::{
     bytes::Bytes,
     dns::Starts,
+    filter,
     frame::Payload,
-    layout::{HashKey, MAX_LABELS, NameKey},
-    name::{Hasher, Lane, SuffixHash, lower8},
+    layout::{HashKey, MAX_LABELS, NameTag},
+    name::{Hasher, SuffixHash, lower8},
 };
 
 /// A name on its way through a hash. At most [`STEPS`] steps come to an end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Walk<H = Hasher> {
+pub struct Walk<H = Hasher<3>> {
     hasher: H,
     /// Position after the last octet that is not taken in yet.
     at: u32,
@@ -25,7 +26,7 @@ pub struct Walk<H = Hasher> {
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<K = NameKey> {
+pub enum Step<K = NameTag> {
     /// Part of a long label; step again.
     More,
     /// A label is whole: the hash of the suffix that it begins. Step again unless `last`.
@@ -67,12 +68,12 @@ impl Walk {
     }
 }
 
-impl Walk<Lane> {
+impl Walk<filter::Words> {
     /// The same name, not begun, on its way through the filter's hash.
     #[inline(always)]
     pub const fn of<H>(walk: &Walk<H>) -> Self {
         let &Walk { at, start, .. } = walk;
-        Self { hasher: Lane::ROOT, at, start, octets: 0, depth: 0 }
+        Self { hasher: filter::Words::ROOT, at, start, octets: 0, depth: 0 }
     }
 }
 
@@ -123,17 +124,8 @@ impl<H: SuffixHash> Walk<H> {
     #[inline(always)]
     pub fn next_sni<B: Bytes>(&mut self, bytes: &B, key: &HashKey) -> Option<Next> {
         let word = bytes.be64(self.at.wrapping_sub(8))?;
-        // The lowest set bit marks the last dot: the octet that is zero after the exclusive or.
-        let dots = word ^ (ONES * b'.' as u64);
-        let dots = dots.wrapping_sub(ONES) & !dots & (ONES << 7);
-        let left = self.at.wrapping_sub(self.start);
-        let bounds = if left < 8 { dots | MARK << (8 * left) } else { dots };
-        if bounds == 0 {
-            return Some(self.take(key, word, 8));
-        }
-        let below = (bounds & bounds.wrapping_neg()).wrapping_sub(1);
-        let octets = ((below & ONES).wrapping_mul(ONES) >> 56) as u32;
-        Some(self.take(key, word, octets.wrapping_sub(1)))
+        let octets = label_end(word, self.at.wrapping_sub(self.start)).map_or(8, |end| end.octets);
+        Some(self.take(key, word, octets))
     }
 
     /// Takes in the last `left` octets of `word`, with which the label ends, or all eight of a longer label.
@@ -151,7 +143,7 @@ impl<H: SuffixHash> Walk<H> {
         }
         let unit = 1_u64 << (8 * (left & 7));
         let label = word & unit.wrapping_sub(1);
-        self.hasher.word(key, label | u64::from(length).wrapping_mul(unit));
+        self.hasher.first_word(key, label, u64::from(length).wrapping_mul(unit));
         self.octets = 0;
         self.depth = self.depth.wrapping_add(1);
         self.at = self.at.wrapping_sub(left);
@@ -160,6 +152,31 @@ impl<H: SuffixHash> Walk<H> {
         self.at = self.at.wrapping_sub(1);
         if last { Next::Last } else { Next::Label }
     }
+}
+
+/// Where, from the right, a label of a host name begins in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelEnd {
+    /// Octets of the label that the word has, fewer than eight.
+    pub octets: u32,
+    /// These octets.
+    pub mask: u64,
+}
+
+/// Finds the last dot in eight octets of a host name, of which the last `left` are the name's; where these are fewer than
+/// eight, its beginning stands for a dot. `None` if the label goes on before the word.
+#[inline(always)]
+pub const fn label_end(word: u64, left: u32) -> Option<LabelEnd> {
+    // The lowest set bit marks the last dot: the octet that is zero after the exclusive or.
+    let dots = word ^ (ONES * b'.' as u64);
+    let dots = dots.wrapping_sub(ONES) & !dots & (ONES << 7);
+    let bounds = if left < 8 { dots | MARK << (8 * left) } else { dots };
+    if bounds == 0 {
+        return None;
+    }
+    let mask = ((bounds & bounds.wrapping_neg()) >> 7).wrapping_sub(1);
+    let octets = ((mask & ONES).wrapping_mul(ONES) >> 56) as u32;
+    Some(LabelEnd { octets, mask })
 }
 
 /// A host name on the way through a check of its octets, eight at a time from its end. At most [`HOST_STEPS`] steps
@@ -229,7 +246,7 @@ mod tests {
         dns::Question,
         filter, flow,
         frame::Network,
-        layout::{KEY_WORDS, LAYOUT_VERSION},
+        layout::{FilterKey, KEY_WORDS, LAYOUT_VERSION},
         resolver,
     };
 
@@ -241,23 +258,34 @@ mod tests {
             state ^= state << 17;
             state
         };
-        let mut key = std::boxed::Box::new(HashKey { terms: [[0; 8]; KEY_WORDS], start: [[0; 4]; KEY_WORDS] });
-        key.terms.iter_mut().flatten().for_each(|term| *term = next());
-        key.start.iter_mut().flatten().for_each(|term| *term = next());
-        key
+        let mut terms = [[0; 8]; KEY_WORDS];
+        terms.iter_mut().flatten().for_each(|term| *term = next());
+        let mut start = [[0; 4]; KEY_WORDS];
+        start.iter_mut().flatten().for_each(|term| *term = next());
+        std::boxed::Box::new(HashKey { terms, start, filter: FilterKey::of([(); 9].map(|()| next())) })
     }
 
-    /// The hash from its definition: each label's wire form, in words from the right.
-    fn reference(labels: &[Vec<u8>], key: &HashKey) -> NameKey {
-        let mut hasher = Hasher::ROOT;
+    /// What a suffix is known by, and its hash in the filter.
+    type Hashes = (NameTag, u32);
+
+    /// The hashes from their definitions: each label's wire form, in words from the right; and each label's octets.
+    fn reference(labels: &[Vec<u8>], key: &HashKey) -> Hashes {
+        let words = |octets: &[u8]| {
+            let words =
+                octets.rchunks(8).map(|chunk| chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)));
+            words.collect::<Vec<_>>()
+        };
+        let (mut hasher, mut suffix) = (Hasher::ROOT, filter::Suffix::ROOT);
         for label in labels.iter().rev() {
             let mut wire = vec![label.len() as u8];
             wire.extend(label.iter().map(u8::to_ascii_lowercase));
-            for chunk in wire.rchunks(8) {
-                SuffixHash::word(&mut hasher, key, chunk.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)));
-            }
+            words(&wire).iter().for_each(|word| hasher.raw_word(key, *word));
+            let octets: Vec<u8> = label.iter().map(|octet| octet & !0x20).collect();
+            let products =
+                words(&octets).into_iter().zip(key.filter.words).map(|(word, factor)| word.wrapping_mul(factor));
+            suffix = suffix.below(products.fold(0, u64::wrapping_add), &key.filter);
         }
-        hasher.suffix(key)
+        (NameTag { lanes: hasher.lanes(key) }, suffix.hash())
     }
 
     fn suffixes<K>(mut step: impl FnMut() -> Option<Step<K>>) -> Option<Vec<K>> {
@@ -277,7 +305,7 @@ mod tests {
         None
     }
 
-    fn walk_dns(labels: &[Vec<u8>], key: &HashKey) -> Option<Vec<NameKey>> {
+    fn walk_dns(labels: &[Vec<u8>], key: &HashKey) -> Option<Vec<Hashes>> {
         let mut frame = vec![0xee; 42];
         frame.extend([0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         for label in labels {
@@ -293,27 +321,26 @@ mod tests {
         assert_eq!(question.finish(&bytes), Ok(1));
         let mut walk = Walk::dns(question.name, question.after() - 5);
         let mut glance = Walk::of(&walk);
-        let lanes = suffixes(|| glance.step_dns(&bytes, key, question.labels, &starts));
-        let keys = suffixes(|| walk.step_dns(&bytes, key, question.labels, &starts));
-        assert_eq!(lanes, last_lanes(&keys));
-        keys
+        let hashes = suffixes(|| glance.step_dns(&bytes, key, question.labels, &starts));
+        let tags = suffixes(|| walk.step_dns(&bytes, key, question.labels, &starts));
+        together(tags, hashes)
     }
 
-    fn walk_sni(name: &[u8], key: &HashKey) -> Option<Vec<NameKey>> {
+    fn walk_sni(name: &[u8], key: &HashKey) -> Option<Vec<Hashes>> {
         let mut frame = vec![b'.'; 50];
         frame.extend(name);
         let bytes = Slice(&frame);
         let mut walk = Walk::sni(&Payload { start: 50, end: frame.len() as u32 });
         let mut glance = Walk::of(&walk);
-        let lanes = suffixes(|| glance.step_sni(&bytes, key));
-        let keys = suffixes(|| walk.step_sni(&bytes, key));
-        assert_eq!(lanes, last_lanes(&keys));
-        keys
+        let hashes = suffixes(|| glance.step_sni(&bytes, key));
+        let tags = suffixes(|| walk.step_sni(&bytes, key));
+        together(tags, hashes)
     }
 
-    /// What the filter's walk must come to.
-    fn last_lanes(keys: &Option<Vec<NameKey>>) -> Option<Vec<u32>> {
-        Some(keys.as_ref()?.iter().map(|key| key.lanes[3]).collect())
+    /// Both ways through a name come to as many suffixes, or to none.
+    fn together(tags: Option<Vec<NameTag>>, hashes: Option<Vec<u32>>) -> Option<Vec<Hashes>> {
+        assert_eq!(tags.as_ref().map(Vec::len), hashes.as_ref().map(Vec::len));
+        Some(tags?.into_iter().zip(hashes?).collect())
     }
 
     fn label() -> impl Strategy<Value = Vec<u8>> {
@@ -385,22 +412,22 @@ mod tests {
     /// What pinned maps hold is looked for where an earlier program has put it: another result needs another
     /// LAYOUT_VERSION.
     #[test]
-    fn names_flows_and_resolvers_lie_where_layout_8_has_them() {
+    fn names_flows_and_resolvers_lie_where_layout_9_has_them() {
         let key = key();
-        let lanes = walk_sni(b"www.Example.com", &key).unwrap().pop().unwrap().lanes;
+        let (tag, hash) = walk_sni(b"www.Example.com", &key).unwrap().pop().unwrap();
         let network = Network { l3: 14, l4: 34, end: 60, version: 4, transport: 6, ..Network::default() };
         let octets: Vec<u8> = (0..60).collect();
         let sixth = Network { l4: 54, version: 6, ..network };
         let spots = [&network, &sixth].map(|network| flow::spot(&Slice(&octets), network, &key.spot()).unwrap());
         let spots = spots.map(|spot| (spot.line, spot.tag));
-        let flow = flow::begin_key(&Slice(&octets), &network, 3, &key).unwrap().suffix(&key).lanes;
+        let flow = flow::begin_key(&Slice(&octets), &network, 3, &key).unwrap().lanes(&key);
         let mut known = resolver::Summary::default();
         resolver::add(&mut known, [0, 0xffff_0101_0101]);
         let known = known.iter().position(|word| *word != 0).map(|at| (at, known[at]));
-        let tag = NameKey { lanes }.tag();
-        let found = (lanes, filter::line(lanes[3], 1 << 20), filter::place(lanes[3]), tag.home(1 << 20));
-        assert_eq!(LAYOUT_VERSION, 8, "take the figures anew");
-        assert_eq!(found, ([844249789, 1174545403, 1793529946, 3630124298], 886260, (4, 68157444), 437873));
+        let found = (tag.lanes, hash, filter::line(hash, 1 << 20), filter::place(hash), tag.home(1 << 20));
+        assert_eq!(LAYOUT_VERSION, 9, "take the figures anew");
+        let names = ([844249789, 1174545403, 1793529946], 4222874070, 1030975, (3, 1153238163955646464), 437873);
+        assert_eq!(found, names);
         let lanes = [3811735856, 1017445531, 102298626, 1105663117];
         assert_eq!((spots, flow, known), ([(4118, 11629), (2174, 3545)], lanes, Some((0, 4194304))));
     }

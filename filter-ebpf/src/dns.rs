@@ -14,29 +14,54 @@ use filter_common::{
 
 use crate::{
     act, choose,
-    filter::{Outcome, reason},
+    filter::{Outcome, reason, scratch},
     flow::{find, finish, identify, keep, may_have, resume},
-    lookup::{self, Lengths, View, Way},
-    maps::{GOING_ON, Scratch},
-    packet::{Held, Packet, Whole, anew, repeat, turns},
+    lookup::{self, Lengths, TURN, View, Way},
+    maps::{GOING_ON, SETTINGS, Scratch},
+    packet::{Held, Packet, Whole, repeat, turns},
     seam,
+    sieve::{self, Sifted},
 };
 
 /// See [`seam::dns_query`].
 #[inline(always)]
 pub fn query_seam(context: *mut xdp_md) -> u32 {
-    seam::encode_outcome(seam::way(context).and_then(|mut way| query(&mut way)))
+    seam::encode_outcome(query(context))
+}
+
+/// Takes the name of a query through the filter, where that can be done in one go: most queries end here.
+#[inline(always)]
+fn query(context: *mut xdp_md) -> Result<Outcome, Reason> {
+    let scratch = scratch()?;
+    let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
+    if sieve::query(&Packet::new(context), scratch, settings).is_none() {
+        scratch.sifted = Sifted::UNKNOWN;
+    }
+    if scratch.sifted.is_none() { Err(Reason::NotListed) } else { Ok(Outcome::QUESTION) }
+}
+
+/// See [`seam::dns_question`].
+#[inline(always)]
+pub fn question_seam(context: *mut xdp_md) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| question(&mut way)))
 }
 
 /// Reads the question, looks its name up, and acts.
 #[inline(always)]
-fn query(way: &mut Way) -> Result<Outcome, Reason> {
-    // SAFETY: as in `listed`.
+fn question(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     scratch.is_held = 0;
     scratch.payload = frame::udp(&way.packet, &scratch.network)?;
-    scratch.question = Question::begin(&way.packet, &scratch.payload)?;
-    listed::<Packet>(way)?;
+    if !scratch.sifted.is_unknown() {
+        scratch.question = Question::read(&scratch.payload, scratch.octets, scratch.sifted.labels);
+    } else {
+        scratch.question = Question::begin(&way.packet, &scratch.payload)?;
+        read::<Packet>(way)?;
+        lookup::filtered::<Packet, Lengths>(way, &walk(scratch))?;
+    }
+    scratch.qtype = u32::from(scratch.question.finish(&way.packet)?);
+    lookup::exact::<Packet, Lengths>(way, walk(scratch))?;
     choose::decide(way, Protocol::Dns)?;
 
     let mut records = Records::begin(&way.packet, scratch.payload.start, &scratch.question, scratch.payload.end)
@@ -45,25 +70,28 @@ fn query(way: &mut Way) -> Result<Outcome, Reason> {
     act::dns(way)
 }
 
-/// Reads the question that [`Scratch::question`] stands before, and looks its name up; `Ok` if orders name it.
+/// Reads the question that [`Scratch::question`] stands before; `Ok` if it has a name in class IN.
 #[inline(always)]
-fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
+fn read<V: View>(way: &mut Way) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
     // SAFETY: as above.
     let view = unsafe { V::of(way) };
     scratch.end = Reason::DnsMalformed as u32;
-    labels::<V>(way);
+    repeat(STEPS / TURN, labels::<V>, way);
     if scratch.end != GOING_ON {
         return Err(stopped(scratch.end));
     }
     scratch.qtype = u32::from(scratch.question.finish(&view)?);
-    let root = scratch.question.after().wrapping_sub(5);
-    scratch.name = Payload { start: scratch.question.name, end: root };
-    if scratch.question.labels == 0 {
-        return Err(Reason::NotListed);
-    }
-    lookup::name::<V, Lengths>(way, Walk::dns(scratch.question.name, root))
+    if scratch.question.labels == 0 { Err(Reason::NotListed) } else { Ok(()) }
+}
+
+/// The way through the name of the question that was read.
+#[inline(always)]
+fn walk(scratch: &mut Scratch) -> Walk {
+    let (name, root) = (scratch.question.name, scratch.question.after().wrapping_sub(5));
+    scratch.name = Payload { start: name, end: root };
+    Walk::dns(name, root)
 }
 
 /// Judges a TCP segment with data: each message that it holds or ends.
@@ -186,26 +214,17 @@ fn judge_message(way: &mut Way, message: Payload) -> Result<(), Reason> {
     // SAFETY: as in `listed`.
     let scratch = unsafe { &mut *way.scratch };
     scratch.question = Question::begin(&Held::of(&scratch.stream), &message)?;
-    listed::<Held>(way)?;
+    read::<Held>(way)?;
+    let walk = walk(scratch);
+    lookup::filtered::<Held, Lengths>(way, &walk)?;
+    lookup::exact::<Held, Lengths>(way, walk)?;
     choose::decide(way, Protocol::Dns)
 }
 
-/// Reads the labels of the question: the first few in a row, the others one call each.
-#[inline(always)]
-fn labels<V: View>(way: &mut Way) {
-    for _ in 0..V::STRAIGHT {
-        // SAFETY: it is live.
-        if unsafe { label_step::<V>(anew(way)) } {
-            return;
-        }
-    }
-    repeat(STEPS / V::TURN, label::<V>, way);
-}
-
-/// See [`label_step`].
-unsafe extern "C" fn label<V: View>(_index: u64, way: *mut Way) -> i64 {
+/// Reads some labels of the question.
+unsafe extern "C" fn labels<V: View>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: as in `message`.
-    turns(V::TURN.into(), way, |way| unsafe { label_step::<V>(way) }).into()
+    turns(TURN.into(), way, |way| unsafe { label_step::<V>(way) }).into()
 }
 
 /// Reads one label of the question; whether it was the last.

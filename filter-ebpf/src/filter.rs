@@ -38,13 +38,25 @@ pub mod next {
     pub const MESSAGES: u32 = 0x102;
     /// [`seam::tls_search`](crate::seam::tls_search); the reason stands, and lets the packet pass.
     pub const SEARCH: u32 = 0x103;
+    /// [`seam::dns_question`](crate::seam::dns_question).
+    pub const QUESTION: u32 = 0x104;
+    /// [`seam::tls_name`](crate::seam::tls_name).
+    pub const NAME: u32 = 0x105;
+    /// [`seam::tls_sifted`](crate::seam::tls_sifted).
+    pub const SIFTED: u32 = 0x106;
     /// Nothing: the XDP action is that of the reason's verdict.
-    pub const VERDICT: u32 = 0x104;
+    pub const VERDICT: u32 = 0x107;
 }
 
 impl Outcome {
     /// An order holds for this packet of a connection.
     pub const ACT: Self = Self { reason: Reason::TableBroken, action: next::ACT };
+    /// A query that the filter lets through, or did not read.
+    pub const QUESTION: Self = Self { reason: Reason::TableBroken, action: next::QUESTION };
+    /// A ClientHello whose name was found.
+    pub const NAME: Self = Self { reason: Reason::TableBroken, action: next::NAME };
+    /// One whose name the filter lets through, or did not read.
+    pub const SIFTED: Self = Self { reason: Reason::TableBroken, action: next::SIFTED };
     /// A segment of DNS over TCP.
     pub const MESSAGES: Self = Self { reason: Reason::TableBroken, action: next::MESSAGES };
 
@@ -181,6 +193,12 @@ fn dispatch(packet: &Packet, Read { transport, roles }: Read) -> Result<Outcome,
     let mut outcome = seam::decode_outcome(code);
     // SAFETY: as above.
     unsafe {
+        if outcome.action == next::NAME {
+            outcome = seam::decode_outcome(seam::tls_name(context));
+            if outcome.action == next::SIFTED {
+                outcome = seam::decode_outcome(seam::tls_sifted(context));
+            }
+        }
         if outcome.action == next::CONNECTED {
             outcome = seam::decode_outcome(seam::tls_connected(context, outcome.reason as u32));
         } else if outcome.action == next::MESSAGES {
@@ -188,6 +206,8 @@ fn dispatch(packet: &Packet, Read { transport, roles }: Read) -> Result<Outcome,
         }
         if outcome.action == next::ACT {
             outcome = seam::decode_outcome(seam::act_connection(context));
+        } else if outcome.action == next::QUESTION {
+            outcome = seam::decode_outcome(seam::dns_question(context));
         } else if outcome.action == next::SEARCH {
             seam::tls_search(context);
             outcome = Outcome::of(outcome.reason);

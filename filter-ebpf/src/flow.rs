@@ -56,7 +56,7 @@ pub fn identify(packet: &Packet, scratch: &mut Scratch) -> Result<(), Reason> {
         // Nearly all, and the seam is a call.
         let key = hash_key()?;
         let whole = flow::begin_key(packet, &scratch.network, packet.interface(), key).ok_or(Reason::FrameMalformed)?;
-        scratch.flow = FlowKey { lanes: whole.suffix(key).lanes };
+        scratch.flow = FlowKey { lanes: whole.lanes(key) };
         return Ok(());
     }
     // SAFETY: the context is the program's.
@@ -83,7 +83,7 @@ pub fn key_seam(context: *mut xdp_md) -> u32 {
             seam::decode(unsafe { seam::link_words(context) })?;
             repeat(LINK_WORDS, link_word, &mut way);
         }
-        scratch.flow = FlowKey { lanes: scratch.hasher.suffix(key).lanes };
+        scratch.flow = FlowKey { lanes: scratch.hasher.lanes(key) };
         Ok(())
     }))
 }

@@ -1,7 +1,7 @@
 //! The XDP program, for all entry points.
 //!
-//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?), [`lookup`]
-//! (which rule?) and [`choose`] (which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
+//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?), [`sieve`] and
+//! [`lookup`] (which rule?) and [`choose`] (which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
 //! counted. What must be known of earlier packets of a connection is in [`flow`]; hellos over several segments are read
 //! in [`hello`].
 #![no_std]
@@ -24,6 +24,7 @@ pub mod packet;
 pub mod plain;
 pub mod quic;
 pub mod seam;
+pub mod sieve;
 pub mod tcp;
 pub mod tier;
 pub mod tls;

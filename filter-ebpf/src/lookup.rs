@@ -2,19 +2,22 @@
 
 use core::arch::asm;
 
+use aya_ebpf::bindings::xdp_md;
 use filter_common::{
     bytes::Bytes,
     dns::{Question, Starts},
     filter,
-    layout::{HashKey, MAX_REACH, NameBucket, NameKey, NameTag, Node, POLICY_ALLOW, POLICY_NONE},
+    layout::{HashKey, MAX_REACH, NameBucket, NameTag, Node, POLICY_ALLOW, POLICY_NONE},
     name::SuffixHash,
     verdict::Reason,
     walk::{Next, STEPS, Walk},
 };
 
 use crate::{
-    maps::{GOING_ON, Glance, NAME_FILTER, NAMES, SETTINGS, Scratch, Search},
+    maps::{GOING_ON, Glance, NAME_FILTER, NAMES, SETTINGS, Scratch},
     packet::{Held, Packet, Whole, anew, repeat, turns},
+    seam,
+    sieve::{Sifted, passes},
 };
 
 /// What the steps of a loop work on.
@@ -30,10 +33,8 @@ pub struct Way {
 
 /// Where a name lies.
 pub trait View: Bytes + Copy {
-    /// Steps through a name that are taken in a row, before the others cost calls.
+    /// Steps through a name that the filter let through that are taken in a row, before the others cost calls.
     const STRAIGHT: u32;
-    /// Steps in each of these calls.
-    const TURN: u32;
 
     /// Of a packet's way.
     ///
@@ -44,7 +45,6 @@ pub trait View: Bytes + Copy {
 
 impl View for Packet {
     const STRAIGHT: u32 = STRAIGHT;
-    const TURN: u32 = 1;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -55,7 +55,6 @@ impl View for Packet {
 
 impl View for Whole {
     const STRAIGHT: u32 = STRAIGHT;
-    const TURN: u32 = 1;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -67,7 +66,6 @@ impl View for Whole {
 impl View for Held {
     /// The verifier goes through each of them, and few names are held.
     const STRAIGHT: u32 = 0;
-    const TURN: u32 = 4;
 
     #[inline(always)]
     unsafe fn of(way: *mut Way) -> Self {
@@ -120,28 +118,32 @@ impl Form for Dots {
     }
 }
 
-/// Looks a name up. `Ok` if it leads to orders; their policy is in [`Scratch::slot`]. [`Reason::TlsSniInvalid`] for an
-/// empty label.
+/// Takes a name through the filter step by step: `Ok`, with what is to be looked up in [`Scratch::sifted`], unless that
+/// shows that it is not listed. [`Reason::TlsSniInvalid`] for an empty label.
 #[inline(always)]
-pub fn name<V: View, F: Form>(way: &mut Way, walk: Walk) -> Result<(), Reason> {
+pub fn filtered<V: View, F: Form>(way: &mut Way, walk: &Walk) -> Result<(), Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    scratch.walk = walk;
     let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
-    scratch.depths = settings.depths;
-    scratch.filter_lines = settings.filter_lines;
-    scratch.buckets = settings.buckets;
+    let [low, high] = settings.depths;
+    scratch.sifted = Sifted::default();
+    scratch.glance = Glance { walk: Walk::of(walk), depths: low, lines: settings.filter_lines, line: 0 };
     if !glance::<V, F>(way) {
         return Err(Reason::TlsSniInvalid);
     }
-    let Glance { walk: Walk { depth, .. }, hits, deepest, .. } = scratch.glance;
-    let [_, high] = scratch.depths;
-    if deepest == 0 && high == 0 {
-        return Err(Reason::NotListed);
-    }
-    scratch.labels = depth;
-    scratch.depths = [hits, high];
-    scratch.deepest = if high == 0 { deepest } else { u32::MAX };
+    scratch.sifted.labels = scratch.glance.walk.depth;
+    scratch.sifted.deeper = high;
+    if scratch.sifted.is_none() { Err(Reason::NotListed) } else { Ok(()) }
+}
+
+/// Looks up what the filter let through, in [`Scratch::sifted`]. `Ok` if it leads to orders; their policy is in
+/// [`Scratch::slot`].
+#[inline(always)]
+pub fn exact<V: View, F: Form>(way: &mut Way, walk: Walk) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    scratch.walk = walk;
+    scratch.buckets = SETTINGS.get(0).ok_or(Reason::TableBroken)?.buckets;
     scratch.node = 0;
     scratch.node_depth = 0;
     search::<V, F>(way);
@@ -157,13 +159,13 @@ fn search<V: View, F: Form>(way: &mut Way) {
             return;
         }
     }
-    repeat(STEPS / V::TURN, exactly::<V, F>, way);
+    repeat(STEPS / TURN, exactly::<V, F>, way);
 }
 
 /// See [`exact_step`].
 unsafe extern "C" fn exactly<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
     // SAFETY: `repeat` hands over the state that it was given, whose pointers are live while it runs.
-    turns(V::TURN.into(), way, |way| unsafe { exact_step::<V, F>(way) }).into()
+    turns(TURN.into(), way, |way| unsafe { exact_step::<V, F>(way) }).into()
 }
 
 /// One step through the hash by which names are known. It looks up each suffix that the filter let through; whether that
@@ -187,23 +189,18 @@ unsafe fn exact_step<V: View, F: Form>(way: *mut Way) -> bool {
     }
 }
 
-/// Takes a name through the filter; false if it has an empty label.
+/// Takes a name through the filter; false if it has an empty label. Most names take a shorter way: [`sieve`](crate::sieve).
 #[inline(always)]
 fn glance<V: View, F: Form>(way: &mut Way) -> bool {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
-    scratch.glance = Glance { walk: Walk::of(&scratch.walk), hits: 0, deepest: 0, line: 0 };
-    for _ in 0..V::STRAIGHT {
-        // SAFETY: it is live.
-        let end = unsafe { glance_step::<V, F>(anew(way)) };
-        if end != GOING_ON {
-            return end == LOOKED;
-        }
-    }
     scratch.end = INVALID;
-    repeat(STEPS / V::TURN, glance_on::<V, F>, way);
+    repeat(STEPS / TURN, glance_on::<V, F>, way);
     scratch.end == LOOKED
 }
+
+/// Steps in each call of a loop.
+pub const TURN: u32 = 4;
 
 /// Enough for most names.
 const STRAIGHT: u32 = 12;
@@ -215,7 +212,7 @@ const INVALID: u32 = 1;
 
 /// See [`glance_step`].
 unsafe extern "C" fn glance_on<V: View, F: Form>(_index: u64, way: *mut Way) -> i64 {
-    turns(V::TURN.into(), way, |way| {
+    turns(TURN.into(), way, |way| {
         // SAFETY: as in `exactly`.
         let end = unsafe { glance_step::<V, F>(way) };
         if end != GOING_ON {
@@ -236,28 +233,27 @@ unsafe fn glance_step<V: View, F: Form>(way: *mut Way) -> u32 {
     // SAFETY: as the caller promises.
     let (view, scratch, key) = unsafe { (V::of(way), &mut *(*way).scratch, &*(*way).key) };
     let next = F::step(&view, &scratch.question, &scratch.starts, key, &mut scratch.glance.walk);
-    let [depths, _] = scratch.depths;
-    glanced(&mut scratch.glance, next, key, depths, scratch.filter_lines)
+    glanced(scratch, next, key)
 }
 
 /// What a step showed. Depths of 64 labels and more are not filtered.
 #[inline(always)]
-fn glanced(glance: &mut Glance, next: Option<Next>, key: &HashKey, depths: u64, lines: u32) -> u32 {
+fn glanced(scratch: &mut Scratch, next: Option<Next>, key: &HashKey) -> u32 {
     let is_last = match next {
         Some(Next::More) => return GOING_ON,
         Some(Next::Label) => false,
         Some(Next::Last) => true,
         Some(Next::Empty) | None => return INVALID,
     };
-    let hash = glance.walk.hash(key);
-    let depth = glance.walk.depth;
+    let glance = &mut scratch.glance;
+    let (hash, depth) = (glance.walk.hash(key), glance.walk.depth);
     if depth <= filter::ANCHOR {
-        glance.line = filter::line(hash, lines);
+        glance.line = filter::line(hash, glance.lines);
     }
     let bit = if depth < 64 { 1 << depth } else { 0 };
-    if depths & bit != 0 && may_be_listed(glance.line, hash, lines) {
-        glance.hits |= bit;
-        glance.deepest = depth;
+    if glance.depths & bit != 0 && may_be_listed(glance.line, hash, glance.lines) {
+        scratch.sifted.depths |= bit;
+        scratch.sifted.deepest = depth;
     }
     if is_last { LOOKED } else { GOING_ON }
 }
@@ -265,19 +261,8 @@ fn glanced(glance: &mut Glance, next: Option<Next>, key: &HashKey, depths: u64, 
 /// Whether the filter lets a suffix through whose anchor has this line.
 #[inline(always)]
 fn may_be_listed(anchor: u32, hash: u32, lines: u32) -> bool {
-    let (at, bits) = filter::place(hash);
-    match word(anchor, at).map(|word| filter::may_hold(word, bits)) {
-        Some(Some(may)) => may,
-        Some(None) => word(filter::line(hash, lines), at).is_none_or(|word| word & bits == bits),
-        // There is no such line; the table knows.
-        None => true,
-    }
-}
-
-/// A word of the filter.
-#[inline(always)]
-fn word(line: u32, at: usize) -> Option<u64> {
-    NAME_FILTER.get(line)?.get(at).copied()
+    // If there is no such line, the table knows.
+    NAME_FILTER.get(anchor).is_none_or(|anchor| passes(anchor, hash, lines))
 }
 
 /// Looks up one suffix of the name, the last one found being the deepest. Whether it was the last to be looked up.
@@ -285,42 +270,45 @@ fn word(line: u32, at: usize) -> Option<u64> {
 /// # Safety
 /// For a live [`Way`] only.
 #[inline(always)]
-unsafe fn probe(way: *mut Way, key: &NameKey, depth: u32) -> bool {
+unsafe fn probe(way: *mut Way, tag: &NameTag, depth: u32) -> bool {
     // SAFETY: as the caller promises.
     let scratch = unsafe { &mut *(*way).scratch };
-    let [low, high] = scratch.depths;
-    let bits = if depth & 64 == 0 { low } else { high };
+    let Sifted { depths, deeper, deepest, .. } = scratch.sifted;
+    let bits = if depth & 64 == 0 { depths } else { deeper };
     if bits >> (depth & 63) & 1 != 0 {
-        // SAFETY: as the caller promises.
-        let found = unsafe { find(way, &key.tag()) };
-        if found != 0 {
-            scratch.node = found;
+        scratch.search.tag = *tag;
+        // SAFETY: the context is the program's.
+        if seam::decode(unsafe { seam::find_node((*way).packet.raw()) }).is_ok() {
+            scratch.node = scratch.search.found;
             scratch.node_depth = depth;
         }
     }
-    depth >= scratch.deepest
+    depth >= deepest && deeper == 0
 }
 
-/// A name's node as it stands in `NAMES`, or 0.
-///
-/// # Safety
-/// For a live [`Way`] only.
+/// See [`seam::find_node`].
 #[inline(always)]
-unsafe fn find(way: *mut Way, tag: &NameTag) -> u64 {
-    // SAFETY: as the caller promises.
-    let scratch = unsafe { &mut *(*way).scratch };
-    let after = after(scratch.node);
-    let home = tag.home(scratch.buckets).wrapping_add(after);
-    let Some(bucket) = NAMES.get_ptr(home) else { return 0 };
+pub fn find_seam(context: *mut xdp_md) -> u32 {
+    seam::encode(seam::way(context).and_then(|mut way| find(&mut way)))
+}
+
+/// Finds the node of the name in [`Scratch::search`] as it stands in `NAMES`.
+#[inline(always)]
+fn find(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: `Way` refers to this CPU's scratch space.
+    let scratch = unsafe { &mut *way.scratch };
+    let tag = scratch.search.tag;
+    scratch.search.at = tag.home(scratch.buckets).wrapping_add(after(scratch.node));
+    let bucket = NAMES.get_ptr(scratch.search.at).ok_or(Reason::TableBroken)?;
     // SAFETY: the map's memory.
-    let (found, reach) = unsafe { (node_in(bucket, tag), (&raw const (*bucket).reach).read_volatile()) };
-    if found != 0 || reach == 0 {
-        return found;
+    let reach = unsafe {
+        scratch.search.found = node_in(bucket, &tag);
+        (&raw const (*bucket).reach).read_volatile()
+    };
+    if scratch.search.found == 0 && reach != 0 {
+        repeat(if reach < MAX_REACH { reach } else { MAX_REACH }, next_bucket, way);
     }
-    scratch.search = Search { tag: *tag, at: home, found: 0 };
-    // SAFETY: as the caller promises.
-    repeat(if reach < MAX_REACH { reach } else { MAX_REACH }, next_bucket, unsafe { &mut *way });
-    scratch.search.found
+    if scratch.search.found == 0 { Err(Reason::NotListed) } else { Ok(()) }
 }
 
 /// Looks at one bucket behind a name's home.
@@ -371,7 +359,7 @@ fn after(node: u64) -> u32 {
 #[inline(always)]
 fn listed(scratch: &mut Scratch) -> Result<(), Reason> {
     let Some(node) = Node::from_word(scratch.node) else { return Err(Reason::NotListed) };
-    scratch.slot = if scratch.node_depth == scratch.labels { node.at } else { node.below };
+    scratch.slot = if scratch.node_depth == scratch.sifted.labels { node.at } else { node.below };
     match scratch.slot {
         POLICY_NONE => Err(Reason::NotListed),
         POLICY_ALLOW => Err(Reason::Allowed),

@@ -10,20 +10,22 @@ use filter_common::{
     answer::{Buffer, Wrap},
     dns::{Question, Starts},
     edns::Records,
-    filter::Line,
+    filter::{Line, Suffix, Words},
     flow::Spot,
     frame::{Network, Payload},
     layout::{
         Counter, Deferred, Event, FlowKey, Flows, HashKey, Hits, MAX_CPUS, NameBucket, NameTag, Order, Policy,
         Remembered, Settings, Stream, SynMark, Target, Tier,
     },
-    name::{Hasher, Lane},
+    name::Hasher,
     quic::Header,
     stream::Segment,
     tls::{Extensions, ServerName},
     verdict::{Asker, Choice, Reason, Tally},
     walk::{HostCheck, Walk},
 };
+
+use crate::sieve::{STRAIGHT, Sifted};
 
 /// See `filter_common::layout::map`.
 #[map]
@@ -115,14 +117,16 @@ pub struct Scratch {
     pub walk: Walk,
     /// Its way through the filter.
     pub glance: Glance,
-    /// Depths that are looked up.
-    pub depths: [u64; 2],
-    /// Labels of the name.
-    pub labels: u32,
-    /// The deepest of [`Scratch::depths`].
-    pub deepest: u32,
-    /// Entries of `NAME_FILTER`.
-    pub filter_lines: u32,
+    /// Of a DNS name's labels, the words' sums by which the filter goes; see `sieve`.
+    pub sums: [u64; STRAIGHT],
+    /// Hash of the labels that are sifted.
+    pub suffix: Suffix,
+    /// Where it goes on with the next label.
+    pub at: u32,
+    /// Octets of a DNS name that is sifted, without its root label.
+    pub octets: u32,
+    /// What is looked up.
+    pub sifted: Sifted,
     /// The deepest node so far, as it stands in `NAMES`; 0 for none.
     pub node: u64,
     /// What is looked for behind its home bucket.
@@ -160,7 +164,7 @@ pub struct Scratch {
     /// What tells the flow's link from others, once its key was needed.
     pub link: [u64; 6],
     /// The flow's key on its way.
-    pub hasher: Hasher,
+    pub hasher: Hasher<4>,
     /// The flow's key, once it was needed.
     pub flow: FlowKey,
     /// QUIC: the connection's key.
@@ -219,16 +223,16 @@ pub struct Scratch {
     pub buffer: Buffer,
 }
 
-/// A name's way through the filter, from its last label to its first.
+/// A name's way through the filter, from its last label to its first; what is let through goes to [`Scratch::sifted`].
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Glance {
     /// Where it is.
-    pub walk: Walk<Lane>,
-    /// Depths at which the name may be listed, of those below 64.
-    pub hits: u64,
-    /// The deepest of them.
-    pub deepest: u32,
+    pub walk: Walk<Words>,
+    /// Depths that are looked up at all, of those below 64.
+    pub depths: u64,
+    /// Entries of `NAME_FILTER`.
+    pub lines: u32,
     /// Line of its anchor.
     pub line: u32,
 }

@@ -404,6 +404,112 @@ impl Bytes for Held {
     }
 }
 
+/// A packet's first buffer, of which octets up to a position are known to be there: what lies beyond is not read.
+#[derive(Clone, Copy)]
+pub struct Octets {
+    start: usize,
+    end: usize,
+    len: u32,
+}
+
+impl Octets {
+    /// Up to this position.
+    #[inline(always)]
+    pub fn up_to(packet: &Packet, len: u32) -> Option<Self> {
+        // SAFETY: the context is the program's.
+        let (start, end) = unsafe { ((*packet.context).data as usize, (*packet.context).data_end as usize) };
+        (len <= LAST && start + len as usize <= end).then_some(Self { start, end, len })
+    }
+
+    #[inline(always)]
+    fn read<T: Integer>(&self, at: u32) -> Option<T> {
+        if at >= self.len {
+            return None;
+        }
+        let mut at = at as usize;
+        // SAFETY: see `Packet::read`.
+        unsafe { asm!("{0} &= 16383", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        let start = self.start + at;
+        // SAFETY: the verifier checks the comparison.
+        (start + size_of::<T>() <= self.end).then(|| unsafe { *(start as *const T) })
+    }
+}
+
+impl Bytes for Octets {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    in_network_order!();
+
+    /// Nothing is answered from here.
+    #[inline(always)]
+    fn copy(&self, _at: u32, _len: u32, _buffer: &mut Buffer, _to: u32) -> bool {
+        false
+    }
+}
+
+/// A place in a packet's first buffer: [`Cursor::AHEAD`] octets from there on are in it, and so is what lies before it.
+#[derive(Clone, Copy)]
+pub struct Cursor {
+    at: usize,
+    end: usize,
+}
+
+impl Cursor {
+    /// Octets of what a question ends with: the root label, type and class.
+    const AHEAD: usize = 5;
+    /// The first place: behind Ethernet, IPv4, UDP and DNS headers.
+    const FIRST: u32 = 14 + 20 + 8 + 12;
+
+    /// At a position.
+    #[inline(always)]
+    pub fn of(packet: &Packet, at: u32) -> Option<Self> {
+        if !(Self::FIRST..=LAST).contains(&at) {
+            return None;
+        }
+        let mut at = (at - Self::FIRST) as usize;
+        // SAFETY: see `Packet::read`.
+        unsafe { asm!("{0} &= 16383", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        // SAFETY: the context is the program's.
+        let (start, end) = unsafe { ((*packet.context).data as usize, (*packet.context).data_end as usize) };
+        Self { at: start + Self::FIRST as usize, end }.ahead(at)
+    }
+
+    /// So many octets further on.
+    #[inline(always)]
+    pub fn ahead(self, octets: usize) -> Option<Self> {
+        let mut at = self.at + octets;
+        // SAFETY: does nothing. LLVM would compare another sum with the end than that by which it reads, and the verifier
+        // does not see that both are one.
+        unsafe { asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        (at + Self::AHEAD <= self.end).then_some(Self { at, end: self.end })
+    }
+
+    /// The octet here.
+    #[inline(always)]
+    pub fn octet(&self) -> u8 {
+        // SAFETY: it is there.
+        unsafe { *(self.at as *const u8) }
+    }
+
+    /// The integer at most three octets ahead.
+    #[inline(always)]
+    pub fn be16<const AT: usize>(&self) -> u16 {
+        const { assert!(AT + 2 <= Self::AHEAD) };
+        // SAFETY: it is there; processors read across words.
+        u16::from_be(unsafe { *((self.at + AT) as *const u16) })
+    }
+
+    /// The eight octets that begin so many before this place, at most [`Cursor::FIRST`].
+    #[inline(always)]
+    pub fn before(&self, octets: usize) -> u64 {
+        // SAFETY: as in `be16`.
+        u64::from_be(unsafe { *((self.at - octets) as *const u64) })
+    }
+}
+
 /// The last position that is read; the mask in [`Packet::read`] would take a later one for an earlier.
 const LAST: u32 = 16383;
 
@@ -420,6 +526,14 @@ fn bounded(value: u32) -> u64 {
     let mut value = u64::from(value);
     // SAFETY: arithmetic only; see `Packet::read`.
     unsafe { asm!("{0} &= 511", inout(reg) value) };
+    value
+}
+
+/// Below 64, in a way that the verifier sees.
+#[inline(always)]
+pub fn below_64(mut value: usize) -> usize {
+    // SAFETY: arithmetic only; see `Packet::read`.
+    unsafe { asm!("{0} &= 63", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
     value
 }
 

@@ -25,18 +25,26 @@ unsafe extern "C" {
     pub fn link_words(context: *mut xdp_md) -> u32;
     /// Computes the key of a flow with these words, into the scratch space.
     pub fn flow_key(context: *mut xdp_md) -> u32;
-    /// Judges a DNS query over UDP.
+    /// Judges a DNS query over UDP, as far as the filter goes.
     pub fn dns_query(context: *mut xdp_md) -> u32;
+    /// Judges a DNS query over UDP that the filter lets through, or did not read.
+    pub fn dns_question(context: *mut xdp_md) -> u32;
     /// Judges a TCP segment to a port with these roles.
     pub fn tcp_segment(context: *mut xdp_md, roles: u32) -> u32;
     /// Judges a datagram to a port with these roles, QUIC among them.
     pub fn quic_datagram(context: *mut xdp_md, roles: u32) -> u32;
+    /// Finds a name's node in `NAMES`, into the scratch space.
+    pub fn find_node(context: *mut xdp_md) -> u32;
     /// Weighs the orders at the name that was found, for a protocol's code.
     pub fn choose_order(context: *mut xdp_md, protocol: u32) -> u32;
     /// Looks up a host name that is held.
     pub fn held_name(context: *mut xdp_md) -> u32;
     /// Copies a packet for the deferred tier; a tally.
     pub fn tier_copy(context: *mut xdp_md, protocol: u32, held: u32) -> u32;
+    /// Judges a ClientHello whose name was found, as far as the filter goes.
+    pub fn tls_name(context: *mut xdp_md) -> u32;
+    /// Judges a ClientHello whose name the filter lets through, or did not read.
+    pub fn tls_sifted(context: *mut xdp_md) -> u32;
     /// Judges a segment by what is known of its flow, `alone` being what it came to by itself.
     pub fn tls_connected(context: *mut xdp_md, alone: u32) -> u32;
     /// Searches a ClientHello for ECH.
@@ -69,11 +77,15 @@ macro_rules! seams {
             link_words() -> u32 = $crate::flow::link_seam;
             flow_key() -> u32 = $crate::flow::key_seam;
             dns_query() -> u32 = $crate::dns::query_seam;
+            dns_question() -> u32 = $crate::dns::question_seam;
             tcp_segment(roles) -> u32 = $crate::tcp::segment_seam;
             quic_datagram(roles) -> u32 = $crate::quic::datagram_seam;
+            find_node() -> u32 = $crate::lookup::find_seam;
             choose_order(protocol) -> u32 = $crate::choose::choose_seam;
             held_name() -> u32 = $crate::tls::held_seam;
             tier_copy(protocol, held) -> u32 = $crate::tier::copy_seam;
+            tls_name() -> u32 = $crate::tls::name_seam;
+            tls_sifted() -> u32 = $crate::tls::sifted_seam;
             tls_connected(alone) -> u32 = $crate::hello::connected_seam;
             tls_search() -> u32 = $crate::hello::search_seam;
             dns_segment() -> u32 = $crate::dns::segment_seam;

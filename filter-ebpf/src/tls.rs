@@ -12,13 +12,14 @@ use filter_common::{
 
 use crate::{
     choose,
-    filter::{Outcome, next},
+    filter::{Outcome, next, scratch},
     flow::{find, finish, identify},
     hello::is_sampled,
     lookup::{self, Dots, View, Way},
-    maps::{GOING_ON, NO_STATE},
-    packet::{Held, Whole, repeat, turns},
+    maps::{GOING_ON, NO_STATE, SETTINGS, Scratch},
+    packet::{Held, Octets, Packet, Whole, repeat, turns},
     seam,
+    sieve::{self, Sifted},
 };
 
 /// How far a segment by itself was read.
@@ -36,6 +37,16 @@ pub mod begun {
 pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     // SAFETY: `Way` refers to this CPU's scratch space.
     let scratch = unsafe { &mut *way.scratch };
+    let at_once = Octets::up_to(&way.packet, scratch.payload.end)
+        .and_then(|octets| Extensions::name_at_once(&octets, &scratch.payload));
+    if let Some((extensions, server_name, name)) = at_once {
+        scratch.extensions = extensions;
+        scratch.server_name = server_name;
+        scratch.name = name;
+        find(&way.packet, scratch)?;
+        scratch.begun = begun::SERVER_NAME;
+        return Ok(begins(scratch));
+    }
     let begun = Extensions::begin(&Whole(way.packet), &scratch.payload);
     find(&way.packet, scratch)?;
     if let Err(Reason::TlsNotHello) = begun
@@ -43,37 +54,46 @@ pub fn segment(way: &mut Way) -> Result<Outcome, Reason> {
     {
         return Err(Reason::TlsNotHello);
     }
-    scratch.is_held = 0;
-    scratch.goes_on = 0;
     scratch.begun = begun::HEAD;
     let judged = match begun {
         Ok(extensions) => {
             scratch.extensions = extensions;
-            whole(way)
+            named(way)
         }
         Err(reason) => Err(reason),
     };
     match judged {
-        Err(reason) if scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete) => {
-            return Ok(Outcome { reason, action: next::CONNECTED });
+        Ok(()) => Ok(begins(scratch)),
+        Err(reason) => {
+            begins(scratch);
+            passing(scratch, reason)
         }
-        Err(reason) if is_nameless(reason) && is_sampled(scratch) => {
-            return Ok(Outcome { reason, action: next::SEARCH });
-        }
-        Err(reason) => return Err(reason),
-        // Its name is known; what comes behind it is no part of a hello.
-        Ok(()) if scratch.kinds != NO_STATE => {
-            identify(&way.packet, scratch)?;
-            finish(scratch);
-        }
-        Ok(()) => {}
     }
-    Ok(Outcome::ACT)
 }
 
-/// Finds the name in this segment, and judges it.
+/// Nothing is held of this segment's hello yet; its name is to be judged.
 #[inline(always)]
-fn whole(way: &mut Way) -> Result<(), Reason> {
+fn begins(scratch: &mut Scratch) -> Outcome {
+    scratch.is_held = 0;
+    scratch.goes_on = 0;
+    Outcome::NAME
+}
+
+/// What a segment comes to that is to pass for this reason, as far as it is judged by itself.
+#[inline(always)]
+fn passing(scratch: &mut Scratch, reason: Reason) -> Result<Outcome, Reason> {
+    if scratch.kinds != NO_STATE || matches!(reason, Reason::TlsIncomplete) {
+        Ok(Outcome { reason, action: next::CONNECTED })
+    } else if is_nameless(reason) && is_sampled(scratch) {
+        Ok(Outcome { reason, action: next::SEARCH })
+    } else {
+        Err(reason)
+    }
+}
+
+/// Finds the name in this segment.
+#[inline(always)]
+fn named(way: &mut Way) -> Result<(), Reason> {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
     scratch.begun = begun::EXTENSION;
@@ -83,17 +103,69 @@ fn whole(way: &mut Way) -> Result<(), Reason> {
     }
     scratch.begun = begun::SERVER_NAME;
     scratch.name = scratch.extensions.host_name(&Whole(way.packet), &scratch.server_name)?;
-    listed::<Whole>(way)?;
+    Ok(())
+}
+
+/// See [`seam::tls_name`].
+#[inline(always)]
+pub fn name_seam(context: *mut xdp_md) -> u32 {
+    seam::encode_outcome(name(context))
+}
+
+/// Takes the name that was found through the filter, where that can be done in one go: most hellos end here.
+#[inline(always)]
+fn name(context: *mut xdp_md) -> Result<Outcome, Reason> {
+    let scratch = scratch()?;
+    let settings = SETTINGS.get(0).ok_or(Reason::TableBroken)?;
+    if sieve::host(&Packet::new(context), scratch, settings).is_none() {
+        scratch.sifted = Sifted::UNKNOWN;
+    }
+    if scratch.sifted.is_none() { passing(scratch, Reason::NotListed) } else { Ok(Outcome::SIFTED) }
+}
+
+/// See [`seam::tls_sifted`].
+#[inline(always)]
+pub fn sifted_seam(context: *mut xdp_md) -> u32 {
+    seam::encode_outcome(seam::way(context).and_then(|mut way| sifted(&mut way)))
+}
+
+/// Judges a name that the filter lets through, or did not read.
+#[inline(always)]
+fn sifted(way: &mut Way) -> Result<Outcome, Reason> {
+    // SAFETY: as in `segment`.
+    let scratch = unsafe { &mut *way.scratch };
+    if let Err(reason) = whole(way) {
+        return passing(scratch, reason);
+    }
+    // Its name is known; what comes behind it is no part of a hello.
+    if scratch.kinds != NO_STATE {
+        identify(&way.packet, scratch)?;
+        finish(scratch);
+    }
+    Ok(Outcome::ACT)
+}
+
+/// Judges the name in this segment.
+#[inline(always)]
+fn whole(way: &mut Way) -> Result<(), Reason> {
+    // SAFETY: as in `segment`.
+    let scratch = unsafe { &mut *way.scratch };
+    listed::<Whole>(way, scratch.sifted.is_unknown())?;
     to_server_name(way);
     if scratch.end == GOING_ON { Err(Reason::TlsSniDuplicate) } else { choose::decide(way, Protocol::Tls) }
 }
 
 /// Looks up the name in [`Scratch::name`]; `Ok` if orders name it. That it is a host name need not be known of others.
+/// What the filter lets through of it is known unless it `is_new`.
 #[inline(always)]
-fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
+fn listed<V: View>(way: &mut Way, is_new: bool) -> Result<(), Reason> {
     // SAFETY: as in `segment`.
     let scratch = unsafe { &mut *way.scratch };
-    lookup::name::<V, Dots>(way, Walk::sni(&scratch.name))?;
+    let walk = Walk::sni(&scratch.name);
+    if is_new {
+        lookup::filtered::<V, Dots>(way, &walk)?;
+    }
+    lookup::exact::<V, Dots>(way, walk)?;
     scratch.host = HostCheck::new(&scratch.name);
     scratch.end = Reason::TlsSniInvalid as u32;
     // SAFETY: it is live.
@@ -106,7 +178,7 @@ fn listed<V: View>(way: &mut Way) -> Result<(), Reason> {
 /// See [`seam::held_name`].
 #[inline(always)]
 pub fn held_seam(context: *mut xdp_md) -> u32 {
-    seam::encode(seam::way(context).and_then(|mut way| listed::<Held>(&mut way)))
+    seam::encode(seam::way(context).and_then(|mut way| listed::<Held>(&mut way, true)))
 }
 
 /// Looks up a host name that is held, and chooses among its orders.

@@ -8,7 +8,7 @@ use std::{
 
 use filter_common::{
     filter,
-    layout::{HashKey, NameKey, NameTag},
+    layout::{HashKey, NameTag},
     name::{Hasher, SuffixHash},
 };
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
@@ -99,8 +99,8 @@ impl Name {
         1 + self.0.bytes().filter(|octet| *octet == b'.').count() as u8
     }
 
-    /// Key of the whole name.
-    pub fn key(&self, key: &HashKey) -> NameKey {
+    /// What the whole name is known by.
+    pub fn tag(&self, key: &HashKey) -> NameTag {
         let mut hasher = Hasher::ROOT;
         for label in self.labels() {
             hash_label(&mut hasher, key, label.as_bytes());
@@ -150,14 +150,15 @@ pub struct Listing {
 /// Makes the [`Listing`] of every suffix of a name, the last label first.
 #[derive(Clone, Copy, Debug)]
 pub struct Lister {
-    hasher: Hasher,
+    hasher: Hasher<3>,
+    filter: filter::Words,
     labels: u32,
     anchor: u32,
 }
 
 impl Default for Lister {
     fn default() -> Self {
-        Self { hasher: Hasher::ROOT, labels: 0, anchor: 0 }
+        Self { hasher: Hasher::ROOT, filter: filter::Words::ROOT, labels: 0, anchor: 0 }
     }
 }
 
@@ -165,26 +166,25 @@ impl Lister {
     /// Takes in one more label: the suffix that it begins.
     pub fn push(&mut self, key: &HashKey, label: &[u8]) -> Listing {
         hash_label(&mut self.hasher, key, label);
-        let suffix = self.hasher.suffix(key);
-        let [.., own] = suffix.lanes;
+        hash_label(&mut self.filter, key, label);
+        let own = self.filter.suffix(key);
         self.labels += 1;
         if self.labels <= filter::ANCHOR {
             self.anchor = own;
         }
-        Listing { tag: suffix.tag(), filter: filter::Key { anchor: self.anchor, own } }
+        Listing { tag: self.hasher.suffix(key), filter: filter::Key { anchor: self.anchor, own } }
     }
 }
 
 /// Takes one label into the hash, as the XDP program does. See `filter_common::name`.
-pub fn hash_label(hasher: &mut Hasher, key: &HashKey, label: &[u8]) {
+pub fn hash_label(hasher: &mut impl SuffixHash, key: &HashKey, label: &[u8]) {
     let mut chunks = label.rchunks_exact(8);
     for chunk in &mut chunks {
-        let word = chunk.try_into().map_or(0, u64::from_be_bytes);
-        SuffixHash::word(hasher, key, word);
+        hasher.word(key, chunk.try_into().map_or(0, u64::from_be_bytes));
     }
-    // What is left of it, behind its length octet.
-    let rest = chunks.remainder().iter().fold(label.len() as u64, |word, octet| word << 8 | u64::from(*octet));
-    SuffixHash::word(hasher, key, rest);
+    let rest = chunks.remainder();
+    let octets = rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+    hasher.first_word(key, octets, (label.len() as u64) << (8 * rest.len()));
 }
 
 impl fmt::Display for Name {

@@ -13,7 +13,7 @@ pub mod tunnel;
 use filter_common::{
     bytes::Slice,
     frame::Payload,
-    layout::{HashKey, KEY_WORDS, NameKey},
+    layout::{FilterKey, HashKey, KEY_WORDS, NameTag},
     walk::{STEPS, Step},
 };
 
@@ -59,7 +59,7 @@ impl Framed {
 }
 
 /// The keys of a name's suffixes, shortest first; `None` if it has an empty label.
-fn suffixes(mut step: impl FnMut() -> Option<Step>) -> Option<Vec<NameKey>> {
+fn suffixes(mut step: impl FnMut() -> Option<Step>) -> Option<Vec<NameTag>> {
     let mut keys = Vec::new();
     for _ in 0..STEPS {
         match step().expect("the walk stays in the frame") {
@@ -85,9 +85,10 @@ thread_local! {
             state ^= state << 17;
             state
         };
-        let mut key = Box::new(HashKey { terms: [[0; 8]; KEY_WORDS], start: [[0; 4]; KEY_WORDS] });
-        key.terms.iter_mut().flatten().for_each(|term| *term = next());
-        key.start.iter_mut().flatten().for_each(|term| *term = next());
-        key
+        let mut terms = [[0; 8]; KEY_WORDS];
+        terms.iter_mut().flatten().for_each(|term| *term = next());
+        let mut start = [[0; 4]; KEY_WORDS];
+        start.iter_mut().flatten().for_each(|term| *term = next());
+        Box::new(HashKey { terms, start, filter: FilterKey::of([(); 9].map(|()| next())) })
     };
 }

@@ -181,10 +181,10 @@ impl Filter {
         }
         self.image.policies.extend(changes.policies.iter().copied());
         for (name, node) in changes.insert.iter().chain(&changes.update) {
-            self.image.nodes.insert(name.key(&self.image.key), *node);
+            self.image.nodes.insert(name.tag(&self.image.key), *node);
         }
         for name in &changes.delete {
-            self.image.nodes.remove(&name.key(&self.image.key));
+            self.image.nodes.remove(&name.tag(&self.image.key));
         }
         self.image.depths = changes.depths;
     }

@@ -15,7 +15,7 @@ use filter_common::{
     dns::{self, Question, Starts},
     edns::{self, Records},
     frame::{self, Network, Payload, Source, TCP, UDP},
-    layout::{HashKey, NameKey, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
+    layout::{HashKey, NameTag, Node, Order, POLICY_ALLOW, POLICY_NONE, Policy, PolicyEntry, SCOPE_ALL, Target},
     quic::{Header, kind},
     verdict::{Action, Asker, Choice, Protocol, Reason},
     walk::{self, STEPS, Walk},
@@ -29,7 +29,7 @@ pub struct Image {
     /// Key of the name hash.
     pub key: Box<HashKey>,
     /// Nodes.
-    pub nodes: HashMap<NameKey, Node>,
+    pub nodes: HashMap<NameTag, Node>,
     /// Bit d: some node has d labels.
     pub depths: [u64; 2],
     /// Policy slots.

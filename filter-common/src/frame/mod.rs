@@ -155,9 +155,9 @@ fn known(network: &Network) -> Result<(), Reason> {
 #[inline(always)]
 pub fn udp<B: Bytes>(bytes: &B, network: &Network) -> Result<Payload, Reason> {
     let length = u32::from(bytes.be16(network.l4 + 4).ok_or(Reason::FrameMalformed)?);
-    let start = network.l4 + 8;
+    let start = network.l4 + UDP_HEADER;
     let end = network.l4 + length;
-    if length < 8 {
+    if length < UDP_HEADER {
         return Err(Reason::FrameMalformed);
     }
     if end <= network.end {
@@ -177,6 +177,9 @@ pub fn tcp<B: Bytes>(bytes: &B, network: &Network) -> Result<Payload, Reason> {
     }
     if start == network.end { Err(Reason::NoPayload) } else { Ok(Payload { start, end: network.end }) }
 }
+
+/// Octets of a UDP header (RFC 768).
+pub const UDP_HEADER: u32 = 8;
 
 /// Octets of an Ethernet header.
 const ETHERNET: u32 = 14;

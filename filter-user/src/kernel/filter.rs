@@ -97,7 +97,10 @@ impl<M: Deref<Target = [Line]>> Filter<M> {
 mod tests {
     use std::collections::HashSet;
 
+    use filter_common::layout::{FilterKey, HashKey};
+
     use super::*;
+    use crate::{kernel::plain, name::Name};
 
     impl Filter<Vec<Line>> {
         /// Whether a name is let through, as the program asks.
@@ -182,6 +185,41 @@ mod tests {
         assert!(kept.iter().all(|key| filter.may_hold(key)));
         let gone = names.difference(&kept).filter(|key| filter.may_hold(key)).count();
         assert!(gone < names.len() / 20, "{gone} of {} are let through yet", names.len() / 2);
+    }
+
+    #[test]
+    fn names_that_are_much_alike_are_told_apart() {
+        const NAMES: usize = 20_000;
+        let mut key: Box<HashKey> = Box::new(plain::zeroed());
+        plain::fill_random(&mut *key).unwrap();
+        let FilterKey { words: [a, b, c, d, e, f, g, h], label } = key.filter;
+        key.filter = FilterKey::of([a, b, c, d, e, f, g, h, label]);
+        let two = |number: usize| [number / 26 % 26, number % 26].map(|letter| char::from(b'a' + letter as u8));
+        let forms: [&dyn Fn(usize) -> String; 5] = [
+            &|number| format!("{number}.com"),
+            &|number| format!("host-{number}.example{}.net", number % 999),
+            &|number| format!("{}.{}{}.org", two(number).iter().collect::<String>(), number / 676, "b".repeat(20)),
+            &|number| format!("cdn{number:08}.{}.co.uk", two(number / 7).iter().collect::<String>()),
+            &|number| format!("www.{number:x}.de"),
+        ];
+        for (form, of) in forms.iter().enumerate() {
+            let listing = |number| Name::parse(&of(number)).unwrap().listing(&key).filter;
+            // As many below the same anchors, by chance.
+            let mut random = Random(5);
+            let mut by_chance = |number| {
+                let Key { anchor, own } = listing(number);
+                if own == anchor { Key { anchor: random.next(), own: random.next() } } else { random.key(anchor) }
+            };
+            let [filter, ideal] = [(); 2].map(|()| empty(NAMES as u32));
+            for number in 0..NAMES {
+                filter.add(&listing(2 * number));
+                ideal.add(&by_chance(2 * number));
+            }
+            assert!((0..NAMES).all(|number| filter.may_hold(&listing(2 * number))), "{form}");
+            let others = (0..NAMES).filter(|number| filter.may_hold(&listing(2 * number + 1))).count();
+            let expected = (0..NAMES).filter(|number| ideal.may_hold(&by_chance(2 * number + 1))).count();
+            assert!(others < expected * 5 / 4 + NAMES / 500, "form {form}: {others}, by chance {expected}");
+        }
     }
 
     #[test]

@@ -21,9 +21,9 @@ use std::{
 use filter_common::{
     flow::LINES,
     layout::{
-        Counter, FlowKey, Flows, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC,
-        PORT_TLS, Policy, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
-        client_detail, map, quic_mode,
+        Counter, FilterKey, FlowKey, Flows, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS,
+        PORT_QUIC, PORT_TLS, Policy, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark,
+        Target, Tier, client_detail, map, quic_mode,
     },
     verdict::{Reason, Tally},
 };
@@ -300,6 +300,7 @@ impl Tables {
     pub(super) fn write_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
         let mut settings = self.settings()?;
         change(&mut settings);
+        settings.filter = self.key.filter;
         settings.filter_lines = self.names.filter_lines();
         settings.buckets = self.names.buckets();
         self.settings.set(&0, &settings)
@@ -480,8 +481,10 @@ fn hash_key(
 }
 
 fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
-    let mut key = plain::zeroed();
+    let mut key: HashKey = plain::zeroed();
     plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
+    let [a, b, c, d, e, f, g, h] = key.filter.words;
+    key.filter = FilterKey::of([a, b, c, d, e, f, g, h, key.filter.label]);
     table.set(&0, &key)?;
     Ok(key)
 }

@@ -9,6 +9,7 @@ mod hidden;
 mod initials;
 mod judgments;
 mod lengths;
+mod names;
 mod orders;
 mod overblocking;
 mod quic;

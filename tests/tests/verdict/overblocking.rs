@@ -7,7 +7,7 @@ use cordon_tests::{
     packet::{Edns, Hello, Ip, Packet, Query, Transport, extension, name_wire, server_name, server_name_list},
 };
 use filter_common::{
-    name::{Hasher, lower8},
+    name::{Hasher, SuffixHash as _, lower8},
     verdict::{Action, Reason},
 };
 use filter_user::{kernel::Capacity, name::hash_label, order::Match};
