@@ -63,3 +63,8 @@ const _: () = {
     assert!(size_of::<Frame<LONG>>() == 1536);
     assert!(size_of::<Sender>() == 48);
 };
+
+/// Lines of the filter and buckets of names that the benchmark reads at random: those of 2^21 names, in powers of two.
+pub const LINE_BITS: u32 = 16;
+/// See [`LINE_BITS`].
+pub const BUCKET_BITS: u32 = 20;

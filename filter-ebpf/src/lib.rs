@@ -1,8 +1,8 @@
 //! The XDP program, for all entry points.
 //!
-//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?), [`sieve`] and
-//! [`lookup`] (which rule?) and [`choose`] (which order?) to [`act`] (what becomes of it?), and each ends in one reason, which is
-//! counted. What must be known of earlier packets of a connection is in [`flow`]; hellos over several segments are read
+//! A packet goes from [`filter`] (which protocol is it?) through [`dns`] or [`tcp`] and [`tls`] (which name?), [`sieve`]
+//! (can any rule be meant?), [`lookup`] (which rule?) and [`choose`] (which order?) to [`act`] (what becomes of it?), and
+//! each ends in one reason, which is counted. What must be known of earlier packets of a connection is in [`flow`]; hellos over several segments are read
 //! in [`hello`].
 #![no_std]
 // The verifier needs some registers masked where LLVM sees that they are in bounds already.

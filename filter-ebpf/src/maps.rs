@@ -25,7 +25,7 @@ use filter_common::{
     walk::{HostCheck, Walk},
 };
 
-use crate::sieve::{STRAIGHT, Sifted};
+use crate::sieve::{Sifted, Sums};
 
 /// See `filter_common::layout::map`.
 #[map]
@@ -118,7 +118,7 @@ pub struct Scratch {
     /// Its way through the filter.
     pub glance: Glance,
     /// Of a DNS name's labels, the words' sums by which the filter goes; see `sieve`.
-    pub sums: [u64; STRAIGHT],
+    pub sums: Sums,
     /// Hash of the labels that are sifted.
     pub suffix: Suffix,
     /// Where it goes on with the next label.

@@ -529,11 +529,11 @@ fn bounded(value: u32) -> u64 {
     value
 }
 
-/// Below 64, in a way that the verifier sees.
+/// The bits of `MASK`, in a way that the verifier sees.
 #[inline(always)]
-pub fn below_64(mut value: usize) -> usize {
+pub fn masked<const MASK: i32>(mut value: usize) -> usize {
     // SAFETY: arithmetic only; see `Packet::read`.
-    unsafe { asm!("{0} &= 63", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe { asm!("{0} &= {1}", inout(reg) value, const MASK, options(pure, nomem, nostack, preserves_flags)) };
     value
 }
 

@@ -4,10 +4,13 @@ use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::generated::bpf_get_smp_proce
 use filter_common::{
     bytes::Bytes as _,
     frame::{TCP, UDP},
-    traffic::{PlainName, QUESTION},
+    traffic::{BUCKET_BITS, LINE_BITS, PlainName, QUESTION},
 };
 
-use crate::{maps::DEFERRED, packet::Packet};
+use crate::{
+    maps::{DEFERRED, NAME_FILTER, NAMES},
+    packet::Packet,
+};
 
 /// Names, whole and as they are written.
 pub type PlainNames = HashMap<PlainName, u32>;
@@ -58,6 +61,19 @@ pub fn is_below_listed(packet: Packet, names: &PlainNames) -> Option<bool> {
         at += 1 + (len & 63);
     }
     Some(false)
+}
+
+/// Reads a line of the filter at a place that the name chooses, and, if `and_bucket`, a bucket of names behind it: what
+/// memory alone costs. Whether a bit of it is set.
+#[inline(always)]
+pub fn touch(packet: Packet, and_bucket: bool) -> Option<bool> {
+    let hash = (packet.be64(QUESTION)? ^ packet.be64(QUESTION + 8)?).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut word = *NAME_FILTER.get((hash >> (64 - LINE_BITS)) as u32)?.first()?;
+    if and_bucket {
+        // Behind the line, not beside it.
+        word ^= u64::from(NAMES.get((hash >> (64 - BUCKET_BITS)) as u32 ^ word as u32 & 1)?.reach);
+    }
+    Some(word & 2 != 0)
 }
 
 /// Copies what is behind the UDP header, over IPv4 without options, to this CPU's ring; whether it did.

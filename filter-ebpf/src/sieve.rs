@@ -14,11 +14,18 @@ use filter_common::{
 
 use crate::{
     maps::{NAME_FILTER, Scratch},
-    packet::{Cursor, Octets, Packet, anew, below_64},
+    packet::{Cursor, Octets, Packet, anew, masked},
 };
 
 /// Labels of the longest name that is read here.
 pub const STRAIGHT: usize = 10;
+
+/// What the words of labels come to, by the position of the label.
+pub type Sums = [u64; SUMS];
+
+/// More than labels, so that the verifier sees a mask in the place of a comparison.
+const SUMS: usize = 16;
+const _: () = assert!(SUMS > STRAIGHT && SUMS.is_power_of_two());
 
 /// Octets of the longest label that is read here: so many lie before a name, as the verifier sees it.
 const LONGEST: usize = 32;
@@ -93,18 +100,18 @@ pub fn query(packet: &Packet, scratch: &mut Scratch, settings: &Settings) -> Opt
         if length > LONGEST {
             return None;
         }
-        let length = below_64(length);
+        let length = masked::<63>(length);
         offset += 1 + length as u32;
         here = here.ahead(1 + length)?;
         *scratch.sums.get_mut(labels)? = label(&here, length, &settings.filter)?;
     });
     // RFC 1035 2.3.4: 255 octets, the root's included.
-    if offset > 254 || name + offset + 5 > message_end || u32::from(here.be16::<3>()) != CLASS_IN {
+    if labels == 0 || offset > 254 || name + offset + 5 > message_end || u32::from(here.be16::<3>()) != CLASS_IN {
         return None;
     }
     scratch.octets = offset;
     scratch.at = labels as u32;
-    let labels = Sums { sums: &scratch.sums, at: &mut scratch.at };
+    let labels = Read { sums: &scratch.sums, at: &mut scratch.at };
     sift(settings, labels, &mut scratch.suffix, &mut scratch.sifted)
 }
 
@@ -120,7 +127,7 @@ fn label(end: &Cursor, length: usize, key: &FilterKey) -> Option<u64> {
             if length <= 8 * word {
                 break;
             }
-            let [mask, _] = MASKS.get(below_64(length - 8 * word))?;
+            let [mask, _] = MASKS.get(masked::<63>(length - 8 * word))?;
             let octets = end.before(8 * word + 8) & mask;
             sum = sum.wrapping_add(octets.wrapping_mul(*key.words.get(word)?));
         }
@@ -143,20 +150,22 @@ trait Labels {
     fn next(&mut self) -> Option<(u64, bool)>;
 }
 
-/// Labels that were read before.
-struct Sums<'a> {
-    sums: &'a [u64; STRAIGHT],
+/// Labels that were read before, at least one.
+struct Read<'a> {
+    sums: &'a Sums,
     /// The one before which the next comes.
     at: &'a mut u32,
 }
 
-impl Labels for Sums<'_> {
+impl Labels for Read<'_> {
     #[inline(always)]
     fn next(&mut self) -> Option<(u64, bool)> {
         // SAFETY: it is live.
         let at = unsafe { &mut *anew(self.at) };
         *at = at.wrapping_sub(1);
-        Some((*self.sums.get(*at as usize)?, *at == 0))
+        // SAFETY: there are as many.
+        let sum = unsafe { *self.sums.get_unchecked(masked::<{ SUMS as i32 - 1 }>(*at as usize)) };
+        Some((sum, *at == 0))
     }
 }
 
@@ -202,40 +211,38 @@ fn sift(settings: &Settings, mut labels: impl Labels, suffix: &mut Suffix, sifte
     let [depths, _] = settings.depths;
     let lines = settings.filter_lines;
     *sifted = Sifted::default();
-    let mut depth = 1;
+    // SAFETY, here and below: it is live.
+    let mut note = |depth: u32| unsafe { add(anew(sifted), depth) };
     let (sum, is_first) = labels.next()?;
     *suffix = Suffix::ROOT.below(sum, key);
     if depths & 1 << 1 != 0 && passes(NAME_FILTER.get(line(suffix.hash(), lines))?, suffix.hash(), lines) {
-        // SAFETY: it is live.
-        unsafe { add(anew(sifted), depth) };
+        note(1);
     }
     if is_first {
-        sifted.labels = depth;
+        sifted.labels = 1;
         return Some(());
     }
     let (sum, mut is_first) = labels.next()?;
-    // SAFETY: it is live.
-    let mut hash = unsafe { next(anew(suffix), sum, key) };
-    depth = ANCHOR;
+    let hash = unsafe { next(anew(suffix), sum, key) };
     let anchor = NAME_FILTER.get(line(hash, lines))?;
-    loop {
-        if passes(anchor, hash, lines) && depths >> (depth & 63) & 1 != 0 {
-            // SAFETY: it is live.
-            unsafe { add(anew(sifted), depth) };
-        }
+    if passes(anchor, hash, lines) && depths & 1 << ANCHOR != 0 {
+        note(ANCHOR);
+    }
+    // Each round begins where the loop is entered: the verifier of Linux 6.1 takes no other loops.
+    for depth in ANCHOR + 1..=STRAIGHT as u32 {
         if is_first {
-            sifted.labels = depth;
+            sifted.labels = depth - 1;
             return Some(());
-        }
-        if depth >= STRAIGHT as u32 {
-            return None;
         }
         let sum;
         (sum, is_first) = labels.next()?;
-        // SAFETY: it is live.
-        hash = unsafe { next(anew(suffix), sum, key) };
-        depth += 1;
+        let hash = unsafe { next(anew(suffix), sum, key) };
+        if passes(anchor, hash, lines) && depths >> (depth & 63) & 1 != 0 {
+            note(depth);
+        }
     }
+    sifted.labels = STRAIGHT as u32;
+    is_first.then_some(())
 }
 
 /// With one more label: the hash.

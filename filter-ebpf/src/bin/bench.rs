@@ -67,6 +67,20 @@ pub fn short_names(context: XdpContext) -> u32 {
     }
 }
 
+/// Reads the memory that the next short packet's name chooses: a line of the filter.
+#[xdp]
+pub fn short_line(context: XdpContext) -> u32 {
+    let is_set = next(&SHORT_PACKETS, context.ctx) && plain::touch(Packet::new(context.ctx), false) == Some(true);
+    if is_set { XDP_DROP } else { XDP_PASS }
+}
+
+/// The same, and a bucket of names.
+#[xdp]
+pub fn short_bucket(context: XdpContext) -> u32 {
+    let is_set = next(&SHORT_PACKETS, context.ctx) && plain::touch(Packet::new(context.ctx), true) == Some(true);
+    if is_set { XDP_DROP } else { XDP_PASS }
+}
+
 /// Judges the next long packet.
 #[xdp]
 pub fn long_run(context: XdpContext) -> u32 {

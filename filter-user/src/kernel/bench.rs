@@ -43,6 +43,10 @@ pub enum Entry {
     /// Fetches the next short packet, and looks its name up in a BPF hash map, and each name above it: as it is written,
     /// in IPv4 without options only.
     ShortNames,
+    /// Fetches the next short packet, and reads a line of the filter at random.
+    ShortLine,
+    /// The same, and then a bucket of names.
+    ShortBucket,
     /// Fetches the next long packet, and copies its payload to a ring.
     LongCopy,
     /// Nothing: the kernel's own cost of a run.
@@ -63,6 +67,8 @@ impl Entry {
             Self::LongCopy => "long_copy",
             Self::ShortPort => "short_port",
             Self::ShortNames => "short_names",
+            Self::ShortLine => "short_line",
+            Self::ShortBucket => "short_bucket",
             Self::Nothing => "nothing",
         }
     }

@@ -20,7 +20,18 @@ fn each_run_takes_the_next_packet() {
     programs.sort_unstable();
     assert_eq!(
         programs,
-        ["long_copy", "long_empty", "long_run", "nothing", "short_empty", "short_names", "short_port", "short_run"]
+        [
+            "long_copy",
+            "long_empty",
+            "long_run",
+            "nothing",
+            "short_bucket",
+            "short_empty",
+            "short_line",
+            "short_names",
+            "short_port",
+            "short_run"
+        ]
     );
 
     let counted = || {
