@@ -296,6 +296,10 @@ pub struct Settings {
     pub depths: [u64; 2],
     /// [`HashKey::filter`], which most names need alone.
     pub filter: FilterKey,
+    /// Entries of `NAME_FILTER`.
+    pub filter_lines: u32,
+    /// Entries of `NAMES`.
+    pub buckets: u32,
     /// Number of the last whole state that was compiled into the tables.
     pub generation: u64,
     /// Of what is in `RESOLVERS`.
@@ -306,10 +310,6 @@ pub struct Settings {
     pub events_per_second: u32,
     /// [`ClientDetail`](crate::layout::client_detail) of events.
     pub client_detail: u32,
-    /// Entries of `NAME_FILTER`.
-    pub filter_lines: u32,
-    /// Entries of `NAMES`.
-    pub buckets: u32,
     /// Copies for the deferred tier a second on each CPU; over it there are none.
     pub copies_per_second: u32,
     /// One in so many ClientHellos without a listed name is searched for ECH; 0 for none.
@@ -540,7 +540,7 @@ pub struct Deferred {
     pub payload: [u8; COPY],
 }
 
-/// Random key of the name hash; see `name::Hasher`.
+/// Random keys of the hash of names and flows, see `name::Hasher`, and of the filter's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct HashKey {
@@ -558,15 +558,14 @@ pub struct HashKey {
 pub struct FilterKey {
     /// By a label's words, the last first. All are odd.
     pub words: [u64; LABEL_WORDS],
-    /// By which each label's hash goes into the name's.
+    /// By which each label's hash goes into the name's; odd, too.
     pub label: u64,
 }
 
 impl FilterKey {
-    /// From random numbers: factors that lose no bit.
-    pub fn of(random: [u64; LABEL_WORDS + 1]) -> Self {
-        let [words @ .., label] = random.map(|factor| factor | 1);
-        Self { words, label }
+    /// Of random numbers: with factors that lose no bit.
+    pub fn made_odd(self) -> Self {
+        Self { words: self.words.map(|factor| factor | 1), label: self.label | 1 }
     }
 }
 

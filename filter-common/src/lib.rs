@@ -17,6 +17,7 @@ pub mod layout;
 pub mod name;
 pub mod quic;
 pub mod resolver;
+pub mod sieve;
 pub mod stream;
 pub mod tls;
 pub mod traffic;

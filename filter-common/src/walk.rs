@@ -234,7 +234,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const MARK: u64 = 0x80;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
     use std::{string::String, vec, vec::Vec};
 
@@ -250,7 +250,7 @@ mod tests {
         resolver,
     };
 
-    fn key() -> std::boxed::Box<HashKey> {
+    pub fn key() -> std::boxed::Box<HashKey> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
             state ^= state << 13;
@@ -262,7 +262,8 @@ mod tests {
         terms.iter_mut().flatten().for_each(|term| *term = next());
         let mut start = [[0; 4]; KEY_WORDS];
         start.iter_mut().flatten().for_each(|term| *term = next());
-        std::boxed::Box::new(HashKey { terms, start, filter: FilterKey::of([(); 9].map(|()| next())) })
+        let filter = FilterKey { words: [(); 8].map(|()| next()), label: next() }.made_odd();
+        std::boxed::Box::new(HashKey { terms, start, filter })
     }
 
     /// What a suffix is known by, and its hash in the filter.

@@ -54,7 +54,8 @@ fn question(way: &mut Way) -> Result<Outcome, Reason> {
     scratch.is_held = 0;
     scratch.payload = frame::udp(&way.packet, &scratch.network)?;
     if !scratch.sifted.is_unknown() {
-        scratch.question = Question::read(&scratch.payload, scratch.octets, scratch.sifted.labels);
+        let filter_common::sieve::Question { labels, octets } = scratch.sieving.question;
+        scratch.question = Question::read(&scratch.payload, octets, labels);
     } else {
         scratch.question = Question::begin(&way.packet, &scratch.payload)?;
         read::<Packet>(way)?;

@@ -10,7 +10,7 @@ use filter_common::{
     answer::{Buffer, Wrap},
     dns::{Question, Starts},
     edns::Records,
-    filter::{Line, Suffix, Words},
+    filter::{Line, Words},
     flow::Spot,
     frame::{Network, Payload},
     layout::{
@@ -25,7 +25,7 @@ use filter_common::{
     walk::{HostCheck, Walk},
 };
 
-use crate::sieve::{Sifted, Sums};
+use crate::sieve::{Sieving, Sifted};
 
 /// See `filter_common::layout::map`.
 #[map]
@@ -117,19 +117,13 @@ pub struct Scratch {
     pub walk: Walk,
     /// Its way through the filter.
     pub glance: Glance,
-    /// Of a DNS name's labels, the words' sums by which the filter goes; see `sieve`.
-    pub sums: Sums,
-    /// Hash of the labels that are sifted.
-    pub suffix: Suffix,
-    /// Where it goes on with the next label.
-    pub at: u32,
-    /// Octets of a DNS name that is sifted, without its root label.
-    pub octets: u32,
+    /// The name's short way through the filter.
+    pub sieving: Sieving,
     /// What is looked up.
     pub sifted: Sifted,
     /// The deepest node so far, as it stands in `NAMES`; 0 for none.
     pub node: u64,
-    /// What is looked for behind its home bucket.
+    /// What is looked for in `NAMES`.
     pub search: Search,
     /// Buckets of `NAMES`.
     pub buckets: u32,
@@ -237,13 +231,13 @@ pub struct Glance {
     pub line: u32,
 }
 
-/// A name that does not lie in its home bucket.
+/// A name that is looked for in `NAMES`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Search {
     /// The name.
     pub tag: NameTag,
-    /// The bucket before the next to look at.
+    /// The bucket that is looked at.
     pub at: u32,
     /// What was found, as it stands in `NAMES`; 0 for nothing.
     pub found: u64,

@@ -13,6 +13,7 @@ use filter_common::{
     answer::Buffer,
     bytes::{BUFFER, Bytes},
     layout::{COPY, Deferred, HELD, Stream},
+    sieve::Place,
 };
 
 use crate::seam;
@@ -404,7 +405,7 @@ impl Bytes for Held {
     }
 }
 
-/// A packet's first buffer, of which octets up to a position are known to be there: what lies beyond is not read.
+/// A packet's first buffer, of which octets up to a position are known to be there: nothing is read that begins beyond.
 #[derive(Clone, Copy)]
 pub struct Octets {
     start: usize,
@@ -426,10 +427,7 @@ impl Octets {
         if at >= self.len {
             return None;
         }
-        let mut at = at as usize;
-        // SAFETY: see `Packet::read`.
-        unsafe { asm!("{0} &= 16383", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
-        let start = self.start + at;
+        let start = self.start + masked::<{ LAST as i32 }>(at as usize);
         // SAFETY: the verifier checks the comparison.
         (start + size_of::<T>() <= self.end).then(|| unsafe { *(start as *const T) })
     }
@@ -450,7 +448,7 @@ impl Bytes for Octets {
     }
 }
 
-/// A place in a packet's first buffer: [`Cursor::AHEAD`] octets from there on are in it, and so is what lies before it.
+/// A place in a packet's first buffer.
 #[derive(Clone, Copy)]
 pub struct Cursor {
     at: usize,
@@ -458,8 +456,6 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Octets of what a question ends with: the root label, type and class.
-    const AHEAD: usize = 5;
     /// The first place: behind Ethernet, IPv4, UDP and DNS headers.
     const FIRST: u32 = 14 + 20 + 8 + 12;
 
@@ -469,17 +465,36 @@ impl Cursor {
         if !(Self::FIRST..=LAST).contains(&at) {
             return None;
         }
-        let mut at = (at - Self::FIRST) as usize;
-        // SAFETY: see `Packet::read`.
-        unsafe { asm!("{0} &= 16383", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        let at = masked::<{ LAST as i32 }>((at - Self::FIRST) as usize);
         // SAFETY: the context is the program's.
         let (start, end) = unsafe { ((*packet.context).data as usize, (*packet.context).data_end as usize) };
         Self { at: start + Self::FIRST as usize, end }.ahead(at)
     }
+}
 
-    /// So many octets further on.
+impl Place for Cursor {
     #[inline(always)]
-    pub fn ahead(self, octets: usize) -> Option<Self> {
+    fn octet(self) -> u8 {
+        // SAFETY: it is there.
+        unsafe { *(self.at as *const u8) }
+    }
+
+    #[inline(always)]
+    fn be16<const AT: usize>(self) -> u16 {
+        const { assert!(AT + 2 <= Self::AHEAD) };
+        // SAFETY: it is there; processors read across words.
+        u16::from_be(unsafe { *((self.at + AT) as *const u16) })
+    }
+
+    #[inline(always)]
+    fn before<const OCTETS: usize>(self) -> u64 {
+        const { assert!(3 <= OCTETS && OCTETS <= Self::BACK && Self::BACK <= Self::FIRST as usize) };
+        // SAFETY: as in `be16`.
+        u64::from_be(unsafe { *((self.at - OCTETS) as *const u64) })
+    }
+
+    #[inline(always)]
+    fn ahead(self, octets: usize) -> Option<Self> {
         let mut at = self.at + octets;
         // SAFETY: does nothing. LLVM would compare another sum with the end than that by which it reads, and the verifier
         // does not see that both are one.
@@ -487,26 +502,9 @@ impl Cursor {
         (at + Self::AHEAD <= self.end).then_some(Self { at, end: self.end })
     }
 
-    /// The octet here.
     #[inline(always)]
-    pub fn octet(&self) -> u8 {
-        // SAFETY: it is there.
-        unsafe { *(self.at as *const u8) }
-    }
-
-    /// The integer at most three octets ahead.
-    #[inline(always)]
-    pub fn be16<const AT: usize>(&self) -> u16 {
-        const { assert!(AT + 2 <= Self::AHEAD) };
-        // SAFETY: it is there; processors read across words.
-        u16::from_be(unsafe { *((self.at + AT) as *const u16) })
-    }
-
-    /// The eight octets that begin so many before this place, at most [`Cursor::FIRST`].
-    #[inline(always)]
-    pub fn before(&self, octets: usize) -> u64 {
-        // SAFETY: as in `be16`.
-        u64::from_be(unsafe { *((self.at - octets) as *const u64) })
+    fn below_64(number: usize) -> usize {
+        masked::<63>(number)
     }
 }
 

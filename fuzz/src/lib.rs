@@ -89,6 +89,7 @@ thread_local! {
         terms.iter_mut().flatten().for_each(|term| *term = next());
         let mut start = [[0; 4]; KEY_WORDS];
         start.iter_mut().flatten().for_each(|term| *term = next());
-        Box::new(HashKey { terms, start, filter: FilterKey::of([(); 9].map(|()| next())) })
+        let filter = FilterKey { words: [(); 8].map(|()| next()), label: next() }.made_odd();
+        Box::new(HashKey { terms, start, filter })
     };
 }

@@ -21,9 +21,9 @@ use std::{
 use filter_common::{
     flow::LINES,
     layout::{
-        Counter, FilterKey, FlowKey, Flows, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS,
-        PORT_QUIC, PORT_TLS, Policy, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark,
-        Target, Tier, client_detail, map, quic_mode,
+        Counter, FlowKey, Flows, HashKey, Hits, NameTag, Node, Order, PORT_DNS, PORT_ENCRYPTED_DNS, PORT_QUIC,
+        PORT_TLS, Policy, PrefixV4, PrefixV6, Remembered, SCOPE_ALL, Settings, SpotKey, Stream, SynMark, Target, Tier,
+        client_detail, map, quic_mode,
     },
     verdict::{Reason, Tally},
 };
@@ -483,8 +483,7 @@ fn hash_key(
 fn make_hash_key(table: &Table<u32, HashKey>) -> Result<HashKey, Error> {
     let mut key: HashKey = plain::zeroed();
     plain::fill_random(&mut key).map_err(Error::system("making a hash key"))?;
-    let [a, b, c, d, e, f, g, h] = key.filter.words;
-    key.filter = FilterKey::of([a, b, c, d, e, f, g, h, key.filter.label]);
+    key.filter = key.filter.made_odd();
     table.set(&0, &key)?;
     Ok(key)
 }

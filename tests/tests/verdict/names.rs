@@ -28,7 +28,7 @@ fn with_other(name: &str, at: usize) -> String {
     String::from_utf8(octets).expect("ASCII")
 }
 
-/// Lengths of labels around those at which a word ends.
+/// Lengths of labels around those at which a word ends, or the short way.
 const LENGTHS: [usize; 20] = [1, 2, 3, 6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 33, 40, 48, 55, 63];
 
 #[test]
@@ -52,8 +52,22 @@ fn o03_each_number_of_labels_and_length_of_a_label_is_told_apart() {
         {
             filter.expect(&Packet::dns(Ip::v4(), &Query::new(name)), reason);
             filter.expect(&Packet::dns(Ip::v6(), &Query::new(&name.to_uppercase())), reason);
-            filter.expect(&Packet::tls(Ip::v4(), &Hello::new(name)), reason);
+            filter.expect(&Packet::tls(Ip::v4(), &Hello::new(&name.to_uppercase())), reason);
         }
+    }
+}
+
+/// Names that the filter does not tell from a listed one: octets that differ in the bit of upper case, or are not there.
+#[test]
+fn o03_names_that_only_96_bits_tell_apart() {
+    let filter = Filter::new([&order("o", ["a-1.listed.example"]).exact().both(Action::Drop)]);
+    filter.expect(&Packet::dns(Ip::v4(), &Query::new("a-1.listed.example")), Reason::Dropped);
+    for label in [&b"a-\x11"[..], b"a\x0d1", b"\0a-1", b" a-1", b"\0\0\0\0\0a-1", b"\x01-1"] {
+        let labels = [label, b"listed", b"example"].map(<[u8]>::to_vec);
+        filter.expect(&Packet::dns(Ip::v4(), &Query::labels(labels)), Reason::NotListed);
+    }
+    for name in ["a\r1.listed.example", " a-1.listed.example"] {
+        filter.expect(&Packet::tls(Ip::v4(), &Hello::new(name)), Reason::NotListed);
     }
 }
 

@@ -12,12 +12,20 @@ pub struct Bar {
     pub unit: &'static str,
     /// Table, row and column of the figure.
     at: [&'static str; 3],
+    /// Row and column of the plain program that does the least of it.
+    plain: Option<[&'static str; 2]>,
 }
 
 impl Bar {
     /// The figure, if this run has it.
     pub fn figure<'a>(&self, report: &'a Report) -> Option<&'a Spread> {
         report.figure(self.at)
+    }
+
+    /// What the plain program took, if there is one and this run has it.
+    pub fn plain<'a>(&self, report: &'a Report) -> Option<&'a Spread> {
+        let [row, column] = self.plain?;
+        report.figure(["plain", row, column])
     }
 
     /// Whether the median is within the limit; `None` if it was not measured.
@@ -49,23 +57,34 @@ const MILLION: &str = "packets-1000000";
 const TEN_MILLION: &str = "packets-10000000";
 
 const fn bar(what: &'static str, limit: f64, unit: &'static str, at: [&'static str; 3]) -> Bar {
-    Bar { what, limit, unit, at }
+    Bar { what, limit, unit, at, plain: None }
 }
+
+impl Bar {
+    const fn beside(self, row: &'static str, column: &'static str) -> Self {
+        Self { plain: Some([row, column]), ..self }
+    }
+}
+
+const PORT: &str = "data, its port compared";
+const LINE: &str = "DNS, one line of 4 MiB at random";
+const BUCKET: &str = "DNS, the same, and then one of 64 MiB";
+const COPY: &str = "QUIC Initial, copied to a ring unseen";
 
 /// Costs in nanoseconds are above an empty program of the same run.
 #[rustfmt::skip]
 pub const BARS: [Bar; 21] = [
-    bar("data packet of a connection, no state, one flow", 10.0, "ns", [MILLION, "mid-connection data", "hot"]),
-    bar("the same, many flows", 20.0, "ns", [MILLION, "mid-connection data", "honest"]),
-    bar("DNS query, 4 labels, not listed, 1 M names, hot", 40.0, "ns", [MILLION, "DNS, 4 labels, not listed", "hot"]),
-    bar("the same, listed, dropped", 80.0, "ns", [MILLION, "DNS, 4 labels, listed, dropped", "hot"]),
-    bar("DNS query, 4 labels, not listed, 1 M names, honest", 80.0, "ns", [MILLION, "DNS, 4 labels, not listed", "honest"]),
+    bar("data packet of a connection, no state, one flow", 10.0, "ns", [MILLION, "mid-connection data", "hot"]).beside(PORT, "hot"),
+    bar("the same, many flows", 20.0, "ns", [MILLION, "mid-connection data", "honest"]).beside(PORT, "honest"),
+    bar("DNS query, 4 labels, not listed, 1 M names, hot", 40.0, "ns", [MILLION, "DNS, 4 labels, not listed", "hot"]).beside(LINE, "hot"),
+    bar("the same, listed, dropped", 80.0, "ns", [MILLION, "DNS, 4 labels, listed, dropped", "hot"]).beside(BUCKET, "hot"),
+    bar("DNS query, 4 labels, not listed, 1 M names, honest", 80.0, "ns", [MILLION, "DNS, 4 labels, not listed", "honest"]).beside(LINE, "honest"),
     bar("the same, 10 M names", 150.0, "ns", [TEN_MILLION, "DNS, 4 labels, not listed", "honest"]),
-    bar("DNS query, 4 labels, listed, 1 M names, honest", 300.0, "ns", [MILLION, "DNS, 4 labels, listed, dropped", "honest"]),
+    bar("DNS query, 4 labels, listed, 1 M names, honest", 300.0, "ns", [MILLION, "DNS, 4 labels, listed, dropped", "honest"]).beside(BUCKET, "honest"),
     bar("hello of 583 octets, not listed, SNI first, hot", 75.0, "ns", [MILLION, "ClientHello, SNI first, not listed", "hot"]),
     bar("the same, SNI last", 130.0, "ns", [MILLION, "ClientHello, SNI last, not listed", "hot"]),
     bar("split hello, both segments together, new flow each time", 600.0, "ns", [MILLION, "split hello, not listed, both together", "honest"]),
-    bar("QUIC Initial, kernel part (check, bucket, copy)", 300.0, "ns", [MILLION, "QUIC Initial, copied", "honest"]),
+    bar("QUIC Initial, kernel part (check, bucket, copy)", 300.0, "ns", [MILLION, "QUIC Initial, copied", "honest"]).beside(COPY, "honest"),
     bar("QUIC Initial, userspace part, tag checked", 4000.0, "ns", ["quic-tier", "not listed", "ns an Initial"]),
     bar("the same (tag checked here, too), bar for tags not checked", 2500.0, "ns", ["quic-tier", "not listed", "ns an Initial"]),
     bar("load 1 M names from a prepared file into the kernel", 0.3, "s", ["load", "1,000,000 names", "s in all"]),
@@ -91,5 +110,11 @@ mod tests {
         let table = report.table(Table::new(MILLION, "", &["hot", "honest"]));
         table.row("mid-connection data", [Spread::of(vec![9.0, 10.0, 99.0]), Spread::of(vec![1.0, 20.1, 21.0])]);
         assert_eq!((data.word(&report), many.word(&report)), ("met", "not met"));
+        assert!(data.plain(&report).is_none());
+        report
+            .table(Table::new("plain", "", &["hot", "honest"]))
+            .row(PORT, [Spread::of(vec![1.0]), Spread::of(vec![2.0])]);
+        let plain = [data, many].map(|bar| bar.plain(&report).map(Spread::median));
+        assert_eq!(plain, [Some(1.0), Some(2.0)]);
     }
 }

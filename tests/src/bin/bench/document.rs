@@ -54,11 +54,16 @@ const HOW: &str = "Every figure is the median of its runs, with the least and th
     empty program of the same run. `cargo xtask bench --quick` measures less, and prints; `cargo xtask bench --compare \
     REV` shows what changed since a revision.";
 
+const PLAIN: &str = "The last column is what a program takes in the same run that does the least that the row needs, and \
+    nothing of what decides: it compares a port, reads one line of memory at random (of a listed name two), or copies an \
+    Initial unseen. See *Plain programs, for scale*.";
+
 fn bars(page: &mut String, report: &Report) -> Result<()> {
-    writeln!(page, "## Bars\n\n| what | bar | measured | |\n|---|---|---|---|")?;
+    writeln!(page, "## Bars\n\n{PLAIN}\n\n| what | bar | measured | | plain program |\n|---|---|---|---|---|")?;
     for bar in &BARS {
-        let figure = bar.figure(report).map_or_else(String::new, Spread::to_string);
-        writeln!(page, "| {} | ≤ {} {} | {figure} | {} |", bar.what, bar.limit, bar.unit, bar.word(report))?;
+        let [figure, plain] =
+            [bar.figure(report), bar.plain(report)].map(|found| found.map_or_else(String::new, Spread::to_string));
+        writeln!(page, "| {} | ≤ {} {} | {figure} | {} | {plain} |", bar.what, bar.limit, bar.unit, bar.word(report))?;
     }
     page.push('\n');
     Ok(())
@@ -115,8 +120,8 @@ mod tests {
             "of revision abc1234; ",
             "| Kernel | Linux 6 \\| 1 |\n",
             "**The part `live` came to no good end, and what it had still to measure is missing:** no veth\n",
-            "| data packet of a connection, no state, one flow | ≤ 10 ns | 9.00 (8.00 to 12.00) | met |\n",
-            "| live: forwarding of data | ≤ 1.03 times |  | not measured |\n",
+            "| data packet of a connection, no state, one flow | ≤ 10 ns | 9.00 (8.00 to 12.00) | met |  |\n",
+            "| live: forwarding of data | ≤ 1.03 times |  | not measured |  |\n",
             "(benchmarks/labels.svg)\n",
             "## Per packet\n\nHow.\n\n| | hot | honest |\n|---|---|---|\n| mid-connection data | 9.00 (8.00 to 12.00) | 18 (17 to 25) |\n| a \\| b | absent |\n\nBehind.\n",
         ] {
